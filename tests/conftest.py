@@ -1,0 +1,39 @@
+"""What several test files share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def pytest_collection_modifyitems(items):
+    """Fast tests first: what fails in a second should not wait for what trains for a minute."""
+    items.sort(key=lambda item: "slow" in item.keywords)
+
+
+@pytest.fixture(scope="session")
+def tweets():
+    from utils.data import read_table
+
+    return read_table("tweets")
+
+
+@pytest.fixture
+def run_python():
+    """Run a program in a fresh Python that can import utils, and return the finished process."""
+
+    def run(program, *args, cwd=ROOT, **environment):
+        return subprocess.run(
+            [sys.executable, "-c", program, *map(str, args)],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        )
+
+    return run

@@ -1,0 +1,53 @@
+"""What the notebooks share. Read it in an hour, then import what you need by name."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def find_input(path: str | Path) -> Path:
+    """Return the absolute path of a file or folder to read.
+
+    A relative path is looked up from the working directory, then from the repository root, so that the same
+    parameter works in JupyterLab (which starts in notebooks/), in papermill and in a batch.
+
+    Raises:
+        FileNotFoundError: it is in neither place; the message names both.
+    """
+    places = [Path.cwd(), ROOT]
+    for place in places:
+        candidate = place / Path(path).expanduser()
+        if candidate.exists():
+            return candidate.resolve()
+    tried = " nor in ".join(str(place) for place in dict.fromkeys(places))
+    raise FileNotFoundError(f"There is no {str(path)!r} in {tried}. Give the path from one of these folders, or an absolute path.")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; what was written there becomes `target` only if the block succeeds.
+
+    Works for a file and for a folder, and replaces what was there. A process killed inside the block leaves `target` as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        partial = Path(scratch) / target.name
+        yield partial
+        if partial.is_file():
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
+        if target.is_dir():
+            shutil.rmtree(target)  # os.replace cannot put a folder over one that holds files
+        os.replace(partial, target)

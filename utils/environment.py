@@ -1,0 +1,77 @@
+"""Make .venv ready, once: `python3 utils/environment.py`.
+
+Standard library only, and no syntax that an old Python could not read: it has to say in one sentence what is missing.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OLDEST, NEWEST = (3, 11), (3, 13)
+NEEDED_GB = 4
+
+
+def fail(message):
+    """Stop with one sentence and no traceback."""
+    sys.exit("Set-up stopped: " + message)
+
+
+def check_python(version):
+    """Stop where this Python is older or newer than what the requirements support."""
+    if not OLDEST <= tuple(version) <= NEWEST:
+        fail("Python {}.{} runs this, but 3.11, 3.12 or 3.13 is needed. Name one of them: make run PYTHON=python3.12".format(*version))
+
+
+def fingerprint():
+    """Return a digest of all that decides what is installed; a change of it installs anew."""
+    digest = hashlib.sha256(sys.version.encode())
+    for name in ("requirements.txt", "constraints.txt"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def explain(errors):
+    """Turn pip's error output into one sentence that says what to do."""
+    if "No space left on device" in errors:
+        return "the disk is full. Free {} GB and run the same command again.".format(NEEDED_GB)
+    unreachable = ("NewConnectionError", "ConnectTimeout", "Connection refused", "Temporary failure in name resolution", "ProxyError", "SSLError")
+    lines = [line.strip() for line in errors.splitlines() if "ERROR" in line] or errors.strip().splitlines() or ["pip said nothing"]
+    if any(word in errors for word in unreachable) or "(from versions: none)" in errors:
+        return "the package index could not be reached ({}). Check the network or pip's configuration and run the same command again.".format(lines[0])
+    return "pip failed ({}). Run the same command again; if it persists, run `make clean` first.".format(lines[-1])
+
+
+def main():
+    check_python(sys.version_info[:2])
+    folder = ROOT / ".venv"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    stamp = folder / "ready"
+    wanted = fingerprint()
+    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return
+    free = shutil.disk_usage(str(ROOT)).free / 1e9
+    if free < NEEDED_GB:
+        fail("the disk has {:.1f} GB free and the packages need about {}. Free some space.".format(free, NEEDED_GB))
+    print("Installing the packages into .venv; once, and it takes a few minutes ...", flush=True)
+    if stamp.exists():
+        stamp.unlink()
+    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    if made.returncode:
+        fail(
+            "python -m venv failed; on Debian and Ubuntu install it with `apt-get install python3-venv`. It said: "
+            + (made.stdout.strip().splitlines() or [""])[-1]
+        )
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "3"]
+    command += ["--requirement", str(ROOT / "requirements.txt"), "--constraint", str(ROOT / "constraints.txt")]
+    installed = subprocess.run(command, stderr=subprocess.PIPE, universal_newlines=True)
+    if installed.returncode:
+        fail(explain(installed.stderr))
+    stamp.write_text(wanted)  # last: an interrupted set-up is done again
+
+
+if __name__ == "__main__":
+    main()

