@@ -27,11 +27,11 @@ def check_python(version):
 
 
 def fingerprint():
-    """Return a digest of all that decides what is installed; a change of it installs anew."""
-    digest = hashlib.sha256(sys.version.encode())
+    """Return two lines: this Python, and a digest of the requirements. A change of either installs anew."""
+    digest = hashlib.sha256()
     for name in ("requirements.txt", "constraints.txt"):
         digest.update((ROOT / name).read_bytes())
-    return digest.hexdigest()
+    return "{}\n{}\n".format(sys.version.split()[0], digest.hexdigest())
 
 
 def explain(errors):
@@ -46,25 +46,26 @@ def explain(errors):
 
 
 def main():
+    """Create .venv and install into it, unless that was done for these requirements already."""
     check_python(sys.version_info[:2])
     folder = ROOT / ".venv"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = folder / "ready"
     wanted = fingerprint()
-    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
+    before = stamp.read_text() if python.exists() and stamp.exists() else ""
+    if before == wanted:
         return
     free = shutil.disk_usage(str(ROOT)).free / 1e9
     if free < NEEDED_GB:
         fail("the disk has {:.1f} GB free and the packages need about {}. Free some space.".format(free, NEEDED_GB))
     print("Installing the packages into .venv; once, and it takes a few minutes ...", flush=True)
-    if stamp.exists():
+    if before.split("\n")[0] != wanted.split("\n")[0]:  # none yet, half made, or made by another Python
+        made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        if made.returncode:
+            said = (made.stdout.strip().splitlines() or ["nothing"])[-1]
+            fail("python -m venv failed; on Debian and Ubuntu, `apt-get install python3-venv` brings it. It said: " + said)
+    else:
         stamp.unlink()
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
-    if made.returncode:
-        fail(
-            "python -m venv failed; on Debian and Ubuntu install it with `apt-get install python3-venv`. It said: "
-            + (made.stdout.strip().splitlines() or [""])[-1]
-        )
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "3"]
     command += ["--requirement", str(ROOT / "requirements.txt"), "--constraint", str(ROOT / "constraints.txt")]
     installed = subprocess.run(command, stderr=subprocess.PIPE, universal_newlines=True)

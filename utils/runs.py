@@ -277,7 +277,9 @@ def model_card(record: Mapping[str, Any]) -> str:
     lines += ["", "## Limits", "", "- It knows only texts like those it was trained on, and always gives one of its labels, to any text."]
     lines += ["- Its probabilities are not calibrated.", f"- Texts are cut after {used['max_length']} tokens."]
     lines += ["", "## Parameters", "", "| parameter | value |", "|---|---|"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in used.items() if name not in NOT_IDENTITY]
+    for name, value in used.items():
+        if name not in NOT_IDENTITY:  # of a file the card gives the name only: folders are nobody's business
+            lines.append(f"| {name} | {_cell(Path(value).name if value and name.endswith('_file') else value)} |")
     lines += ["", "## Made with", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {_cell(value)} |" for name, value in record["environment"].items()]
     return "\n".join(lines) + "\n"
