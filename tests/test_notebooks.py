@@ -1,0 +1,195 @@
+"""The static gate: what every notebook has to be before anybody runs it."""
+
+import ast
+import inspect
+import io
+import re
+import statistics
+import tokenize
+
+import datasets
+import nbformat
+import pandas as pd
+import pytest
+import torch
+import transformers
+import yaml
+
+from notebooks import NOTEBOOKS, cell_of, exercises, read
+from utils import ROOT
+from utils.runs import PARAMETERS, check_parameters
+
+pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def outputs_as_text(cell):
+    for output in cell.get("outputs", []):
+        yield output.get("text", "")
+        data = output.get("data", {})
+        yield from (data[kind] for kind in ("text/plain", "text/html") if kind in data)
+
+
+def defaults(notebook):
+    """Return the parameters cell as a dict; it may hold literals only."""
+    (parameters,) = [cell for cell in code_cells(notebook) if "parameters" in tags(cell)]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(parameters.source).body}
+
+
+def test_it_is_valid_and_every_cell_parses(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    for cell in code_cells(notebook):
+        ast.parse(cell.source, filename=f"{path.name}:{cell.id}")
+    assert all(re.fullmatch(r"[a-z0-9-]+", cell.id) for cell in notebook.cells), "ids are chosen, so that they stay"
+
+
+def test_it_opens_as_every_other(path):
+    notebook = read(path)
+    assert notebook.cells[0].source.startswith("# ")
+    assert "you will" in notebook.cells[0].source
+    assert [cell.id for cell in code_cells(notebook)[:3]] == ["bootstrap", "imports", "parameters"]
+    assert cell_of(notebook, "bootstrap").source == cell_of(read(NOTEBOOKS[0]), "bootstrap").source
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_headings_descend_in_steps(path):
+    levels = [
+        len(level)
+        for cell in read(path).cells
+        if cell.cell_type == "markdown"
+        for level in re.findall(r"^(#+) ", re.sub(r"```.*?```", "", cell.source, flags=re.S), flags=re.M)
+    ]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+
+
+def test_parameters_are_commented_literals_that_pass_their_own_check(path):
+    notebook = read(path)
+    values = defaults(notebook)
+    assert set(values) <= set(PARAMETERS)
+    assert check_parameters(values, tuple(values)) == values
+    for line in cell_of(notebook, "parameters").source.splitlines():
+        assert re.fullmatch(r"\w+ = .+  # .+", line), line
+    assert any("check_parameters(globals()" in cell.source for cell in code_cells(notebook))
+
+
+def test_cells_are_short(path):
+    cells = [cell for cell in code_cells(read(path)) if cell.id not in ("bootstrap", "imports", "parameters")]
+    lengths = {cell.id: len(cell.source.splitlines()) for cell in cells}
+    assert statistics.median(lengths.values()) <= 8
+    # one call of TrainingArguments with a reason beside each value is one idea, and the one that the reader came for
+    assert {name: length for name, length in lengths.items() if length > 20 and name != "arguments"} == {}
+
+
+def test_it_imports_by_name_and_trusts_nobody(path):
+    for cell in code_cells(read(path)):
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not (isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)), f"star import in {cell.id}"
+            assert not (isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and getattr(node.value, "value", True)), cell.id
+
+
+def test_outputs_are_those_of_one_run_and_clean(path):
+    notebook = read(path)
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1)), "run from top to bottom: make notebooks"
+    for cell in code_cells(notebook):
+        assert not [output for output in cell.outputs if output.output_type == "error"], cell.id
+        for text in outputs_as_text(cell):
+            assert not re.search(r"/(home|root|work|tmp|Users|content)/\w", text), f"a machine's path in {cell.id}: {text[:300]}"
+            assert not re.search(r"\d(it|examples)/s\b|<progress", text), f"a progress bar in {cell.id}"
+            assert "<script" not in text.lower(), cell.id
+    widgets = notebook.metadata.get("widgets")
+    assert widgets is None or all("state" in value for value in widgets.values())
+    assert path.stat().st_size < 1_000_000
+
+
+def test_compared_cells_have_something_to_compare_and_no_clock(path):
+    compared = [cell for cell in code_cells(read(path)) if "nbval-check-output" in tags(cell)]
+    assert len(compared) >= 10
+    for cell in compared:
+        assert cell.outputs, cell.id
+        for text in outputs_as_text(cell):
+            assert not re.search(r"\b(runtime|per_second|seconds|\d ms)\b", text), f"a time in {cell.id}"
+
+
+def test_exercises_have_checks_and_start_unanswered(path):
+    notebook = read(path)
+    assert 2 <= len(exercises(notebook)) <= 3
+    assert notebook.cells[-1].id == "solutions"
+    for number, cell_id in enumerate(exercises(notebook), start=1):
+        check = cell_of(notebook, f"{cell_id}-check")
+        assert f"exercise {number}:" in "".join(outputs_as_text(check))
+        assert "not answered yet" in "".join(outputs_as_text(check))
+
+
+CLASSES = (
+    datasets.Dataset,
+    datasets.DatasetDict,
+    datasets.IterableDataset,
+    transformers.Trainer,
+    transformers.PreTrainedTokenizerBase,
+    transformers.PreTrainedModel,
+    pd.DataFrame,
+    pd.Series,
+    torch.Tensor,
+)
+
+
+def accepts(function, name):
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # written in C, without a signature
+        return True
+    return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def test_every_keyword_argument_exists_in_the_installed_library(path):
+    """Renamed arguments are what breaks old tutorials; this finds them without running anything."""
+    namespace, missing = {}, []
+    for cell in code_cells(read(path)):
+        if cell.id == "bootstrap" or "raises-on-purpose" in tags(cell):
+            continue
+        tree = ast.parse(cell.source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                exec(compile(ast.Module([node], []), cell.id, "exec"), namespace)
+            if not isinstance(node, ast.Call):
+                continue
+            if isinstance(node.func, ast.Name):
+                functions = [namespace[node.func.id]] if node.func.id in namespace else []
+            elif isinstance(node.func, ast.Attribute):
+                functions = [getattr(owner, node.func.attr) for owner in CLASSES if hasattr(owner, node.func.attr)]
+            else:
+                functions = []
+            for keyword in node.keywords:
+                if keyword.arg and functions and not any(accepts(function, keyword.arg) for function in functions):
+                    missing.append(f"{cell.id}, line {node.lineno}: {ast.unparse(node.func)}({keyword.arg}=...)")
+    assert missing == []
+
+
+def test_comments_and_text_name_no_machine(path):
+    for cell in read(path).cells:
+        assert not re.search(r"/(home|root|work|Users)/\w", cell.source), cell.id
+        if cell.cell_type == "code":
+            for token in tokenize.generate_tokens(io.StringIO(cell.source).readline):
+                assert not (token.type == tokenize.COMMENT and re.search(r"\b(TODO|FIXME|XXX)\b", token.string)), cell.id
+
+
+def test_parameter_files_fit_the_template(path):
+    if path.stem != "04_training":
+        return
+    notebook = read(path)
+    assert list(defaults(notebook)) == list(PARAMETERS)
+    for file in sorted((ROOT / "notebooks" / "params").glob("*.yaml")):
+        given = yaml.safe_load(file.read_text())
+        check_parameters(defaults(notebook) | given | {"In": ["# Parameters\n" + "\n".join(f"{name} = 0" for name in given)]})
+        assert f"-f notebooks/params/{file.name}" in file.read_text()

@@ -1,0 +1,255 @@
+"""04_training as its users run it: through papermill, in real kernels, on tables of their own."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from notebooks import cell_of, exercises, printed, read, solve
+from utils import ROOT
+from utils.data import split_table
+
+TEMPLATE = ROOT / "notebooks" / "04_training.ipynb"
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1", "FINETUNE_REPO": str(ROOT)}
+
+
+def papermill(folder, parameters, notebook=TEMPLATE, start=subprocess.run, file=None, **options):
+    """Run the notebook with the command line tool, from `folder`; a list of `-p name value` as a user types it."""
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), str(folder / "out.ipynb")]
+    command += [word for name, value in parameters.items() for word in ("-p", name, str(value))]
+    command += ["-f", str(file)] if file else []
+    return start(command, cwd=folder, env=os.environ | QUIET, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def own_table(tweets, tmp_path_factory):
+    """A practitioner's files: own column names and labels, a CSV to train on, test rows as JSONL."""
+    folder = tmp_path_factory.mktemp("own")
+    splits = split_table(tweets, max_train_samples=600, seed=1)
+    names = {"positive": "happy, 😀", "negative": "not so <b>happy</b>"}
+
+    def frame(rows):
+        return pd.DataFrame({"mood": rows["label"].map(names), "message": rows["text"], "id": rows["row"]})
+
+    frame(splits.train).to_csv(folder / "mine.csv", index=False)
+    frame(splits.test.head(200)).to_json(folder / "test.jsonl", orient="records", lines=True)
+    return folder
+
+
+OWN = {
+    "data_file": "mine.csv", "test_file": "test.jsonl", "text_column": "message", "label_column": "mood", "num_train_epochs": 3,
+    "learning_rate": 1e-4, "per_device_train_batch_size": 8, "demonstrations": False, "output_dir": "run",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def own_run(own_table):
+    """One run on that table, with the exercises solved."""
+    notebook = solve(read(TEMPLATE))
+    nbformat.write(notebook, own_table / "solved.ipynb")
+    result = papermill(own_table, OWN, own_table / "solved.ipynb")
+    assert result.returncode == 0, result.stdout[-3000:]
+    return own_table / "run"
+
+
+@pytest.mark.slow
+def test_it_learns_and_beats_the_baselines(own_run):
+    metrics = metrics_of(own_run)
+    assert metrics["test"]["accuracy"] >= metrics["baselines"]["tfidf_logreg"]["accuracy"] + 0.05
+    assert metrics["baselines"]["tfidf_logreg"]["accuracy"] > metrics["baselines"]["majority"]["accuracy"]
+    assert metrics["test"]["accuracy_ci95"][0] < metrics["test"]["accuracy"] < metrics["test"]["accuracy_ci95"][1]
+    assert metrics["untrained"]["loss"] == pytest.approx(np.log(2), abs=0.1)
+    assert metrics["validation"]["loss"] < metrics["untrained"]["loss"] - 0.2
+
+
+@pytest.mark.slow
+def test_the_record_accounts_for_every_row_and_step(own_run):
+    metrics = metrics_of(own_run)
+    data = metrics["data"]
+    assert data["test_rows"] == 200
+    assert data["train_rows"] + data["validation_rows"] + sum(data["dropped"].values()) == 600
+    assert data["labels"] == ["happy, 😀", "not so <b>happy</b>"]
+    assert metrics["train"]["steps"] == 3 * int(np.ceil(data["train_rows"] / 8))
+    assert metrics["parameters"]["learning_rate"] == 1e-4
+    assert metrics["environment"]["transformers"]
+
+
+@pytest.mark.slow
+def test_predictions_stand_in_the_order_of_the_test_file(own_run):
+    """Against the reloaded model, text by text: grouping by length must not have mixed them up."""
+    from transformers import pipeline
+
+    with open(own_run / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    given = [json.loads(line) for line in (own_run.parent / "test.jsonl").read_text().splitlines()]
+    assert [(row["text"], row["label"]) for row in rows] == [(row["message"], row["mood"]) for row in given]
+    accuracy = np.mean([row["label"] == row["predicted"] for row in rows])
+    assert accuracy == pytest.approx(metrics_of(own_run)["test"]["accuracy"])
+
+    classify = pipeline("text-classification", model=str(own_run / "model"), device="cpu")
+    answers = classify([row["text"] for row in rows], truncation=True, max_length=128)
+    assert [answer["label"] for answer in answers] == [row["predicted"] for row in rows]
+    for row, answer in zip(rows, answers, strict=True):
+        assert float(row[f"probability_{answer['label']}"]) == pytest.approx(answer["score"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_folder_holds_what_the_design_promises_and_no_pickle_to_load(own_run):
+    assert {"metrics.json", "model", "predictions.csv", "figures", "README.md", "checkpoints"} <= {path.name for path in own_run.iterdir()}
+    assert sorted(path.name for path in (own_run / "figures").iterdir()) == [
+        "confusion_matrix.png",
+        "label_balance.png",
+        "learning_curves.png",
+        "text_lengths.png",
+    ]
+    assert 1 <= len(list((own_run / "checkpoints").glob("checkpoint-*"))) <= 2
+    assert {path.suffix for path in (own_run / "model").iterdir()} <= {".json", ".safetensors", ".txt"}
+    assert not list(own_run.rglob(".*"))
+    assert "&lt;b>happy" in (own_run / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_solutions_of_the_exercises_are_right(own_run):
+    notebook = read(own_run.parent / "out.ipynb")
+    for cell_id in exercises(notebook):
+        answer = printed(notebook, f"{cell_id}-check")
+        assert "right" in answer
+        assert "not" not in answer
+
+
+@pytest.mark.slow
+def test_a_second_run_in_the_same_folder_is_refused(own_run):
+    result = papermill(own_run.parent, OWN)
+    assert result.returncode != 0
+    assert "holds an earlier run. Give another output_dir, or set resume=True" in result.stdout
+    assert (own_run / "metrics.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"lerning_rate": 1e-4}, "there is no parameter 'lerning_rate'; did you mean 'learning_rate'?"),
+        ({"num_train_epochs": "three"}, "num_train_epochs must be a number above 0, not 'three' (str)"),
+    ],
+)
+def test_a_wrong_parameter_stops_the_run_at_once(tmp_path, parameters, says):
+    result = papermill(tmp_path, parameters | {"output_dir": "run"})
+    assert result.returncode != 0
+    assert says in result.stdout
+    assert "per_device_train_batch_size: a whole number, 1 or more" in result.stdout
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_the_parameter_file_for_an_own_csv_runs_from_any_directory(tmp_path):
+    result = papermill(tmp_path, {}, file=ROOT / "notebooks" / "params" / "own_csv.yaml")
+    assert result.returncode == 0, result.stdout[-3000:]
+    metrics = metrics_of(tmp_path / "runs" / "my_very_important_tweets")
+    assert metrics["data"]["labels"] == ["important", "not important"]
+    assert [metrics["data"][f"{name}_rows"] for name in ("train", "validation", "test")] == [28, 6, 6]
+
+
+SHORT = OWN | {"max_train_samples": 160, "num_train_epochs": 3, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}
+
+
+def kill_after(checkpoint: Path, process):
+    """Wait for a checkpoint, let training go on a little, and kill kernel and driver without warning."""
+    while not checkpoint.exists():
+        assert process.poll() is None, process.stdout.read()[-3000:]
+        time.sleep(0.05)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_killed_and_continued_it_ends_with_the_same_weights(own_table):
+    whole = papermill(own_table, SHORT | {"output_dir": "whole"})
+    assert whole.returncode == 0, whole.stdout[-3000:]
+
+    broken = SHORT | {"output_dir": "broken"}
+    process = papermill(own_table, broken, start=subprocess.Popen, start_new_session=True)
+    kill_after(own_table / "broken" / "checkpoints" / "checkpoint-20" / "trainer_state.json", process)
+    process.stdout.close()
+    assert not (own_table / "broken" / "metrics.json").exists()
+    assert not (own_table / "broken" / "model").exists()
+
+    other = papermill(own_table, broken | {"resume": True, "seed": 7})
+    assert other.returncode != 0
+    assert "seed was 42 and is 7" in other.stdout
+
+    continued = papermill(own_table, broken | {"resume": True})
+    assert continued.returncode == 0, continued.stdout[-3000:]
+    one, other = metrics_of(own_table / "whole"), metrics_of(own_table / "broken")
+    assert other["train"]["continued_from_step"] >= 20
+    assert one["train"]["continued_from_step"] == 0
+    assert one["test"] == other["test"]  # to the last digit
+    weights = [(own_table / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "broken")]
+    assert weights[0] == weights[1]
+
+    state = json.loads(
+        max((own_table / "whole" / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])).joinpath("trainer_state.json").read_text()
+    )
+    first_loss = next(entry["loss"] for entry in state["log_history"] if "loss" in entry)
+    assert first_loss < 0.9  # accumulating over two batches must not double the loss: ln 2 is 0.69
+
+
+@pytest.mark.slow
+def test_class_weights_and_tensorboard_do_what_they_say(own_table, tweets):
+    rows = split_table(tweets, seed=3).train
+    rare = pd.concat([rows[rows["label"] == "positive"].head(270), rows[rows["label"] == "negative"].head(50)])
+    rare[["text", "label"]].to_csv(own_table / "rare.csv", index=False)
+    parameters = {"data_file": "rare.csv", "class_weights": True, "report_to": "tensorboard", "demonstrations": False, "num_train_epochs": 4}
+    parameters |= {"learning_rate": 1e-4, "per_device_train_batch_size": 8, "output_dir": "rare"}
+    result = papermill(own_table, parameters)
+    assert result.returncode == 0, result.stdout[-3000:]
+    metrics = metrics_of(own_table / "rare")
+    assert metrics["untrained"]["loss"] == pytest.approx(np.log(2), abs=0.12)  # balanced weights keep the scale of the loss
+    assert metrics["test"]["f1_macro"] > metrics["baselines"]["tfidf_logreg"]["f1_macro"]
+    assert list((own_table / "rare" / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def weighted_loss_of(counts):
+    """Run the notebook's own cell for labels with these counts, and return its loss function and weights."""
+    labels = [f"class {k}" for k in range(len(counts))]
+    frame = pd.DataFrame({"label": np.repeat(labels, counts)})
+    splits = type("Splits", (), {"train": frame})
+    namespace = {"model": type("Model", (), {})(), "splits": splits, "labels": labels, "torch": torch}
+    exec(cell_of(read(TEMPLATE), "loss").source, namespace)
+    assert namespace["model"].accepts_loss_kwargs is False
+    return namespace["weighted_loss"], namespace["weights"]
+
+
+def test_class_weights_are_scikit_learns_balanced_ones():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    counts = [90, 9, 1]
+    _, weights = weighted_loss_of(counts)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=np.repeat(np.arange(3), counts))
+    assert weights.numpy() == pytest.approx(expected)
+
+
+def test_the_weighted_loss_counts_a_rare_row_for_more_and_survives_accumulation():
+    loss, weights = weighted_loss_of([30, 10])
+    outputs = type("Outputs", (), {"logits": torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, 0.0]])})
+    labels = torch.tensor([0, 1, 1, 0])
+    by_hand = sum(weights[label] * -torch.log_softmax(row, -1)[label] for row, label in zip(outputs.logits, labels, strict=True)) / 4
+    assert loss(outputs, labels).item() == pytest.approx(by_hand.item())
+    halves = [type("Outputs", (), {"logits": outputs.logits[rows]}) for rows in (slice(0, 2), slice(2, 4))]
+    accumulated = sum(loss(half, labels[rows], num_items_in_batch=torch.tensor(4)) for half, rows in zip(halves, (slice(0, 2), slice(2, 4)), strict=True))
+    assert accumulated.item() == pytest.approx(by_hand.item())
