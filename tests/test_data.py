@@ -55,7 +55,7 @@ def as_table(texts, labels):
         ("utf16.csv", CSV.encode("utf-16")),
         ("crlf.csv", CSV.replace("\n", "\r\n")),
         ("a.csv.gz", gzip.compress(CSV.encode())),
-        ("a.jsonl", '{"text": "fine day", "label": "good"}\n\n{"label": "bad", "text": "awful day"}\n'),
+        ("a.jsonl", '{"text": "fine day", "label": "good"}\r\n\r\n{"label": "bad", "text": "awful day"}\r\n'),
     ],
 )
 def test_the_same_rows_come_out_of_every_format(tmp_path, name, content):
@@ -72,6 +72,12 @@ def test_parquet_keeps_whole_numbers_and_counts_nulls(tmp_path):
     assert label_names(table.rows["label"]) == ["2", "10"]
 
 
+def test_a_line_separator_inside_a_text_is_no_new_line(tmp_path):
+    rows = read_table(write(tmp_path, "a.jsonl", '{"text": "one\u2028two", "label": 1.0}\n{"text": "three\x85four", "label": true}\n')).rows
+    assert rows["text"].tolist() == ["one\u2028two", "three\x85four"]
+    assert rows["label"].tolist() == ["1", "True"]
+
+
 def test_words_that_look_like_missing_values_are_kept(tmp_path):
     table = read_table(write(tmp_path, "na.csv", "text,label\nNA,None\nnull,007\nnan,1.0\n"))
     assert table.rows["text"].tolist() == ["NA", "null", "nan"]
@@ -79,10 +85,10 @@ def test_words_that_look_like_missing_values_are_kept(tmp_path):
 
 
 def test_quotes_newlines_emoji_and_other_columns_survive(tmp_path):
-    content = 'id,review,stars,text\n7,"two\nlines, one ""quoted""",★★,x\n8,😀 مرحبا,★,y\n'
+    content = 'row,review,stars,text,row\n7,"two\nlines, one ""quoted""",★★,x,\n8,😀 مرحبا,★,y,\n'
     table = read_table(write(tmp_path, "odd.csv", content), "review", "stars")
     assert table.rows["text"].tolist() == ['two\nlines, one "quoted"', "😀 مرحبا"]
-    assert table.rows.columns.tolist() == ["row", "text", "label", "id", "text_in_file"]
+    assert table.rows.columns.tolist() == ["row", "text", "label", "row_in_file", "text_in_file", "row_5"]
     assert table.rows["text_in_file"].tolist() == ["x", "y"]
 
 

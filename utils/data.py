@@ -3,7 +3,9 @@
 import codecs
 import csv
 import difflib
+import gzip
 import io
+import json
 import subprocess
 import sys
 import tarfile
@@ -189,10 +191,9 @@ def read_table(data_file: str | Path, text_column: str = "text", label_column: s
         raise TableError(f"{path.name}: a table ends in {', '.join(sorted(kinds))}, each also with .gz. Export it as CSV.")
 
     frame = kinds[suffix.lower()](path, [text_column, label_column], findings)
-    frame.insert(0, "row", np.arange(1, len(frame) + 1))
     keep = {text_column: "text", label_column: "label"}
-    other = {name: f"{name}_in_file" for name in ("text", "label") if name in frame and name not in keep}
-    frame = frame.rename(columns=other | keep)
+    other = {name: f"{name}_in_file" for name in ("row", "text", "label") if name in frame and name not in keep}
+    frame = frame.rename(columns=other | keep).assign(row=np.arange(1, len(frame) + 1))
     frame = frame[["row", "text", "label", *(c for c in frame if c not in ("row", "text", "label"))]]
     return _without_blanks(frame, path, text_column, label_column, findings)
 
@@ -200,8 +201,6 @@ def read_table(data_file: str | Path, text_column: str = "text", label_column: s
 def _read_bytes(path: Path) -> bytes:
     if path.suffix != ".gz":
         return path.read_bytes()
-    import gzip
-
     try:
         return gzip.decompress(path.read_bytes())
     except (OSError, EOFError) as error:
@@ -220,7 +219,7 @@ def _decode(raw: bytes, path: Path, findings: list[Finding]) -> str:
             line = raw[: error.start].count(b"\n") + 1
             raise TableError(f"{path.name}, line {line}: neither {encoding} nor cp1252. Save the file as UTF-8.") from None
         line = raw[: error.start].count(b"\n") + 1
-        sample = text.splitlines()[line - 1][:60]
+        sample = text.split("\n")[line - 1][:60]
         findings.append(
             Finding(
                 "encoding", "warning", f"{path.name} is not UTF-8 (line {line}); it was read as cp1252: {sample!r}.", "If that looks wrong, save it as UTF-8."
@@ -245,9 +244,9 @@ def _read_delimited(path: Path, wanted: list[str], findings: list[Finding]) -> p
     names = header(delimiter)
     _require_columns(names, wanted, path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    next(reader)
     values = []
     try:
+        next(reader)
         for fields in reader:
             if fields and len(fields) != len(names):  # pandas would fill a short row up, and take a long one's first value for an index
                 raise TableError(
@@ -261,15 +260,13 @@ def _read_delimited(path: Path, wanted: list[str], findings: list[Finding]) -> p
             f"{path.name}, line {reader.line_num}: {error}. A text that holds {delimiter!r}, a quote or a line break must stand in double quotes, "
             f"and a double quote inside it be written twice."
         ) from None
-    unique = [name if names.index(name) == k else f"{name}_{k + 1}" for k, name in enumerate(names)]
-    return pd.DataFrame(values, columns=unique, dtype=str)
+    return pd.DataFrame(values, columns=_unique(names), dtype=str)
 
 
 def _read_jsonl(path: Path, wanted: list[str], findings: list[Finding]) -> pd.DataFrame:
-    import json
-
     records = []
-    for number, line in enumerate(_decode(_read_bytes(path), path, findings).splitlines(), start=1):
+    # Not splitlines(): it would also break lines inside a text, at U+2028 for one.
+    for number, line in enumerate(_decode(_read_bytes(path), path, findings).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -296,7 +293,8 @@ def _read_parquet(path: Path, wanted: list[str], findings: list[Finding]) -> pd.
         raise TableError(f"{path.name} is not a whole Parquet file ({error}). Write it again.") from None
     _require_columns(table.column_names, wanted, path)
     # Through Python objects: pandas would turn integers with one null among them into floats.
-    return _as_text(pd.DataFrame({name: table[name].to_pylist() for name in table.column_names}, dtype=object), wanted, path)
+    columns = dict(zip(_unique(table.column_names), (column.to_pylist() for column in table.columns), strict=True))
+    return _as_text(pd.DataFrame(columns, dtype=object), wanted, path)
 
 
 def _as_text(frame: pd.DataFrame, wanted: list[str], path: Path) -> pd.DataFrame:
@@ -311,9 +309,14 @@ def _as_text(frame: pd.DataFrame, wanted: list[str], path: Path) -> pd.DataFrame
     return frame
 
 
+def _unique(names: list[str]) -> list[str]:
+    """Tell columns of the same name apart by their place in the file."""
+    return [name if names.index(name) == k else f"{name}_{k + 1}" for k, name in enumerate(names)]
+
+
 def _require_columns(names: list[str], wanted: list[str], path: Path) -> None:
     for name in wanted:
-        if list(names).count(name) > 1:
+        if names.count(name) > 1:
             raise TableError(f"{path.name} has {names.count(name)} columns called {name!r}. Rename all but one.")
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)

@@ -38,7 +38,7 @@ def _short(folder: Path) -> Path:
 def _find(model_name: str) -> Path:
     if model_name == BUNDLED_MODEL:
         return _bundled()
-    for folder in (Path.cwd() / model_name, ROOT / model_name):
+    for folder in (Path.cwd() / Path(model_name).expanduser(), ROOT / model_name):
         if folder.is_dir():
             return _complete(folder.resolve(), str(model_name))
     if model_name.startswith((".", "/", "~")) or model_name.count("/") > 1 or "\\" in model_name:
