@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 import utils.models
 from utils import ROOT
-from utils.models import ModelError, find_model, longest_input
+from utils.models import ModelError, check_head, find_model, longest_input
 
 
 @pytest.fixture
@@ -128,3 +128,14 @@ def test_the_longest_input_is_the_smaller_of_tokenizer_and_positions(checkpoint)
     config = json.loads((checkpoint / "config.json").read_text()) | {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
     (checkpoint / "config.json").write_text(json.dumps(config))
     assert longest_input(checkpoint, tokenizer) == 512
+
+
+def test_a_head_made_for_other_labels_is_refused(checkpoint):
+    check_head(find_model("minilm-l6"), ["a", "b"])  # no head at all
+    check_head(checkpoint, ["a", "b"])  # a head without names: LABEL_0, LABEL_1
+    config = json.loads((checkpoint / "config.json").read_text()) | {"id2label": {"0": "bad", "1": "good"}, "label2id": {"bad": 0, "good": 1}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    check_head(checkpoint, ["bad", "good"])
+    for other in (["good", "bad"], ["bad", "good", "fine"]):
+        with pytest.raises(ModelError, match=r"was fine-tuned for the labels \['bad', 'good'\]"):
+            check_head(checkpoint, other)

@@ -135,7 +135,7 @@ def test_the_default_folder_moves_an_earlier_run_aside(tmp_path, data_file, monk
         (run.folder / "metrics.json").write_text(content)
     run = open_run(GOOD, [data_file])
     assert (tmp_path / "training-previous" / "metrics.json").read_text() == "second"
-    assert "The earlier run there is now" in run.remark
+    assert "The run that was there is now" in run.remark
 
 
 def test_a_continued_run_is_unfinished_until_it_ends(tmp_path, data_file):

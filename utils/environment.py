@@ -37,7 +37,7 @@ def fingerprint():
 def explain(errors):
     """Turn pip's error output into one sentence that says what to do."""
     if "No space left on device" in errors:
-        return "the disk is full. Free {} GB and run the same command again.".format(NEEDED_GB)
+        return "the disk is full. Free about 10 GB (with CUDA, PyTorch alone takes half of that) and run the same command again."
     unreachable = ("NewConnectionError", "ConnectTimeout", "Connection refused", "Temporary failure in name resolution", "ProxyError", "SSLError")
     lines = [line.strip() for line in errors.splitlines() if "ERROR" in line] or errors.strip().splitlines() or ["pip said nothing"]
     if any(word in errors for word in unreachable) or "(from versions: none)" in errors:

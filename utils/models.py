@@ -122,3 +122,24 @@ def longest_input(checkpoint: Path, tokenizer) -> int:
     if "roberta" in config.model_type or config.model_type == "camembert":
         positions -= config.pad_token_id + 1  # this family numbers its positions from behind the padding id
     return min(int(tokenizer.model_max_length), positions)
+
+
+def check_head(checkpoint: Path, labels: list[str]) -> None:
+    """Refuse a checkpoint whose classification head was made for other labels than `labels`, in this order.
+
+    With as many labels, `from_pretrained` would keep that head and give its outputs new names; with more or fewer it stops with a message about shapes.
+
+    Raises:
+        ModelError: it names both lists of labels and what to do.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(checkpoint)
+    has_head = any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
+    known = [config.id2label[i] for i in sorted(config.id2label)]
+    unnamed = known == [f"LABEL_{i}" for i in range(len(labels))]
+    if has_head and known != labels and not unnamed:
+        raise ModelError(
+            f"{checkpoint} was fine-tuned for the labels {known}, your data have {labels}. Name the checkpoint that it was fine-tuned from, "
+            f"which has no head yet, or give your data the same labels."
+        )

@@ -162,7 +162,7 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
         previous = folder.with_name(f"{folder.name}-previous")
         shutil.rmtree(previous, ignore_errors=True)
         folder.rename(previous)
-        remark += f" The earlier run there is now {display_path(previous)}."
+        remark += f" The run that was there is now {display_path(previous)}, in place of an older one."
 
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
