@@ -103,3 +103,33 @@ def save(figure: Figure, path: Path) -> Figure:
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
     return figure
+
+
+def stacked_bars(parts: Mapping[str, Mapping[str, float]], title: str, xlabel: str, ylabel: str) -> Figure:
+    """Draw one horizontal bar a row, made of its parts. `parts` maps row -> part -> length in the unit that `xlabel` names."""
+    names = list(dict.fromkeys(name for row in parts.values() for name in row))
+    figure, axes = plt.subplots(figsize=(7.5, 1.4 + 0.36 * len(parts)), layout="constrained")
+    start = np.zeros(len(parts))
+    for k, name in enumerate(names):
+        width = np.array([row.get(name, 0) for row in parts.values()], dtype=float)
+        axes.barh(range(len(parts)), width, left=start, color=COLOURS[k % len(COLOURS)], label=_plain(name))
+        start += width
+    axes.set_yticks(range(len(parts)), [_plain(row, 40) for row in parts])
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(0, 1.04 * start.max()))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")  # outside: a bar may reach anywhere
+    return _finish(figure)
+
+
+def untrained_accuracies(accuracies: Sequence[float], majority: float) -> Figure:
+    """Draw the accuracies of many untrained heads (0 to 1) as a histogram, beside a coin's and the share of the commonest label."""
+    figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
+    axes.hist(accuracies, bins=np.arange(0, 1.02, 0.02), color=SKY)
+    axes.axvline(0.5, color=ORANGE, linestyle=":", linewidth=2, label="a coin")
+    axes.axvline(majority, color=VERMILION, linestyle="--", linewidth=2, label="always the commonest label")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(title=f"{len(accuracies)} untrained heads", xlabel="accuracy (share of the tweets)", ylabel="heads")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    return _finish(figure)
