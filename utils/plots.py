@@ -5,7 +5,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from utils import atomic_path
@@ -102,4 +104,107 @@ def save(figure: Figure, path: Path) -> Figure:
     """Write the figure as PNG, whole or not at all, and return it, so that a cell can end with `save(...)` and show it."""
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
+    return figure
+
+
+def ratings(valence: Sequence[float], rating_std: Sequence[float]) -> Figure:
+    """Draw what stands behind the labels: how the mean ratings spread around the threshold at 0, and how far the raters of each text disagreed.
+
+    Args:
+        valence: mean rating of each text, -4 to 4; its sign is the label.
+        rating_std: standard deviation of the ratings of each text, same length and unit.
+    """
+    valence, rating_std = np.asarray(valence, dtype=float), np.asarray(rating_std, dtype=float)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    edges = np.arange(-4, 4.01, 0.25)
+    left.hist(valence[valence < 0], bins=edges, color=VERMILION, label="negative")
+    left.hist(valence[valence > 0], bins=edges, color=BLUE, label="positive")
+    left.set(title="The label is the sign of the mean rating", xlabel="mean rating (−4 to 4)", ylabel="texts")
+    left.legend(title="label")
+    right.scatter(valence, rating_std, s=4, alpha=0.35, color=np.where(valence > 0, BLUE, VERMILION), linewidths=0)
+    for axes in (left, right):
+        axes.axvline(0, color="black", linestyle="--", linewidth=1)
+    right.axhline(1, color=GREEN, linestyle=":", label="a spread of 1 point")
+    right.set(title="How far the raters disagreed", xlabel="mean rating (−4 to 4)", ylabel="standard deviation (points)")
+    right.legend(loc="lower right", fontsize="small")
+    return _finish(figure)
+
+
+def padded_batches(ways: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """Draw what batches hold, one panel a way of padding: real tokens dark, padding light, one line a row.
+
+    `ways` maps a way's name -> attention masks of some batches, each of shape (rows, tokens) with 1 for a real token.
+    """
+    figure, panels = plt.subplots(1, len(ways), figsize=(9, 3.6), sharex=True, sharey=True, layout="constrained", squeeze=False)
+    widest = max(mask.shape[1] for masks in ways.values() for mask in masks)
+    for axes, (name, masks) in zip(panels[0], ways.items(), strict=True):
+        top = 0
+        for mask in masks:
+            colours = np.where(mask[..., None] == 1, to_rgb(BLUE), to_rgb(ORANGE))
+            axes.imshow(colours, extent=(0, mask.shape[1], top + len(mask), top), aspect="auto", interpolation="nearest")
+            top += len(mask)
+            axes.axhline(top, color="black", linewidth=0.8)
+        share = 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
+        axes.set(title=f"{name}\n{share:.0%} padding", xlabel="position (tokens)", xlim=(0, widest), ylim=(top, 0))
+    panels[0][0].set_ylabel("row (a line ends each batch)")
+    figure.legend(handles=[Patch(color=BLUE, label="real token"), Patch(color=ORANGE, label="padding")], loc="outside lower center", ncols=2)
+    return _finish(figure)
+
+
+def padding_cost(tokens: Mapping[str, int], real: int, seconds: Mapping[str, float]) -> Figure:
+    """Draw what each way of padding costs: tokens of one epoch, real and padding, and the seconds that some training steps took.
+
+    Args:
+        tokens: way -> tokens in all batches of an epoch.
+        real: how many of them are real; the same for every way.
+        seconds: way -> seconds, for the same ways.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.4), sharey=True, layout="constrained")
+    names = list(tokens)
+    left.barh(names, [real / 1000] * len(names), color=BLUE, label="real tokens")
+    left.barh(names, [(tokens[name] - real) / 1000 for name in names], left=real / 1000, color=ORANGE, label="padding")
+    left.set(title="Work of one epoch", xlabel="tokens (thousands)", ylabel="padded to")
+    left.legend(fontsize="small")
+    right.barh(names, [seconds[name] for name in names], color=GREEN)
+    right.set(title="Time of a few training steps", xlabel="seconds")
+    left.invert_yaxis()
+    return _finish(figure)
+
+
+def length_costs(lengths: Sequence[int], numbers: Mapping, figure: Figure | None = None) -> Figure:
+    """Draw what `max_length` cuts off and what each way of padding costs.
+
+    Args:
+        lengths: tokens of each text, special ones included, before any cut.
+        numbers: what `utils.widgets.length_numbers` returns for these lengths.
+        figure: draw into this one again, as the explorer does at each move; None makes a new one.
+    """
+    if figure is None:
+        figure = plt.figure(figsize=(9, 3))
+        _finish(figure)
+    figure.clear()
+    left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1, 1), "wspace": 0.55, "left": 0.08, "right": 0.97, "bottom": 0.19, "top": 0.86})
+    limit = numbers["max_length"]
+    counts = np.bincount(np.asarray(lengths))
+    positions = np.arange(len(counts))
+    kept = positions <= limit
+    # one outline each, not a bar a length: an explorer has to redraw in a few hundredths of a second
+    left.fill_between(positions[kept], counts[kept], step="mid", color=BLUE, label="whole")
+    left.fill_between(positions[~kept], counts[~kept], step="mid", color=VERMILION, label="cut")
+    left.axvline(limit, color="black", linestyle="--", linewidth=1)
+    left.set(title=f"max_length {limit}: {numbers['truncated']:.1%} of the texts are cut", xlabel="tokens per text", ylabel="texts")
+    left.legend(loc="upper right", fontsize="small")
+    names = list(numbers["tokens_per_text"])
+    real = numbers["real_tokens_per_text"]
+    right.barh(names, [real] * len(names), color=BLUE, label="real")
+    right.barh(names, [numbers["tokens_per_text"][name] - real for name in names], left=real, color=ORANGE, label="padding")
+    for k, name in enumerate(names):
+        right.text(numbers["tokens_per_text"][name], k, f" {numbers['padding'][name]:.0%}", va="center")
+    right.set(title=f"batches of {numbers['batch_size']}: share of padding", xlabel="tokens computed per text", ylabel="padded to")
+    right.set_xlim(0, 1.18 * max(numbers["tokens_per_text"].values()))
+    right.legend(loc="lower right", fontsize="small")
+    right.invert_yaxis()
+    left.yaxis.set_major_locator(MaxNLocator(4))  # ticks are most of what takes time to draw
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(5))
     return figure
