@@ -174,37 +174,42 @@ def padding_cost(tokens: Mapping[str, int], real: int, seconds: Mapping[str, flo
 def length_costs(lengths: Sequence[int], numbers: Mapping, figure: Figure | None = None) -> Figure:
     """Draw what `max_length` cuts off and what each way of padding costs.
 
+    What moves is marked as animated: a saved figure shows it as any other, and `widgets` can redraw it alone, without axes and ticks.
+
     Args:
         lengths: tokens of each text, special ones included, before any cut.
         numbers: what `utils.widgets.length_numbers` returns for these lengths.
-        figure: draw into this one again, as the explorer does at each move; None makes a new one.
+        figure: one that this function returned for the same lengths, to be brought up to date; None makes a new one.
     """
-    if figure is None:
-        figure = plt.figure(figsize=(9, 3))
-        _finish(figure)
-    figure.clear()
-    left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1, 1), "wspace": 0.55, "left": 0.08, "right": 0.97, "bottom": 0.19, "top": 0.86})
-    limit = numbers["max_length"]
+    ways, limit = list(numbers["tokens_per_text"]), numbers["max_length"]
     counts = np.bincount(np.asarray(lengths))
+    if figure is None:
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), gridspec_kw={"wspace": 0.55, "left": 0.08, "right": 0.97, "bottom": 0.19, "top": 0.87})
+        widest = max(len(counts) - 1, limit)
+        left.set(xlabel="tokens per text", ylabel="texts", xlim=(0, 1.03 * widest), ylim=(0, 1.05 * counts.max()))
+        right.set(xlabel="tokens computed per text", ylabel="padded to", xlim=(0, 1.18 * widest), ylim=(len(ways) - 0.5, -0.5))
+        right.set_yticks(range(len(ways)), ways)
+        for axes, kinds in ((left, {"whole": BLUE, "cut": VERMILION}), (right, {"real": BLUE, "padding": ORANGE})):
+            axes.legend(handles=[Patch(color=colour, label=kind) for kind, colour in kinds.items()], fontsize="small")
+            for artist in (axes.title, axes.get_legend(), *axes.spines.values()):
+                artist.set_animated(True)
+        left.get_legend().set_loc("upper right")
+        right.get_legend().set_loc("lower right")
+        _finish(figure)
+    left, right = figure.axes
+    for artist in (*left.collections, *left.lines, *right.patches, *right.texts):
+        artist.remove()
     positions = np.arange(len(counts))
-    kept = positions <= limit
-    # one outline each, not a bar a length: an explorer has to redraw in a few hundredths of a second
-    left.fill_between(positions[kept], counts[kept], step="mid", color=BLUE, label="whole")
-    left.fill_between(positions[~kept], counts[~kept], step="mid", color=VERMILION, label="cut")
-    left.axvline(limit, color="black", linestyle="--", linewidth=1)
-    left.set(title=f"max_length {limit}: {numbers['truncated']:.1%} of the texts are cut", xlabel="tokens per text", ylabel="texts")
-    left.legend(loc="upper right", fontsize="small")
-    names = list(numbers["tokens_per_text"])
+    # one outline for all bars: hundreds of them would be too slow for a slider
+    left.fill_between(positions, counts, where=positions <= limit, step="mid", color=BLUE, animated=True)
+    left.fill_between(positions, counts, where=positions > limit, step="mid", color=VERMILION, animated=True)
+    left.axvline(limit + 0.5, color="black", linestyle="--", linewidth=1, animated=True)
+    left.set_title(f"max_length {limit}: {numbers['truncated']:.1%} of the texts are cut")
     real = numbers["real_tokens_per_text"]
-    right.barh(names, [real] * len(names), color=BLUE, label="real")
-    right.barh(names, [numbers["tokens_per_text"][name] - real for name in names], left=real, color=ORANGE, label="padding")
-    for k, name in enumerate(names):
-        right.text(numbers["tokens_per_text"][name], k, f" {numbers['padding'][name]:.0%}", va="center")
-    right.set(title=f"batches of {numbers['batch_size']}: share of padding", xlabel="tokens computed per text", ylabel="padded to")
-    right.set_xlim(0, 1.18 * max(numbers["tokens_per_text"].values()))
-    right.legend(loc="lower right", fontsize="small")
-    right.invert_yaxis()
-    left.yaxis.set_major_locator(MaxNLocator(4))  # ticks are most of what takes time to draw
-    for axes in (left, right):
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+    tokens = np.array([numbers["tokens_per_text"][way] for way in ways])
+    right.barh(range(len(ways)), [real] * len(ways), color=BLUE, animated=True)
+    right.barh(range(len(ways)), tokens - real, left=real, color=ORANGE, animated=True)
+    for k, way in enumerate(ways):
+        right.text(tokens[k], k, f" {numbers['padding'][way]:.0%}", va="center", animated=True)
+    right.set_title(f"batches of {numbers['batch_size']}: share of padding")
     return figure
