@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from utils import atomic_path
 
@@ -126,16 +126,16 @@ def learning_rates(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
         x, y = np.repeat(ends, 3), np.tile([0, 1, np.nan], len(ends))
         axes.plot(x, y, ":", color="0.6", linewidth=1, transform=axes.get_xaxis_transform(), label="end of an epoch")
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    axes.set(xlabel="optimizer step", ylabel="learning rate", xlim=(1 - 0.03 * last, 1 + 1.03 * last), ylim=(0, 1.06 * highest or 1))
+    axes.set(xlabel="optimizer step", ylabel="learning rate", xlim=(1 - 0.03 * last, 1 + 1.03 * last), ylim=(0, 1.22 * highest or 1))
     axes.set_title(title, y=1.02)  # a fixed place is quicker than one that matplotlib looks for
-    axes.legend(loc="upper right", fontsize="small")
+    axes.legend(loc="upper right", fontsize="small", ncols=4)  # in the room above the highest rate
     return _finish(axes.figure)
 
 
 def run_events(events: Mapping[str, Sequence[int]], steps: int) -> Figure:
     """Draw at which optimizer steps a run of `steps` steps did what: one row of marks for each name in `events`."""
     figure, axes = plt.subplots(figsize=(7, 0.9 + 0.38 * len(events)), layout="constrained")
-    for k, (name, at) in enumerate(events.items()):
+    for k, at in enumerate(events.values()):
         axes.plot(at, [k] * len(at), "os^D"[k % 4], color=COLOURS[k % len(COLOURS)], markersize=8)
         axes.axhline(k, color="0.85", linewidth=1, zorder=0)
     axes.set_yticks(range(len(events)), [_plain(name) for name in events])
@@ -156,7 +156,10 @@ def losses(curves: Mapping[str, Sequence[float]], coin: float, every: int = 1) -
         steps = every * np.arange(1, len(values) + 1)
         axes.plot(steps, values, "os^D"[k % 4] + "-", markersize=4, color=COLOURS[k % len(COLOURS)], label=_plain(name))
     axes.axhline(coin, color="0.4", linestyle=":", label="knows nothing")
-    axes.set(title="Training loss", xlabel="optimizer step", ylabel="cross-entropy (nats)", ylim=(0, None))
+    axes.set(title="Training loss", xlabel="optimizer step", ylabel="cross-entropy (nats), log scale", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(0.2, 0.3, 0.5, 0.7, 1.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="best", fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
     return _finish(figure)

@@ -72,8 +72,13 @@ def rename_table() -> pd.DataFrame:
 
 
 def translate(names: Iterable[str], target: Callable = TrainingArguments) -> pd.DataFrame:
-    """Return one row a name: `works` (does the installed library take it?) and `write today` ("" where it may stay as it is)."""
-    known = {rename.old: rename.write for rename in RENAMES[target]}
-    unknown = "no such argument, and no old one known here: check the spelling"
-    rows = [(name, accepts(target, name), "" if accepts(target, name) else known.get(name, unknown)) for name in names]
-    return pd.DataFrame(rows, columns=["argument", "works", "write today"])
+    """Return one row a name: `works` (does the installed library take it?) and `write today` ("" where it should stay as it is)."""
+    known = {rename.old: rename for rename in RENAMES[target]}
+
+    def advice(name: str) -> str:
+        if name not in known:
+            return "" if accepts(target, name) else "no such argument, and no old one known here: check the spelling"
+        # an old name stays as long as the installed library knows no other
+        return "" if accepts(target, name) and not accepts(target, known[name].new) else known[name].write
+
+    return pd.DataFrame([(name, accepts(target, name), advice(name)) for name in names], columns=["argument", "works", "write today"])
