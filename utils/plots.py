@@ -157,7 +157,7 @@ def losses(curves: Mapping[str, Sequence[float]], coin: float, every: int = 1) -
         axes.plot(steps, values, "os^D"[k % 4] + "-", markersize=4, color=COLOURS[k % len(COLOURS)], label=_plain(name))
     axes.axhline(coin, color="0.4", linestyle=":", label="knows nothing")
     axes.set(title="Training loss", xlabel="optimizer step", ylabel="cross-entropy (nats), log scale", yscale="log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(0.2, 0.3, 0.5, 0.7, 1.0)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
