@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from utils import atomic_path
 
@@ -243,3 +244,63 @@ def length_costs(lengths: Sequence[int], numbers: Mapping, figure: Figure | None
         right.text(tokens[k], k, f" {numbers['padding'][way]:.0%}", va="center", animated=True)
     right.set_title(f"batches of {numbers['batch_size']}: share of padding")
     return figure
+
+
+def learning_rates(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, steps_per_epoch: int = 0, axes=None) -> Figure:
+    """Draw learning rates by optimizer step; each curve is (steps, rates), and dotted lines mark the ends of epochs.
+
+    Args:
+        steps_per_epoch: 0 draws no ends of epochs; nor are they drawn where there are more than thirty.
+        axes: what to draw on instead of a new figure; earlier curves are taken off it, so that a control can use one figure again and again.
+    """
+    if axes is None:
+        axes = plt.subplots(figsize=(7, 3.2), layout="constrained")[1]
+    for line in list(axes.lines):  # axes.clear() would build all the ticks anew, a third of the time that drawing takes
+        line.remove()
+    for k, (name, (steps, rates)) in enumerate(curves.items()):
+        marker = "o" if len(steps) <= 40 else ""
+        axes.plot(steps, rates, ("-", "--", "-.")[k % 3], marker=marker, markersize=3, color=COLOURS[k % len(COLOURS)], label=_plain(name))
+    last, highest = (max(max(curve[k]) for curve in curves.values()) for k in (0, 1))
+    if steps_per_epoch and last <= 30 * steps_per_epoch:
+        ends = np.arange(steps_per_epoch, last + 1, steps_per_epoch) + 0.5
+        # one line with gaps for all ends: its x is in steps, its y in heights of the axes
+        x, y = np.repeat(ends, 3), np.tile([0, 1, np.nan], len(ends))
+        axes.plot(x, y, ":", color="0.6", linewidth=1, transform=axes.get_xaxis_transform(), label="end of an epoch")
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    axes.set(xlabel="optimizer step", ylabel="learning rate", xlim=(1 - 0.03 * last, 1 + 1.03 * last), ylim=(0, 1.22 * highest or 1))
+    axes.set_title(title, y=1.02)  # a fixed place is quicker than one that matplotlib looks for
+    axes.legend(loc="upper right", fontsize="small", ncols=4)  # in the room above the highest rate
+    return _finish(axes.figure)
+
+
+def run_events(events: Mapping[str, Sequence[int]], steps: int) -> Figure:
+    """Draw at which optimizer steps a run of `steps` steps did what: one row of marks for each name in `events`."""
+    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.38 * len(events)), layout="constrained")
+    for k, at in enumerate(events.values()):
+        axes.plot(at, [k] * len(at), "os^D"[k % 4], color=COLOURS[k % len(COLOURS)], markersize=8)
+        axes.axhline(k, color="0.85", linewidth=1, zorder=0)
+    axes.set_yticks(range(len(events)), [_plain(name) for name in events])
+    axes.set(title="When a run does what", xlabel="optimizer step", ylabel="event", xlim=(-0.5, steps + 0.5), ylim=(len(events) - 0.5, -0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _finish(figure)
+
+
+def losses(curves: Mapping[str, Sequence[float]], coin: float, every: int = 1) -> Figure:
+    """Draw training losses by optimizer step, one curve a name.
+
+    Args:
+        coin: the loss of a model that knows nothing, drawn as a dotted line.
+        every: how many steps each value is the mean of; it is drawn at the last of them.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    for k, (name, values) in enumerate(curves.items()):
+        steps = every * np.arange(1, len(values) + 1)
+        axes.plot(steps, values, "os^D"[k % 4] + "-", markersize=4, color=COLOURS[k % len(COLOURS)], label=_plain(name))
+    axes.axhline(coin, color="0.4", linestyle=":", label="knows nothing")
+    axes.set(title="Training loss", xlabel="optimizer step", ylabel="cross-entropy (nats), log scale", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside right upper", fontsize="small")
+    return _finish(figure)
