@@ -55,7 +55,10 @@ def test_it_opens_as_every_other(path):
     notebook = read(path)
     assert notebook.cells[0].source.startswith("# ")
     assert "you will" in notebook.cells[0].source
-    assert [cell.id for cell in code_cells(notebook)[:3]] == ["bootstrap", "imports", "parameters"]
+    ids = [cell.id for cell in code_cells(notebook)]
+    opening = ids[: ids.index("parameters")]
+    assert opening[:2] == ["bootstrap", "imports"]
+    assert all(cell_id.startswith("imports") for cell_id in opening[1:]), "a long list of imports may be two cells"
     assert cell_of(notebook, "bootstrap").source == cell_of(read(NOTEBOOKS[0]), "bootstrap").source
     assert notebook.metadata.kernelspec.name == "python3"
 
@@ -145,6 +148,8 @@ CLASSES = (
 
 
 def accepts(function, name):
+    if inspect.isclass(function) and issubclass(function, transformers.PreTrainedConfig):
+        return hasattr(function(), name)  # a config takes whatever it has, and anything else too
     try:
         parameters = inspect.signature(function).parameters
     except ValueError:  # written in C, without a signature
