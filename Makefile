@@ -44,7 +44,8 @@ lab: setup
 
 notebooks: setup
 	@rm -rf runs/training
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+		--NotebookExporter.preprocessors=nbconvert.preprocessors.coalescestreams.CoalesceStreamsPreprocessor notebooks/*.ipynb
 
 clean:
 	rm -rf .venv runs data/*.zip data/tweets.csv data/reviews.csv data/products.csv data/editorials.csv
