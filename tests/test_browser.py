@@ -279,7 +279,8 @@ def type_text(page, text):
         before = shown(page, cell)
         entry.press("Control+A")
         entry.press_sequentially(text)
-        entry.press("Tab")  # leaving it sends the text where the control waits for that
+        entry.blur()  # sends the text where the control waits for that
+        assert entry.input_value() == text, f"the field shows {entry.input_value()!r}"
         shown(page, cell, before=before)
 
 
