@@ -80,7 +80,7 @@ SHOWN = """async (cell, figures) => {
             pictures.push("broken");
         }
     }
-    if (figures && pictures.length) return pictures.join(" ");
+    if (figures && pictures.length) return "pictures " + pictures.join(" ");
     const copy = cell.querySelector(".jp-Cell-outputArea").cloneNode(true);
     copy.querySelectorAll(".widget-slider, .widget-readout, img").forEach(element => element.remove());
     return copy.innerHTML + pictures.join(" ");
@@ -268,11 +268,15 @@ def shown(page, cell, figures=False, before=None):
     last = None
     for _ in range(CHANGE // LOOK):
         now = cell.evaluate(SHOWN, figures)
-        if now == last and now not in (None, before):
+        lost = (before or "").startswith("pictures") and not (now or "").startswith("pictures")  # gone is not redrawn
+        if now == last and now not in (None, before) and not lost:
             return now
         last = now
         page.wait_for_timeout(LOOK)
-    raise AssertionError(f"within {CHANGE / 1000:.0f} s " + ("the kernel did not come to rest, or a picture is broken" if last is None else "it did not"))
+    state = (
+        "the kernel is not idle or a picture is broken" if now is None else "the pictures are gone" if lost else "what it shows is the same, or never settles"
+    )
+    raise AssertionError(f"after {CHANGE / 1000:.0f} s {state}")
 
 
 def move_slider(page, presses=3):
