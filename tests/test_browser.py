@@ -80,7 +80,7 @@ SHOWN = """async (cell, figures) => {
             pictures.push("broken");
         }
     }
-    if (figures && pictures.length) return pictures.join(" ");
+    if (figures && pictures.length) return "pictures " + pictures.join(" ");
     const copy = cell.querySelector(".jp-Cell-outputArea").cloneNode(true);
     copy.querySelectorAll(".widget-slider, .widget-readout, img").forEach(element => element.remove());
     return copy.innerHTML + pictures.join(" ");
@@ -174,15 +174,33 @@ def serve(folder):
         process.wait()
 
 
+def cannot_test(reason):
+    """Skip, saying why; fail where REQUIRE_BROWSER is set, as in CI."""
+    reason = f"nothing was tested in a browser: {reason}"
+    pytest.fail(reason, pytrace=False) if os.environ.get("REQUIRE_BROWSER") else pytest.skip(reason)
+
+
+@contextmanager
+def play():
+    """Start Playwright, which brings its own program; what that needs of the system may be missing."""
+    try:
+        playwright = sync_playwright().start()
+    except Exception as error:  # Playwright raises no class of its own here
+        cannot_test(f"Playwright does not start ({error}); on Debian: apt-get install libatomic1")
+    try:
+        yield playwright
+    finally:
+        playwright.stop()
+
+
 @pytest.fixture(scope="module")  # not session: while Playwright is on, no other test could use asyncio
 def browser():
     """A headless Chromium with a new, empty profile."""
     if CHROMIUM is None:
-        reason = "no Chromium on this machine, so nothing was tested in a browser; on Debian: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("REQUIRE_BROWSER") else pytest.skip(reason)
+        cannot_test("no Chromium on this machine; on Debian: apt-get install chromium")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a CI job that is cut off cleans up, too
     try:
-        with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as home, sync_playwright() as playwright:
+        with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as home, play() as playwright:
             own = {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home}
             chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env=os.environ | own)
             yield chromium
@@ -250,11 +268,15 @@ def shown(page, cell, figures=False, before=None):
     last = None
     for _ in range(CHANGE // LOOK):
         now = cell.evaluate(SHOWN, figures)
-        if now == last and now not in (None, before):
+        lost = (before or "").startswith("pictures") and not (now or "").startswith("pictures")  # gone is not redrawn
+        if now == last and now not in (None, before) and not lost:
             return now
         last = now
         page.wait_for_timeout(LOOK)
-    raise AssertionError(f"within {CHANGE / 1000:.0f} s " + ("the kernel did not come to rest, or a picture is broken" if last is None else "it did not"))
+    state = (
+        "the kernel is not idle or a picture is broken" if now is None else "the pictures are gone" if lost else "what it shows is the same, or never settles"
+    )
+    raise AssertionError(f"after {CHANGE / 1000:.0f} s {state}")
 
 
 def move_slider(page, presses=3):
