@@ -161,7 +161,7 @@ def ratings(valence: Sequence[float], rating_std: Sequence[float]) -> Figure:
 
 
 def padded_batches(ways: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """Draw what batches hold, one panel a way of padding: real tokens dark, padding light, one line a row.
+    """Draw what batches hold, one panel a way of padding: real tokens blue, padding orange, one line a row.
 
     `ways` maps a way's name -> attention masks of some batches, each of shape (rows, tokens) with 1 for a real token.
     """
