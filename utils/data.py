@@ -213,12 +213,11 @@ def _decode(raw: bytes, path: Path, findings: list[Finding]) -> str:
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
         try:
             text = raw.decode("cp1252")
         except UnicodeDecodeError:
-            line = raw[: error.start].count(b"\n") + 1
             raise TableError(f"{path.name}, line {line}: neither {encoding} nor cp1252. Save the file as UTF-8.") from None
-        line = raw[: error.start].count(b"\n") + 1
         sample = text.split("\n")[line - 1][:60]
         findings.append(
             Finding(

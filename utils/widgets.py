@@ -38,11 +38,12 @@ def token_kinds(tokenizer, text: str) -> list[tuple[str, int, str]]:
     """
     text = text[:TEXT_LIMIT].encode("utf-8", "replace").decode()  # half of an emoji is no text, and the tokenizer refuses it
     ids = tokenizer(text, truncation=True, max_length=TOKEN_LIMIT)["input_ids"]
+    special = set(tokenizer.all_special_ids)  # a property that is worked out at every look
     rows = []
     for piece, i in zip(tokenizer.convert_ids_to_tokens(ids), ids, strict=True):
         if i == tokenizer.unk_token_id:
             kind = "unknown"
-        elif i in tokenizer.all_special_ids:
+        elif i in special:
             kind = "special"
         else:
             kind = "piece of a word" if piece.startswith("##") else "word"
