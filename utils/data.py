@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -330,7 +331,7 @@ def _without_blanks(frame: pd.DataFrame, path: Path, text_column: str, label_col
     blank_label = (frame["label"].str.strip() == "") & ~blank_text
     for blank, column, id in ((blank_text, text_column, "empty-text"), (blank_label, label_column, "empty-label")):
         if blank.any():
-            message = f"{path.name}: {_rows(frame.loc[blank, 'row'])} blank in column {column!r} and left out."
+            message = f"{path.name}: {in_words(frame.loc[blank, 'row'])} blank in column {column!r} and left out."
             findings.append(Finding(id, "warning", message, "Fill in or delete."))
     dropped = {"blank_text": int(blank_text.sum()), "blank_label": int(blank_label.sum())}
     rows = frame[~(blank_text | blank_label)].reset_index(drop=True)
@@ -344,11 +345,9 @@ def _label_findings(labels: pd.Series, path: Path) -> list[Finding]:
     """Remark on labels that look like one class written in several ways, and on classes too small to learn."""
     findings = []
     counts = labels.value_counts()
-    plain = pd.Series(counts.index, index=counts.index).str.strip().str.casefold()
-    for _, same in plain.groupby(plain, sort=True):
-        if len(same) > 1:
-            written = ", ".join(f"{name!r} ({counts[name]} rows)" for name in sorted(same.index))
-            findings.append(Finding("label-noise", "warning", f"{path.name}: labels that may be one class: {written}.", "Write each in one way."))
+    for same in variants(counts.index):
+        written = ", ".join(f"{name!r} ({counts[name]} rows)" for name in same)
+        findings.append(Finding("label-noise", "warning", f"{path.name}: labels that may be one class: {written}.", "Write each in one way."))
     rare = sorted(counts[counts < 5].index)
     if rare:
         shown = ", ".join(f"{name!r} ({counts[name]})" for name in rare[:10]) + (" and more" if len(rare) > 10 else "")
@@ -356,12 +355,18 @@ def _label_findings(labels: pd.Series, path: Path) -> list[Finding]:
     return findings
 
 
-def _rows(numbers) -> str:
+def variants(names: Iterable[str]) -> list[list[str]]:
+    """Return the groups of names that differ only in capitals and in blanks at their ends."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(name.strip().casefold(), []).append(name)
+    return [same for _, same in sorted(groups.items()) if len(same) > 1]
+
+
+def in_words(numbers) -> str:
     """Say which rows: "row 3", "4 rows (1, 2, 5, ...)"."""
-    numbers = [int(n) for n in numbers]
-    if len(numbers) == 1:
-        return f"row {numbers[0]}"
-    return f"{len(numbers)} rows ({', '.join(map(str, numbers[:10]))}{', ...' if len(numbers) > 10 else ''})"
+    first = [str(int(n)) for n in numbers[:10]]
+    return f"row {first[0]}" if len(numbers) == 1 else f"{len(numbers):,} rows ({', '.join(first)}{', ...' if len(numbers) > 10 else ''})"
 
 
 # --- labels and splits ------------------------------------------------------------------------------------------------
@@ -409,14 +414,12 @@ def split_table(
     if len(conflict):
         example = conflict.iloc[0]
         seen = sorted(set(conflict.loc[conflict["_key"] == example["_key"], "label"]))
-        message = (
-            f"{_rows(conflict['row'])} hold texts that carry two labels, for example {example['text'][:60]!r}: {', '.join(map(repr, seen))}. All are left out."
-        )
+        message = f"{in_words(conflict['row'])} hold texts that carry two labels, for example {example['text'][:60]!r}: {', '.join(map(repr, seen))}. All are left out."
         findings.append(Finding("conflicting-labels", "warning", message, "Decide on one label for each text."))
     rows = rows[labels_of_text == 1]
     repeated = rows["_key"].duplicated()
     if repeated.any():
-        message = f"{_rows(rows.loc[repeated, 'row'])} repeat an earlier text with the same label and are left out."
+        message = f"{in_words(rows.loc[repeated, 'row'])} repeat an earlier text with the same label and are left out."
         findings.append(Finding("repeated-text", "warning", message, "Nothing to do: kept twice, they could end up in two splits."))
     dropped |= {"conflicting_labels": len(conflict), "repeated_text": int(repeated.sum())}
     rows = rows[~repeated]
@@ -462,7 +465,7 @@ def _without_texts_of(keep: pd.DataFrame, rows: pd.DataFrame, keep_name: str, ro
     shared = rows["_key"].isin(set(keep["_key"]))
     dropped[f"{rows_name}_text_in_{keep_name}"] = int(shared.sum())
     if shared.any():
-        message = f"{_rows(rows.loc[shared, 'row'])} of the {rows_name} data are also in the {keep_name} file and are left out of {rows_name}."
+        message = f"{in_words(rows.loc[shared, 'row'])} of the {rows_name} data are also in the {keep_name} file and are left out of {rows_name}."
         findings.append(Finding("split-leak", "warning", message, "A text seen in training makes its test score worthless."))
     return rows[~shared]
 

@@ -1,0 +1,1375 @@
+"""One function for each mistake that can be seen before training starts. `utils.preflight.preflight` runs them; read that first.
+
+To add a check, write one function under `@pitfall(...)`: it takes a `Setup` and yields (message, fix), or (message, fix, level) where this case is
+more or less serious than the rest. The report, the catalogue and the tests pick it up.
+"""
+
+import contextlib
+import inspect
+import itertools
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from safetensors import safe_open
+from transformers.data.data_collator import default_data_collator
+from transformers.integrations import get_available_reporting_integrations
+
+from utils.data import in_words, variants
+from utils.facts import Split, container_fault, is_list, is_text, plain, text_config, untouched
+
+IGNORED = -100  # the label that PyTorch's cross-entropy skips
+
+
+class Pitfall(NamedTuple):
+    """One entry of the catalogue.
+
+    id: its name. stages: where it is found: R when a table is read, P by preflight, W by Watch, S by check_saved; C the library raises when
+    the object is built; A avoided by how the notebooks are written. level: "error" or "warning". loud: whether the library raises by itself, with a
+    message that misleads. symptom, fix: in general words. find: the function for stage P.
+    """
+
+    id: str
+    stages: str
+    level: str
+    loud: bool
+    symptom: str
+    fix: str
+    find: Callable | None
+    dry: bool
+
+
+CATALOGUE: dict[str, Pitfall] = {}
+
+
+def pitfall(id: str, stages: str, level: str, symptom: str, fix: str, loud: bool = False, dry: bool = False):
+    """Enter a mistake into the catalogue; the decorated function finds it. `dry`: it looks at the dry run, so it comes after those that do not."""
+
+    def register(find):
+        CATALOGUE[id] = Pitfall(id, stages, level, loud, symptom, fix, find, dry)
+        return find
+
+    return register
+
+
+# --- what is given to Trainer -----------------------------------------------------------------------------------------
+
+
+def places(mask: np.ndarray, split: Split) -> str:
+    """Say which rows of a split a mask marks: "row 3", "4 rows (0, 2, 5, ...)"; counted from 0, as `dataset[i]` counts."""
+    return in_words(split.index[np.flatnonzero(mask)] if len(mask) == len(split.index) else np.flatnonzero(mask))
+
+
+@pitfall(
+    "wrong-container", "P", "error", "The data set is a DataFrame, a DatasetDict or a dict of lists: KeyError: 6, Invalid key: 0", "Hand over one Dataset", True
+)
+def wrong_container(setup):
+    for name, part in setup.given.items():
+        if (write := container_fault(part)) is not None:
+            yield f"{name}_dataset is a {type(part).__name__}, which has no rows dataset[0], dataset[1], ...; the first batch would fail.", f"Give {write}"
+    if setup.given.get("train") is None and isinstance(setup.trainer.train_dataset, datasets.DatasetDict):
+        yield "train_dataset is an empty DatasetDict.", 'Give data["train"]'
+
+
+@pitfall("two-label-columns", "P", "error", "Both label and labels are there: label wins", "Remove one of them", True)
+def two_label_columns(setup):
+    for split in setup.splits.values():
+        found = [name for name in dict.fromkeys(("label", "label_ids", *setup.trainer.label_names)) if name in split.columns]
+        if len(found) > 1:
+            lost = " and ".join(repr(name) for name in found[1:])
+            yield (
+                f"The {split.in_words} data have the columns {' and '.join(map(repr, found))}; the collators take {found[0]!r} and lose {lost}.",
+                f"dataset = dataset.remove_columns({found[0]!r}), or {found[1]!r}: keep the one that is right",
+            )
+
+
+@pitfall(
+    "eval-labels-missing", "P", "error", "No eval_loss, and compute_metrics is never called, without a word", "The same column names in both splits", False
+)
+def eval_labels_missing(setup):
+    if setup.train is None or setup.train.label_column is None:
+        return
+    for split in setup.evals:
+        if split.label_column is None and len(split.index):
+            yield (
+                f"The training data have the label column {setup.train.label_column!r}, the {split.in_words} data have {', '.join(map(repr, split.columns))}: "
+                "there will be no evaluation loss, and compute_metrics will not be called.",
+                f'Rename the column: eval_dataset = eval_dataset.rename_column("...", {setup.train.label_column!r})',
+            )
+
+
+@pitfall(
+    "not-tokenised", "P", "error", "The first batch fails: 'You should supply an encoding', or rows of different lengths", "Tokenise; a padding collator", True
+)
+def not_tokenised(setup):
+    needed = setup.input_name
+    for split in setup.splits.values():
+        if not len(split.index) or (needed not in split.columns and "inputs_embeds" in split.columns):
+            continue
+        if needed not in split.columns:
+            has = f"it has {', '.join(map(repr, split.columns)) or 'no columns'}"
+            yield (
+                f"The {split.in_words} data have no column {needed!r} ({has}), so the model would get no text.",
+                "dataset = dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)",
+            )
+        elif needed == "input_ids":
+            kind = split.type(needed)
+            if kind is None or not is_list(kind) or is_list(kind.value_type):
+                shape = "is a list of lists" if kind is not None and is_list(kind) else f"holds {kind or 'values of several kinds'}"
+                yield (
+                    f"{needed!r} of the {split.in_words} data {shape}; it must hold one flat list of whole numbers a row.",
+                    "Tokenise without return_tensors: tokenizer(text, truncation=True), not tokenizer(text, return_tensors='pt')",
+                )
+            elif split.tokens is not None and setup.collator is default_data_collator and len(set(split.tokens.widths.tolist())) > 1:
+                low, high = split.tokens.widths.min(), split.tokens.widths.max()
+                yield (
+                    f"The rows of the {split.in_words} data have {low} to {high} tokens, and the collator in use does not pad, so a batch cannot be made.",
+                    "Trainer(..., processing_class=tokenizer), or data_collator=DataCollatorWithPadding(tokenizer)",
+                )
+    if not setup.args.remove_unused_columns and setup.train is not None:
+        texts = [name for name in setup.train.columns if setup.train.type(name) is not None and is_text(setup.train.type(name))]
+        texts = [name for name in texts if name != setup.train.label_column]
+        if texts and "train" in setup.dry.refused:
+            yield (
+                f"remove_unused_columns=False hands the text column {texts[0]!r} to the collator, which cannot make a tensor of it.",
+                f"remove_unused_columns=True, or dataset = dataset.remove_columns({texts[0]!r})",
+            )
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+@pitfall(
+    "label-type", "P", "error", "'Unable to create tensor ... excessive nesting': labels are texts, or one is missing", "Encode them as whole numbers", True
+)
+def label_type(setup):
+    for split in setup.splits.values():
+        if split.label_column is None or not len(split.index):
+            continue
+        kind = split.type(split.label_column)
+        where = f"the column {split.label_column!r} of the {split.in_words} data"
+        encode = f"dataset = dataset.class_encode_column({split.label_column!r}) on the whole table, before it is split"
+        if kind is None:
+            yield f"The labels in {where} are of several kinds.", encode
+        elif is_text(kind) or pa.types.is_temporal(kind) or pa.types.is_binary(kind) or pa.types.is_decimal(kind) or pa.types.is_dictionary(kind):
+            seen = list(dict.fromkeys(split.column(split.label_column).slice(0, 1000).to_pylist()))
+            yield f"The labels in {where} are texts ({', '.join(map(repr, seen[:5]))}), and the model takes whole numbers.", encode
+        elif is_list(kind) and (is_text(kind.value_type) or is_list(kind.value_type)):
+            yield (
+                f"Each label in {where} is a list of {'texts' if is_text(kind.value_type) else 'lists'}; a multi-label row is one list of 0.0 and 1.0.",
+                "row['labels'] = [float(name in row['tags']) for name in names]",
+            )
+        elif (missing := split.column(split.label_column)).null_count:
+            rows = places(missing.is_null().to_numpy(), split)
+            yield (
+                f"A label is missing in {rows} of the {split.in_words} data; a batch with such a row cannot be made.",
+                (f"dataset = dataset.filter(lambda row: row[{split.label_column!r}] is not None)"),
+            )
+
+
+def _tensor_labels(setup) -> torch.Tensor | None:
+    """Return the labels of the collated training batch: collators change types, so this is what the model gets."""
+    batch = setup.dry.collated.get("train")
+    labels = batch.get(setup.trainer.label_names[0]) if isinstance(batch, Mapping) and setup.trainer.label_names else None
+    return labels if isinstance(labels, torch.Tensor) else None
+
+
+def _loss_accepts(setup) -> bool:
+    """Whether a loss of the user's own took the labels as they are."""
+    return setup.own_loss and setup.dry.failed is None and setup.dry.loss is not None
+
+
+@pitfall("num-labels-one", "P", "error", "One output for a binary task is a regression: MSE, and argmax is always 0", "num_labels=2", False, dry=True)
+def num_labels_one(setup):
+    if setup.task != "regression" or setup.train is None or setup.train.labels is None or not len(setup.train.labels) or _loss_accepts(setup):
+        return
+    values = np.unique(setup.train.labels)
+    whole = setup.train.labels.dtype.kind in "iub"
+    binary = set(values.tolist()) <= {0.0, 1.0} and setup.config.problem_type != "regression"
+    if whole or (binary and len(values) == 2):
+        shown = ", ".join(f"{value:g}" for value in values[:8].astype(float))
+        yield (
+            f"The labels are {'whole numbers' if whole else 'only'} ({shown}), and num_labels=1 makes the model a regression: it would learn to output a number "
+            "close to the label, and argmax over its one output would always be 0.",
+            f"from_pretrained(..., num_labels={max(2, int(np.nanmax(values)) + 1)}); for a true regression: dataset.cast_column("
+            f"{setup.train.label_column!r}, Value('float32')) and problem_type='regression'",
+        )
+
+
+@pitfall(
+    "label-range", "P", "error", "'Target 2 is out of bounds.', or a device-side assert, when such a row is drawn", "Labels from 0 to num_labels - 1", True
+)
+def label_range(setup):
+    if setup.num_labels is None or setup.num_labels < 2 or setup.task != "single_label":
+        return
+    for split in setup.splits.values():
+        labels = split.labels
+        if labels is None or not len(labels) or labels.dtype.kind not in "iu":
+            continue
+        skipped = labels == IGNORED
+        outside = ~skipped & ((labels < 0) | (labels >= setup.num_labels))
+        if outside.any():
+            low, high = labels[~skipped].min(), labels[~skipped].max()
+            need = int(high) + 1
+            if setup.config.problem_type is None and setup.names and setup.names == [f"LABEL_{i}" for i in range(2)] and low >= 0:
+                fix = f"from_pretrained(..., num_labels={need})"
+            elif low == 1 and high == setup.num_labels:
+                fix = f"dataset = dataset.map(lambda row: {{{split.label_column!r}: row[{split.label_column!r}] - 1}})"
+            else:
+                fix = f"dataset = dataset.class_encode_column({split.label_column!r}) on the whole table, and num_labels to match"
+            yield (
+                f"Labels of the {split.in_words} data run from {low} to {high}, but the model has num_labels={setup.num_labels}, so they must run from 0 to "
+                f"{setup.num_labels - 1}: {places(outside, split)}. Training would stop when such a row is drawn.",
+                fix,
+            )
+        elif skipped.all():
+            yield f"All labels of the {split.in_words} data are {IGNORED}, which the loss skips: it would be nan.", "Put the labels in"
+        elif skipped.any():
+            yield (
+                f"{places(skipped, split)} of the {split.in_words} data have the label {IGNORED}: the loss skips them, and most metrics count them as wrong.",
+                "Nothing, if that is on purpose; else put the labels in",
+                "warning",
+            )
+
+
+@pitfall(
+    "label-float",
+    "P",
+    "error",
+    "'Target size must be the same as input size': float or bool labels choose another loss",
+    "Whole numbers (int64)",
+    True,
+    dry=True,
+)
+def label_float(setup):
+    labels = _tensor_labels(setup)
+    if labels is None or setup.task != "single_label" or labels.ndim != 1 or _loss_accepts(setup):
+        return
+    if labels.dtype not in (torch.int64, torch.uint8) and setup.config.problem_type in (None, "multi_label_classification", "single_label_classification"):
+        kind = str(labels.dtype).removeprefix("torch.")
+        column = setup.train.label_column
+        yield (
+            f"The labels reach the model as {kind}; with num_labels={setup.num_labels} it takes float or bool labels for multi-label vectors, "
+            f"and stops because there is one number a row.",
+            f"dataset = dataset.cast_column({column!r}, Value('int64'))",
+        )
+
+
+@pitfall(
+    "multi-label-ints", "P", "error", "'Expected input batch_size (4) to match target batch_size (8)': 0/1 vectors of whole numbers", "float32", True, dry=True
+)
+def multi_label_ints(setup):
+    if setup.task != "multi_label" or _loss_accepts(setup):
+        return
+    labels = _tensor_labels(setup)
+    column = setup.train.label_column if setup.train else "labels"
+    if labels is not None and labels.ndim == 2 and not labels.is_floating_point():
+        yield (
+            f"The labels are vectors of whole numbers ({labels[0].tolist()[:8]}); the model would take them for {labels.shape[1]} single labels a row and stop.",
+            f"dataset = dataset.map(lambda row: {{{column!r}: [float(x) for x in row[{column!r}]]}}, "
+            f"features=Features({{**dataset.features, {column!r}: List(Value('float32'))}})), and problem_type='multi_label_classification'",
+        )
+    for split in setup.splits.values():
+        kind = split.type(split.label_column) if split.label_column else None
+        if not is_list(kind) or is_list(kind.value_type) or is_text(kind.value_type):
+            continue
+        sizes = np.concatenate([pc.list_value_length(piece[split.label_column]).fill_null(0).to_numpy() for piece in split.pieces(split.label_column)])
+        wrong = sizes != setup.num_labels
+        if wrong.any():
+            yield (
+                f"{places(wrong, split)} of the {split.in_words} data have label vectors of {', '.join(map(str, sorted(set(sizes[wrong].tolist()))[:5]))} numbers; "
+                f"the model has {setup.num_labels} outputs.",
+                f"One number for each class: num_labels={int(sizes.max())}, or vectors of {setup.num_labels}",
+            )
+
+
+@pitfall(
+    "problem-type-stuck",
+    "P",
+    "error",
+    "The config keeps the problem_type of an earlier batch, and right labels fail",
+    "Set config.problem_type",
+    True,
+    dry=True,
+)
+def problem_type_stuck(setup):
+    kept, labels = getattr(setup.config, "problem_type", None), _tensor_labels(setup)
+    if not setup.classifier or kept is None or labels is None or _loss_accepts(setup):
+        return
+    fits = {
+        "regression": labels.is_floating_point() and (setup.num_labels == 1 or labels.ndim == 2),
+        "single_label_classification": labels.dtype in (torch.int64, torch.uint8) and labels.ndim == 1 and setup.num_labels > 1,
+        "multi_label_classification": labels.is_floating_point() and labels.ndim == 2,
+    }
+    means = {"regression": "float", "single_label_classification": "int64", "multi_label_classification": "vectors of float"}
+    right = "multi_label_classification" if labels.ndim == 2 else "regression" if setup.num_labels == 1 else "single_label_classification"
+    # floats with several outputs are the labels' fault, and whole numbers in vectors too: other checks say so
+    if kept in fits and not fits[kept] and kept != right and (fits[right] or kept == "regression"):
+        yield (
+            f"config.problem_type is {kept!r}, which wants {means[kept]} labels, but they are {str(labels.dtype).removeprefix('torch.')} "
+            f"of shape {tuple(labels.shape)}. The first forward pass sets it, and checkpoints bring it along.",
+            f"model.config.problem_type = {right!r}",
+        )
+
+
+@pitfall(
+    "no-loss",
+    "P",
+    "error",
+    "'The model did not return a loss from the inputs, only the following keys: logits'",
+    "A column label, labels or label_ids",
+    True,
+    dry=True,
+)
+def no_loss(setup):
+    split = setup.train
+    if split is None or not len(split.index) or setup.dry.loss is not None or "not-tokenised" in setup.errors:
+        return
+    if setup.trainer.label_names and split.label_column is None:
+        hidden = [name for name in ("label", "label_ids", *setup.trainer.label_names) if name in split.all_columns]
+        if hidden:
+            reason, fix = f"set_format hides the column {hidden[0]!r}", f"Add {hidden[0]!r} to set_format(columns=[...])"
+        else:
+            others = [name for name in split.all_columns if name not in ("input_ids", "attention_mask", "token_type_ids")]
+            reason = f"none of its columns ({', '.join(map(repr, split.all_columns))}) is called label, labels or label_ids"
+            fix = f"dataset = dataset.rename_column({(others or ['...'])[-1]!r}, 'label')"
+        if setup.dry.failed is None or "did not return a loss" in str(setup.dry.failed) or not setup.own_loss:
+            yield f"The training data have no labels: {reason}. Without them the model returns no loss, and the first step fails.", fix
+    elif setup.dry.collated.get("train") is not None and not setup.errors & {"label-type", "label-range"}:
+        said = str(setup.dry.failed or "did not return a loss")
+        if "did not return a loss" in said or "unexpected keyword argument 'label" in said:
+            yield (
+                f"{type(setup.model).__name__} computes no loss from the labels: a model without a classification head, or one whose forward takes no labels.",
+                "AutoModelForSequenceClassification.from_pretrained(...), or a compute_loss_func",
+            )
+
+
+@pitfall("single-class-split", "P", "error", "select(range(n)) or a split of sorted rows: one class only, accuracy 1.0, falling loss", "Shuffle, stratify")
+def single_class_split(setup):
+    if setup.task == "regression" or "label-range" in setup.errors:
+        return
+    counted = {}
+    for name, split in setup.splits.items():
+        labels = split.labels
+        if labels is not None and len(labels) and labels.dtype.kind in "iub":
+            counted[name] = np.unique(labels[labels != IGNORED] if labels.dtype.kind != "b" else labels)
+    names = setup.names or []
+
+    def called(ids) -> str:
+        return ", ".join(repr(names[i]) if 0 <= i < len(names) else str(i) for i in map(int, ids[:8])) + (", ..." if len(ids) > 8 else "")
+
+    stratify = "dataset.class_encode_column('label').train_test_split(test_size=0.15, seed=42, stratify_by_column='label')"
+    for name, classes in counted.items():
+        split = setup.splits[name]
+        if len(classes) == 1 and (setup.num_labels or 2) > 1 and split.rows is not None and (split.rows > 1 or name == "train"):
+            yield (
+                f"All {split.rows:,} rows of the {split.in_words} data are of one class, {called(classes)}: a model that always says so scores 100%.",
+                stratify,
+            )
+        elif name != "train" and "train" in counted and not setup.splits["train"].stream and not split.stream:
+            missing, new = np.setdiff1d(counted["train"], classes), np.setdiff1d(classes, counted["train"])
+            if len(new) and len(counted["train"]) > 1:
+                yield f"The {split.in_words} data have the class {called(new)}, which no training row has: it cannot be learnt.", stratify, "warning"
+            if len(missing):
+                yield f"The {split.in_words} data have no row of {called(missing)}, so their scores say nothing about it.", stratify, "warning"
+
+
+def _aligned(one: Sequence[str], other: Sequence[str]) -> str:
+    """Compare two lists of class names: "same", "drift" (a name stands at two places) or "differ"."""
+    one, other = ([str(name).strip().casefold() for name in names] for names in (one, other))
+    if one[: len(other)] == other[: len(one)]:
+        return "same"
+    place = {name: i for i, name in enumerate(one)}
+    return "drift" if any(place.get(name, i) != i for i, name in enumerate(other)) else "differ"
+
+
+@pitfall(
+    "label-map-drift", "P", "error", "enumerate(set(...)), one map for each split: ids change their meaning from split to split or run to run", "One sorted map"
+)
+def label_map_drift(setup):
+    named = {split.in_words: split.class_labels for split in setup.splits.values() if split.class_labels}
+    model = setup.names if setup.names and not all(name.startswith("LABEL_") for name in setup.names) else None
+    if setup.task == "regression":
+        return
+    one_map = "labels = sorted(set(table['label'])); ClassLabel(names=labels) for every split, id2label=dict(enumerate(labels)) for the model"
+    first = next(iter(named), None)
+    for where, names in named.items():
+        for other_where, other in ((first, named[first]), ("model's", model)):
+            if other is not None and other_where != where and (kind := _aligned(other, names)) != "same":
+                yield (
+                    f"The {where} labels are {names[:8]}, in this order; the {other_where} are {other[:8]}."
+                    + (" The same id means two things, and the scores will be wrong." if kind == "drift" else " Check that they mean the same."),
+                    one_map,
+                    "error" if kind == "drift" else "warning",
+                )
+                break
+    if named or setup.train is None or setup.train.labels is None or setup.train.labels.dtype.kind not in "iu":
+        return
+    maps = {split.in_words: found for split in setup.splits.values() if split.labels is not None and not split.stream for found in [_map_of(split)] if found}
+    first = next(iter(maps), None)
+    known = {name: i for i, name in enumerate(model or [])}
+    for where, (column, found) in maps.items():
+        for other_where, other in ((first, maps[first][1]), ("model's", known)):
+            clash = {name: (i, other[name]) for name, i in found.items() if other.get(name, i) != i}
+            if clash and other_where != where:
+                name, (i, j) = next(iter(clash.items()))
+                yield (
+                    f"Column {column!r} says that {name!r} is label {i} in the {where} data; in the {other_where} it is {j}. The scores will be wrong.",
+                    one_map,
+                )
+                break
+
+
+def _map_of(split: Split) -> tuple[str, dict[str, int]] | None:
+    """Find a text column that names the labels one to one, and return it with its map from name to id."""
+    classes = len(np.unique(split.labels))
+    for name in split.all_columns:
+        if name == split.label_column or split.type(name) is None or not is_text(split.type(name)) or classes < 2:
+            continue
+        names = split.column(name)
+        if names.null_count or pc.count_distinct(names).as_py() != classes or classes == split.rows:
+            continue
+        pairs = set(zip(names.to_pylist(), split.labels.tolist(), strict=True))
+        if len(pairs) == classes:
+            return name, {str(text): int(i) for text, i in pairs}
+    return None
+
+
+@pitfall("label-names", "P", "warning", "id2label is missing or no bijection: predictions are called LABEL_0", "Pass id2label and label2id, omit num_labels")
+def label_names(setup):
+    if not setup.classifier or (setup.num_labels or 0) < 2:
+        return
+    config, both = setup.config, "from_pretrained(..., id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)})"
+    names, label2id = setup.names, {str(name): int(i) for name, i in (config.label2id or {}).items()}
+    if names is None or len(names) != setup.num_labels:
+        yield f"id2label has the ids {sorted(map(int, config.id2label))[:8]}, but the model has {setup.num_labels} outputs.", both
+    elif len(set(names)) < len(names):
+        yield f"id2label gives one name to several classes: {names[:8]}.", both
+    elif names == [f"LABEL_{i}" for i in range(len(names))]:
+        known = next((split.class_labels for split in setup.splits.values() if split.class_labels), None)
+        hint = f" The data call them {known[:8]}." if known else ""
+        yield f"The {len(names)} classes have no names: predictions will say {names[0]!r}.{hint}", both
+    elif label2id != {name: i for i, name in enumerate(names)}:
+        yield f"label2id ({dict(list(label2id.items())[:4])}) is not the inverse of id2label ({dict(list(enumerate(names))[:4])}).", both
+
+
+@pitfall("label-noise", "RP", "warning", "'pos', 'pos ' and 'Pos' are three classes; a class has fewer than 5 rows", "Write each label in one way")
+def label_noise(setup):
+    split = setup.train
+    names = (split.class_labels if split is not None else None) or setup.names or []
+    for same in variants(names):
+        yield (
+            f"Class names that may be one class: {', '.join(map(repr, same))}.",
+            "Write each in one way before encoding: table['label'].str.strip().str.lower()",
+        )
+    if split is not None and setup.task == "single_label" and split.labels is not None and split.labels.dtype.kind in "iu" and not split.stream:
+        ids, counts = np.unique(split.labels[split.labels != IGNORED], return_counts=True)
+        rare = [(int(i), int(n)) for i, n in zip(ids, counts, strict=True) if n < 5]
+        if rare:
+            shown = ", ".join(f"{names[i]!r} ({n})" if 0 <= i < len(names) else f"{i} ({n})" for i, n in rare[:8])
+            yield f"{len(rare)} class(es) with fewer than 5 training rows: {shown}. So few can hardly be learnt.", "Collect more rows, or merge classes"
+
+
+# --- texts and tokens -------------------------------------------------------------------------------------------------
+
+
+@pitfall(
+    "empty-tokenizer", "PS", "error", "A folder without tokenizer files gives a tokenizer of 5 tokens: every word is [UNK]", "Save the tokenizer with the model"
+)
+def empty_tokenizer(setup):
+    vocabulary, split = getattr(text_config(setup.config), "vocab_size", None), setup.train
+    load = "tokenizer = AutoTokenizer.from_pretrained(checkpoint) with the checkpoint of the model, then tokenise again"
+    if (
+        setup.tokenizer is not None
+        and vocabulary
+        and hasattr(setup.tokenizer, "__len__")
+        and len(setup.tokenizer) <= 50
+        and vocabulary > 10 * len(setup.tokenizer)
+    ):
+        yield (
+            f"The tokenizer knows {len(setup.tokenizer)} tokens, the model {vocabulary:,}: it was loaded without its vocabulary, and nearly every word is unknown.",
+            load,
+        )
+    elif split is not None and split.tokens is not None and split.tokens.content.sum() > 0:
+        tokens = split.tokens
+        share = tokens.unknown.sum() / tokens.content.sum()
+        if share > 0.5:
+            yield f"{share:.0%} of all training tokens are the unknown token: the model would see hardly a word.", load
+        elif vocabulary and vocabulary > 1000 and setup.tokenizer is None and len(split.index) >= 20 and tokens.highest.max() < 10:
+            yield f"No training token has an id above {tokens.highest.max()}, of {vocabulary:,} that the model knows: the tokenizer had no vocabulary.", load
+
+
+@pitfall("tokenizer-mismatch", "P", "error", "A tokenizer of another checkpoint: silent, or 'index out of range in self'", "Both from one checkpoint", True)
+def tokenizer_mismatch(setup):
+    if not hasattr(setup.model, "get_input_embeddings"):
+        return
+    rows = getattr(getattr(setup.model.get_input_embeddings(), "weight", None), "shape", [None])[0]
+    one = "checkpoint = '...'; AutoTokenizer.from_pretrained(checkpoint) and AutoModelForSequenceClassification.from_pretrained(checkpoint)"
+    over = False
+    for split in setup.splits.values():
+        if rows and split.tokens is not None and len(split.tokens.highest):
+            outside = (split.tokens.highest >= rows) | (split.tokens.lowest < 0)
+            if outside.any():
+                over = True
+                bad = split.tokens.highest[outside].max() if (split.tokens.highest >= rows).any() else split.tokens.lowest.min()
+                yield (
+                    f"The {split.in_words} data hold the token id {bad:,}, but the model knows {rows:,} tokens (0 to {rows - 1:,}): {places(outside, split)}. "
+                    "A batch with such a row stops with 'index out of range in self'.",
+                    one,
+                )
+    if over or setup.tokenizer is None or not rows or "empty-tokenizer" in setup.errors or not hasattr(setup.tokenizer, "__len__"):
+        return
+    size = len(setup.tokenizer)
+    if size > rows:
+        yield (
+            f"The tokenizer knows {size:,} tokens, the model {rows:,}: a text with one of the others will stop it with 'index out of range in self'.",
+            f"{one}; after tokenizer.add_tokens(...): model.resize_token_embeddings(len(tokenizer))",
+        )
+        return
+    mine, its = str(getattr(setup.tokenizer, "name_or_path", "") or ""), str(getattr(setup.config, "_name_or_path", "") or "")
+    if not mine or not its or mine == its:
+        return
+    different = _other_ids(setup.tokenizer, its)
+    if different is None and size < 0.98 * rows:
+        yield f"The tokenizer of {Path(mine).name!r} knows {size:,} tokens, the model {Path(its).name!r} {rows:,}: they do not belong together.", one
+    elif different:
+        word, i, j = different
+        yield (
+            f"The tokenizer comes from {Path(mine).name!r}, the model from {Path(its).name!r}, and they number words differently: {word!r} is {i} for one and {j} "
+            "for the other. The model would read other words than you wrote, without an error.",
+            one,
+        )
+
+
+def _other_ids(tokenizer: Any, checkpoint: str) -> tuple | None:
+    """Return a token that this tokenizer and that of the model's checkpoint number differently, with both ids.
+
+    () where all ids agree, None where the checkpoint's tokenizer is not on this machine.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        its = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).get_vocab()
+    except Exception:  # no folder, no tokenizer in it, not in the cache
+        return None
+    if len(its) <= 50:  # a folder with the weights only gives an empty tokenizer
+        return None
+    mine = tokenizer.get_vocab()
+    clash = [word for word, i in mine.items() if its.get(word, i) != i]
+    if not clash and len(set(mine) & set(its)) < 0.5 * min(len(mine), len(its)):
+        clash = [next(iter(set(mine) - set(its)))]
+    if not clash:
+        return ()
+    word = min(clash, key=lambda word: (not word.isalpha(), mine[word]))
+    return word, mine[word], its.get(word, "unknown")
+
+
+@pitfall("too-long", "P", "error", "'The expanded size of the tensor (122) must match the existing size (64)'", "max_length", True)
+def too_long(setup):
+    limit = _positions(setup.model)
+    for split in setup.splits.values():
+        if limit and split.tokens is not None and len(split.tokens.widths) and (over := split.tokens.widths > limit).any():
+            yield (
+                f"The longest row of the {split.in_words} data has {split.tokens.widths.max():,} tokens, but the model has {limit:,} positions: {places(over, split)}. "
+                "A batch with such a row fails.",
+                f"tokenizer(..., truncation=True, max_length={limit})",
+            )
+
+
+def _positions(model: torch.nn.Module) -> int | None:
+    """Return how many positions a model has a vector for; None where it computes them and no length is too long."""
+    for name, module in model.named_modules():
+        last = name.rpartition(".")[2]
+        if isinstance(module, torch.nn.Embedding) and last in ("position_embeddings", "embed_positions", "wpe"):
+            if getattr(getattr(model, "config", None), "position_biased_input", True) is False:
+                return None
+            offset = getattr(module, "offset", 0)  # OPT and BART keep two rows in front
+            return module.num_embeddings - (offset or (0 if module.padding_idx is None else module.padding_idx + 1))
+    return None
+
+
+@pitfall("pad-token", "P", "error", "'Asking to pad but the tokenizer does not have a padding token', 'Cannot handle batch sizes > 1'", "Set it in both", True)
+def pad_token(setup):
+    tokenizer, config = setup.tokenizer, text_config(setup.config)
+    both = "tokenizer.pad_token = tokenizer.eos_token; model.config.pad_token_id = tokenizer.pad_token_id"
+    if tokenizer is not None and hasattr(tokenizer, "pad_token_id") and tokenizer.pad_token_id is None and setup.collator is not default_data_collator:
+        yield "The tokenizer has no padding token, so rows of different length cannot make a batch.", both
+    elif setup.classifier and hasattr(setup.model, "score") and setup.trainer.processing_class is None:
+        # these models look for the last token before the padding; processing_class would make Trainer set the id
+        mine, its = getattr(tokenizer, "pad_token_id", None), getattr(config, "pad_token_id", None)
+        if its is None and setup.args.train_batch_size > 1:
+            yield "config.pad_token_id is None: the model cannot tell text from padding and refuses batches of more than one row.", both
+        elif mine is not None and its is not None and mine != its:
+            yield f"The tokenizer pads with {mine}, the model's config says {its}: it would read its answer off a padding token, without an error.", both
+
+
+@pitfall("truncation", "P", "warning", "Labels hang on words that were cut", "Raise max_length, or split the texts")
+def truncation(setup):
+    split = setup.train
+    if split is None or split.tokens is None or len(split.index) < 10:
+        return
+    lengths = split.tokens.lengths
+    limit, at_limit = int(lengths.max()), lengths == lengths.max()
+    if at_limit.mean() <= 0.1 or limit < 8:
+        return
+    if split.text_column is not None and setup.tokenizer is not None:
+        source = split.source
+        some = np.flatnonzero(at_limit)[:: max(1, int(at_limit.sum()) // 50)][:50]
+        whole = [len(setup.tokenizer(source[int(i)][split.text_column], truncation=False, verbose=False)["input_ids"]) for i in some]
+        if np.mean(np.array(whole) > limit) * at_limit.mean() <= 0.1:
+            return
+    elif len(np.unique(lengths)) < 4 or not (lengths < limit).any():
+        return  # rows of one length or a few: made so, not cut
+    yield (
+        f"{at_limit.mean():.0%} of the training rows have exactly {limit} tokens, the most there are: they were cut. Where a label hangs on the words behind the "
+        "cut, it cannot be learnt.",
+        f"tokenizer(..., truncation=True, max_length={2 * limit}), as far as the model and your patience go",
+    )
+
+
+@pitfall("empty-text", "RP", "warning", "Rows without text train on [CLS][SEP]", "Drop them")
+def empty_text(setup):
+    for split in setup.splits.values():
+        blank = np.zeros(len(split.index), bool)
+        if split.tokens is not None:
+            blank = split.tokens.content == 0 if len(setup.special_ids[0]) else split.tokens.lengths <= 1
+        if split.texts is not None:
+            blank = blank | np.array([not text for text in split.texts], bool)
+        if blank.any():
+            yield (
+                f"{places(blank, split)} of the {split.in_words} data hold no word: the model would learn labels of nothing.",
+                ("dataset = dataset.filter(lambda row: (row['text'] or '').strip()) before tokenising"),
+            )
+
+
+@pitfall("padding-waste", "P", "warning", "Short texts padded to the maximum: only slow", "Pad each batch to its longest row")
+def padding_waste(setup):
+    split = setup.train
+    if split is None or split.tokens is None or not split.tokens.lengths.sum():
+        return
+    real, widths, size = split.tokens.lengths, split.tokens.widths.copy(), setup.args.train_batch_size
+    batch, fixed = setup.dry.collated.get("train"), None
+    if isinstance(batch, Mapping) and isinstance(batch.get(setup.input_name), torch.Tensor):
+        width = batch[setup.input_name].shape[1]
+        longest = max(len(plain(row[setup.input_name])) for row in split.sample(setup.dry.choose(split)))
+        multiple = getattr(setup.collator, "pad_to_multiple_of", None) or 1
+        fixed = width if width > math.ceil(longest / multiple) * multiple else None
+    if fixed:
+        widths[:] = fixed
+    order = np.random.default_rng(0).permutation(len(widths))
+    if setup.args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
+        order = np.argsort(widths, kind="stable")
+    starts = np.arange(0, len(widths), size)
+    counts = np.diff(np.append(starts, len(widths)))
+    computed = int((np.maximum.reduceat(widths[order], starts) * counts).sum())
+    share = 1 - real.sum() / computed
+    if share > 0.5:
+        already = fixed or (len(set(widths.tolist())) == 1 and real.max() <= widths.max() and real.mean() < widths.mean())
+        why = f"all rows are padded to {fixed or widths.max()} tokens" if already else f"batches of {size} are as long as their longest row"
+        fix = (
+            "tokenizer(..., truncation=True) without padding, and DataCollatorWithPadding(tokenizer)"
+            if already
+            else "train_sampling_strategy='group_by_length'"
+        )
+        yield f"{share:.0%} of what the model would compute is padding: the texts have {real.mean():.0f} tokens on average, and {why}.", fix
+
+
+@pitfall("split-leak", "P", "error", "The same text in two splits, or one text with two labels: the score rewards memory", "Drop repeats before splitting")
+def split_leak(setup):
+    parts = [(name, split) for name, split in setup.splits.items() if split.keys is not None and len(split.index) and not split.stream]
+    drop = "table = table.drop_duplicates('text') before splitting; utils.data.split_table does it, with capitals and spaces aside"
+    for (_, one), (name, other) in itertools.combinations(parts, 2):
+        if ("train" in name and one.name == "train") or (one.name != "train" and name.startswith("eval")):
+            continue  # evaluating on some training rows, or on parts of one evaluation set, is done on purpose
+        shared = np.isin(other.keys, one.keys[one.keys != 0]) & (other.keys != 0)
+        if name == "test" and one.name != "train" and shared.mean() > 0.9:
+            continue  # test-as-validation says it
+        if shared.any():
+            yield (
+                f"{places(shared, other)} of the {other.in_words} data are also in the {one.in_words} data ({shared.mean():.0%}), for example "
+                f"{other.show(np.flatnonzero(shared)[0])}: their scores would reward memory.",
+                drop,
+            )
+    split = setup.train
+    if split is None or split.keys is None or split.labels is None or setup.task == "regression" or len(split.labels) != len(split.keys):
+        return
+    known = split.keys != 0
+    frame = pd.DataFrame({"key": split.keys[known], "label": split.labels[known], "place": np.flatnonzero(known)})
+    pairs = frame.drop_duplicates(["key", "label"])
+    twice = frame[frame["key"].isin(pairs["key"][pairs["key"].duplicated()])]
+    if len(twice):
+        yield (
+            f"{in_words(split.index[twice['place']])} of the training data hold texts that carry two labels, for example {split.show(twice['place'].iloc[0])}: "
+            "nobody can learn both.",
+            "Decide on one label for each text, or leave these rows out",
+        )
+
+
+@pitfall("test-as-validation", "P", "warning", "The model is chosen on the test set, whose score then flatters", "Three splits")
+def test_as_validation(setup):
+    test, three = setup.splits.get("test"), "Split twice: training, validation (eval_dataset, for decisions) and test (looked at once)"
+    for split in setup.evals:
+        if test is not None:
+            same = split.dataset is test.dataset
+            if not same and split.keys is not None and test.keys is not None and len(test.keys):
+                same = np.isin(test.keys, split.keys).mean() > 0.9
+            if same:
+                yield "The test data are the evaluation data: what is chosen on them is too good on them.", three
+        elif str(getattr(split.dataset, "split", None) or "").startswith("test") and setup.chooses_best:
+            yield f"The {split.in_words} data are the split {str(split.dataset.split)!r}, and they decide which checkpoint is kept: no test set is left.", three
+
+
+@pitfall("imbalance", "PW", "warning", "The accuracy is the share of the commonest class", "Macro-F1, class weights", dry=True)
+def imbalance(setup):
+    split = setup.evals[0] if setup.evals else setup.train
+    if split is None or split.labels is None or split.labels.dtype.kind not in "iub" or setup.task == "regression" or len(split.labels) < 5:
+        return
+    share = np.unique(split.labels, return_counts=True)[1].max() / len(split.labels)
+    telling = [key for key in setup.dry.metrics or {} if re.search("f1|recall|auc|roc|mcc|matthews|balanced|kappa|precision", key.lower())]
+    telling = [key for key in telling if not re.search("micro|weighted", key.lower())]
+    if 0.8 < share < 1 and not telling and setup.dry.metrics_failed is None:
+        has = f"the metrics are {', '.join(setup.dry.metrics)}" if setup.dry.metrics else "there is no metric but the loss"
+        yield (
+            f"{share:.0%} of the {split.in_words} rows are of one class, and {has}: a model that always gives it has an accuracy of {share:.2f}.",
+            "Return f1_score(labels, predicted, average='macro') from compute_metrics, and choose by it: metric_for_best_model='f1_macro'",
+        )
+
+
+# --- arguments against each other -------------------------------------------------------------------------------------
+
+
+@pitfall("lr-is-text", "RP", "error", "YAML reads 2e-5 as a text: '<=' not supported between 'float' and 'str'", "learning_rate: 2.0e-5", True)
+def lr_is_text(setup):
+    for field in fields(setup.args):
+        value = getattr(setup.args, field.name)
+        if isinstance(value, str) and isinstance(field.default, (int, float)) and not isinstance(field.default, bool):
+            better = f"{float(value):.1e}" if re.fullmatch(r"[\d.eE+-]+", value) and "e" in value.lower() else value
+            yield f"{field.name} is the text {value!r}, not a number; YAML reads 2e-5 as a text, for it misses the dot.", f"{field.name}: {better}"
+
+
+@pitfall("lr-too-high", "PW", "warning", "The model collapses to one class; rarely NaN", "1e-5 to 5e-5 with warmup")
+def lr_too_high(setup):
+    rate, model = setup.args.learning_rate, setup.model
+    if isinstance(rate, str) or setup.trainer.optimizer is not None or "adam" not in str(setup.args.optim.value):
+        return
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if rate > 1e-4 and trainable > 0.5 * sum(p.numel() for p in model.parameters()):
+        yield (
+            f"learning_rate={rate:g} moves all {trainable:,} weights: above 1e-4 a pretrained model tends to forget what it knows and to answer with one class.",
+            "learning_rate=5e-5, warmup_steps=0.1",
+        )
+
+
+@pitfall("zero-steps", "P", "error", "dataloader_drop_last with fewer rows than a batch, or no rows: nothing is trained", "Smaller batches, more rows")
+def zero_steps(setup):
+    if setup.train is not None and setup.train.rows == 0:
+        yield "The training data are empty.", "Look at what filter or select left: print(dataset)"
+    elif setup.steps == 0:
+        size = setup.args.train_batch_size
+        if setup.args.dataloader_drop_last and setup.train.rows < size:
+            yield (
+                f"{setup.train.rows} training rows do not fill a batch of {size}, and dataloader_drop_last=True drops it: the run would end after 0 steps.",
+                f"dataloader_drop_last=False, or per_device_train_batch_size={max(1, setup.train.rows // 2)}",
+            )
+        else:
+            yield f"num_train_epochs={setup.args.num_train_epochs} makes a run of 0 steps.", "num_train_epochs=3"
+
+
+@pitfall("warmup-too-long", "P", "warning", "warmup_steps=500 copied into a short run: the learning rate never gets there", "warmup_steps=0.1")
+def warmup_too_long(setup):
+    warmup = setup.args.warmup_steps
+    if not setup.steps or isinstance(warmup, str) or setup.trainer.lr_scheduler is not None or str(setup.args.lr_scheduler_type.value) == "constant":
+        return
+    steps = setup.args.get_warmup_steps(setup.steps)
+    if (0.2 < warmup < 1) or (warmup >= 2 and steps > 0.2 * setup.steps):
+        reached = setup.args.learning_rate * min(1, setup.steps / steps) if not isinstance(setup.args.learning_rate, str) else 0
+        yield (
+            f"The warmup takes {steps} of {setup.steps} steps ({min(1, steps / setup.steps):.0%}); the learning rate gets no higher than {reached:.2g}."
+            if steps >= setup.steps
+            else f"The warmup takes {steps} of {setup.steps} steps ({steps / setup.steps:.0%}).",
+            "warmup_steps=0.1 (below 1: a share of all steps)",
+        )
+
+
+@pitfall("no-evaluation", "P", "warning", "An eval_dataset, and eval_strategy left at 'no': no evaluation, without a word", "eval_strategy='epoch'")
+def no_evaluation(setup):
+    given, strategy = setup.trainer.eval_dataset, setup.args.eval_strategy
+    if given is None:
+        if setup.train is not None:
+            yield (
+                "There is no eval_dataset: nobody will see whether the model learns or memorises.",
+                "Trainer(..., eval_dataset=validation) and eval_strategy='epoch'",
+            )
+        return
+    for split in setup.evals:
+        if split.rows == 0:
+            yield f"The {split.in_words} data are empty.", "Look at what filter or select left: print(eval_dataset)"
+    if strategy == "no":
+        yield "eval_dataset is given, but eval_strategy is 'no': it would never be looked at during training.", "eval_strategy='epoch'"
+    elif setup.steps and setup.args.eval_delay and setup.train is not None:
+        last = setup.steps if strategy == "steps" else setup.args.num_train_epochs
+        if setup.args.eval_delay > last:
+            yield f"eval_delay={setup.args.eval_delay:g} is longer than the run ({last:g} {strategy.value}s): there would be no evaluation.", "eval_delay=0"
+
+
+@pitfall(
+    "best-not-loaded",
+    "P",
+    "error",
+    "save_steps a multiple of eval_steps: the best step has no checkpoint, and the last weights are kept",
+    "The same steps for both",
+)
+def best_not_loaded(setup):
+    args = setup.args
+    if not args.load_best_model_at_end or args.eval_strategy != "steps" or args.save_strategy != "steps":
+        return
+    evaluates, saves = setup.every("eval_steps"), setup.every("save_steps")
+    if evaluates and saves > evaluates and (not setup.steps or evaluates < setup.steps):
+        yield (
+            f"It evaluates every {evaluates} steps and saves every {saves}: where the best score falls between two checkpoints, load_best_model_at_end keeps the last "
+            "weights and says nothing.",
+            f"save_steps={evaluates}, or save_strategy='best'",
+        )
+
+
+def _better(metric: str) -> bool | None:
+    """Say by a metric's name whether more of it is better; None where the name does not tell."""
+    words = set(re.split(r"[^a-z0-9]+", metric.removeprefix("eval_").lower()))
+    less = words & {
+        "loss",
+        "error",
+        "err",
+        "perplexity",
+        "ppl",
+        "mse",
+        "rmse",
+        "mae",
+        "mape",
+        "hamming",
+        "brier",
+        "ece",
+        "wer",
+        "cer",
+        "nll",
+        "entropy",
+        "deviance",
+        "distance",
+    }
+    more = words & {
+        "accuracy",
+        "acc",
+        "f1",
+        "precision",
+        "recall",
+        "auc",
+        "roc",
+        "auroc",
+        "mcc",
+        "matthews",
+        "kappa",
+        "pearson",
+        "spearman",
+        "r2",
+        "jaccard",
+        "map",
+    }
+    if bool(less) == bool(more):
+        return None
+    return bool(more) != bool(words & {"neg", "negative"})
+
+
+@pitfall(
+    "metric-direction", "P", "error", "greater_is_better is guessed from a name that does not end in 'loss': the worst model is kept", "Set greater_is_better"
+)
+def metric_direction(setup):
+    metric, assumed = setup.args.metric_for_best_model, setup.args.greater_is_better
+    if metric is None or assumed is None or not (setup.chooses_best or setup.args.lr_scheduler_type == "reduce_lr_on_plateau"):
+        return
+    right = _better(metric)
+    if right is not None and right != assumed:
+        yield (
+            f"metric_for_best_model={metric!r} is better when it is {'higher' if right else 'lower'}, but greater_is_better is {assumed} (unset, it is guessed from "
+            "whether the name ends in 'loss'): the worst model would be kept.",
+            f"greater_is_better={right}",
+        )
+
+
+@pitfall("no-logs", "P", "warning", "logging_steps=500 in a short run: 'No log'", "logging_steps=10, or logging_strategy='epoch'")
+def no_logs(setup):
+    every = setup.every("logging_steps")
+    if setup.args.logging_strategy == "steps" and setup.steps and every > setup.steps and not setup.args.logging_first_step:
+        yield f"The run has {setup.steps} steps and logs every {every}: the training loss would not be seen once.", f"logging_steps={max(1, setup.steps // 10)}"
+
+
+@pitfall("fp16-on-cpu", "P", "warning", "fp16=True without a GPU: silently float32", "Leave it out")
+def fp16_on_cpu(setup):
+    if setup.args.fp16 and setup.args.device.type == "cpu":
+        yield "fp16=True, but there is no GPU in use: the run would be in float32 without a word.", "fp16=torch.cuda.is_available()"
+
+
+@pitfall("dtype-auto", "P", "warning", "from_pretrained keeps the checkpoint's dtype, and half-precision weights train badly", "dtype=torch.float32")
+def dtype_auto(setup):
+    halves = {name: p for name, p in setup.model.named_parameters() if p.requires_grad and p.is_floating_point() and p.dtype in (torch.float16, torch.bfloat16)}
+    if halves and not _unscalable(setup, halves):
+        kind = str(next(iter(halves.values())).dtype).removeprefix("torch.")
+        yield (
+            f"{len(halves)} trainable weights are {kind}, as the checkpoint stores them: small updates are rounded away, and the loss moves in coarse steps or not at all.",
+            "from_pretrained(..., dtype=torch.float32), and bf16=True or fp16=True in TrainingArguments for speed",
+        )
+
+
+def _unscalable(setup, halves: Mapping[str, torch.Tensor]) -> bool:
+    return setup.args.fp16 and setup.args.device.type == "cuda" and any(p.dtype == torch.float16 for p in halves.values())
+
+
+@pitfall("fp16-weights", "P", "error", "'Attempting to unscale FP16 gradients': float16 weights with fp16=True on a GPU", "dtype=torch.float32", True)
+def fp16_weights(setup):
+    halves = {name: p for name, p in setup.model.named_parameters() if p.requires_grad and p.dtype == torch.float16}
+    if halves and _unscalable(setup, halves):
+        yield (
+            f"{len(halves)} trainable weights are float16 and fp16=True: the first step would stop, for fp16 training wants float32 weights.",
+            ("from_pretrained(..., dtype=torch.float32)"),
+        )
+
+
+@pitfall("ignored-value", "P", "warning", "A misspelt value is accepted: train_sampling_strategy='bogus' is random sampling", "Spell it as the list says")
+def ignored_value(setup):
+    for field in fields(setup.args):
+        choices, value = field.metadata.get("choices"), getattr(setup.args, field.name)
+        if choices and isinstance(value, str) and value not in choices:
+            yield (
+                f"{field.name}={value!r} is none of {', '.join(map(repr, choices))}, and nothing refuses it: the default is used.",
+                f"{field.name}={field.default!r}",
+            )
+    if setup.args.warmup_steps and str(setup.args.lr_scheduler_type.value) == "constant" and setup.trainer.lr_scheduler is None:
+        yield f"warmup_steps={setup.args.warmup_steps:g} does nothing with lr_scheduler_type='constant'.", "lr_scheduler_type='constant_with_warmup'"
+
+
+@pitfall("overridden-value", "P", "warning", "max_steps beats the epochs; an optimizer of your own beats learning_rate", "Choose one")
+def overridden_value(setup):
+    args, default = setup.args, {field.name: field.default for field in fields(setup.args)}
+    if args.max_steps > 0 and args.num_train_epochs != default["num_train_epochs"]:
+        yield f"max_steps={args.max_steps} and num_train_epochs={args.num_train_epochs:g} are both set: max_steps decides.", "Leave one of them out"
+    optimizer = setup.trainer.optimizer
+    if optimizer is not None and not setup.trainer.state.global_step:
+        rates = sorted({group["lr"] for group in optimizer.param_groups})
+        if args.learning_rate != default["learning_rate"] and args.learning_rate not in rates:
+            yield (
+                f"The optimizer you made has the learning rate {', '.join(f'{rate:g}' for rate in rates)}; learning_rate={args.learning_rate!r} is ignored.",
+                "Set the rate in one place: leave learning_rate out, or leave the optimizer to Trainer",
+            )
+        if args.weight_decay and args.weight_decay not in {group.get("weight_decay") for group in optimizer.param_groups}:
+            yield f"The optimizer you made has its own weight decay; weight_decay={args.weight_decay:g} is ignored.", "Set it in one place"
+    if setup.trainer.lr_scheduler is not None and not setup.trainer.state.global_step:
+        named = [name for name in ("warmup_steps", "lr_scheduler_type") if getattr(args, name) != default[name]]
+        if named:
+            yield (
+                f"The schedule you made decides the learning rate; {' and '.join(named)} would be ignored.",
+                "Leave the schedule to Trainer, or leave these out",
+            )
+
+
+@pitfall(
+    "early-stopping",
+    "P",
+    "error",
+    "EarlyStoppingCallback without a metric or evaluations: AssertionError when training starts",
+    "load_best_model_at_end=True",
+    True,
+)
+def early_stopping(setup):
+    if setup.early_stopping is None:
+        return
+    complete = "eval_strategy='epoch', save_strategy='epoch', load_best_model_at_end=True, metric_for_best_model='f1_macro', greater_is_better=True"
+    if setup.args.metric_for_best_model is None:
+        yield "EarlyStoppingCallback has no metric to watch (metric_for_best_model is None): training would stop with an AssertionError.", complete
+    elif setup.args.eval_strategy == "no":
+        yield "EarlyStoppingCallback needs evaluations, and eval_strategy is 'no': training would stop with an AssertionError.", complete
+    elif not setup.args.load_best_model_at_end:
+        yield (
+            "EarlyStoppingCallback without load_best_model_at_end: it stops in time, and then keeps the last model, not the best.",
+            "load_best_model_at_end=True",
+            "warning",
+        )
+
+
+@pitfall("report-to", "P", "warning", "The default was every tracker; it is none since transformers 5", "Name the tracker")
+def report_to(setup):
+    for name in [setup.args.report_to] if isinstance(setup.args.report_to, str) or setup.args.report_to is None else setup.args.report_to:
+        if name is None:
+            yield "report_to=None is no way to switch trackers off: Trainer refuses it.", "report_to='none'"
+        elif name not in ("none", "all", "flyte") and name not in get_available_reporting_integrations():
+            yield f"report_to names {name!r}, which is not installed here, or is no tracker that Trainer knows.", f"pip install {name}, or report_to='none'"
+
+
+@pitfall("several-gpus", "P", "warning", "DataParallel on two GPUs doubles the batch without a word", "accelerate launch")
+def several_gpus(setup):
+    count = setup.args.n_gpu
+    if count > 1:
+        yield (
+            f"{count} GPUs are visible in one process: Trainer splits each batch over them, so a batch has {setup.args.train_batch_size} rows, not "
+            f"{setup.args.per_device_train_batch_size}, and it is slower than one process for each GPU.",
+            "accelerate launch script.py; in a notebook, os.environ['CUDA_VISIBLE_DEVICES'] = '0' before torch is imported",
+        )
+
+
+@pitfall("smoothing-float", "P", "error", "Label smoothing with float labels: gather(): Expected dtype int32/int64", "label_smoothing_factor=0", True)
+def smoothing_float(setup):
+    labels = _tensor_labels(setup)
+    if setup.trainer.label_smoother is not None and labels is not None and labels.is_floating_point() and setup.trainer.compute_loss_func is None:
+        yield (
+            f"label_smoothing_factor={setup.args.label_smoothing_factor:g} needs whole numbers as labels, and these are floats: the first step would fail.",
+            ("label_smoothing_factor=0"),
+        )
+
+
+@pitfall(
+    "predict-order", "P", "warning", "group_by_length also reorders predict() and evaluate(): joined to your rows, predictions are wrong", "Restore the order"
+)
+def predict_order(setup):
+    some = next((split for split in [*setup.evals, setup.splits.get("test")] if split is not None and split.in_arrow and split.rows), None)
+    if setup.args.train_sampling_strategy != "group_by_length" or some is None:
+        return
+    few = some.dataset.select(range(min(some.rows, 32)))
+    with untouched(setup):
+        sampler = setup.trainer._get_eval_sampler(few)
+        orders = [list(sampler), list(setup.trainer._get_eval_sampler(few))] if sampler is not None else []
+    if not orders or type(sampler).__name__ == "SequentialSampler":
+        return
+    again = "in the same order each time" if orders[0] == orders[1] else "in another order each time"
+    yield (
+        f"With group_by_length, predict() and evaluate() return the rows grouped by length, {again} on this version. Their metrics are right; joined to your rows, "
+        "predictions are wrong.",
+        "trainer.args.train_sampling_strategy = 'random' before trainer.predict(...), which then keeps the order of the data set",
+    )
+
+
+# --- the folder, and what was there before ----------------------------------------------------------------------------
+
+
+@pitfall("stale-checkpoints", "P", "error", "Old checkpoints in output_dir: weights of an earlier run can be loaded as the best", "A new folder for each run")
+def stale_checkpoints(setup):
+    folder = Path(setup.args.output_dir)
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: path.name) if folder.is_dir() else []
+    own = setup.trainer.state.global_step > 0  # this trainer made them; trained-twice says so
+    if found and setup.resumes_from is None and not own:
+        yield (
+            f"output_dir holds {len(found)} checkpoint(s) of an earlier run ({', '.join(path.name for path in found[:3])}): load_best_model_at_end may load one of them, "
+            "and save_total_limit may delete the new ones instead.",
+            "A new output_dir for each run; to continue that run: TrainingArguments(..., resume_from_checkpoint=True) and "
+            "trainer.train(resume_from_checkpoint=True)",
+        )
+
+
+@pitfall("resume-mismatch", "P", "error", "Resuming a run that is over, or was planned otherwise: zero steps, loss 0.0, the old learning rate", "A new folder")
+def resume_mismatch(setup):
+    folder = setup.resumes_from
+    if folder is None:
+        return
+    try:
+        state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        yield (
+            f"{folder.name} cannot be resumed: its trainer_state.json cannot be read ({type(error).__name__}).",
+            "Resume another checkpoint, or start in a new folder",
+        )
+        return
+    new = "A new output_dir, without resume_from_checkpoint; or set the arguments back to those of that run"
+    done, planned = state.get("global_step", 0), state.get("max_steps")
+    if setup.steps and done >= setup.steps:
+        yield f"{folder.name} has done {done} steps, and this run has {setup.steps}: it would end at once, with 0 steps and a loss of 0.0.", new
+    elif setup.steps and planned and planned != setup.steps:
+        yield f"{folder.name} belongs to a run of {planned} steps, this one has {setup.steps}: its schedule would go on where that one was.", new
+    batch = state.get("train_batch_size")
+    if batch and batch != setup.args.train_batch_size:
+        yield f"{folder.name} was trained in batches of {batch}, this run has {setup.args.train_batch_size}: rows would be skipped or seen twice.", new
+    with contextlib.suppress(Exception):  # no schedule saved, or one that does not load without running code
+        rates = torch.load(folder / "scheduler.pt", weights_only=True).get("base_lrs", [])
+        if rates and not isinstance(setup.args.learning_rate, str) and not any(math.isclose(rate, setup.args.learning_rate) for rate in rates):
+            yield f"{folder.name} was trained with learning_rate={rates[0]:g}, and that is what would be used, not {setup.args.learning_rate:g}.", new
+
+
+@pitfall("disk-full", "P", "warning", "No limit on checkpoints: each is more than three times the weights", "save_total_limit=2")
+def disk_full(setup):
+    args = setup.args
+    saves = {"no": 0, "epoch": math.ceil(args.num_train_epochs) if not isinstance(args.num_train_epochs, str) and args.max_steps <= 0 else 1}
+    saves |= {"steps": math.ceil((setup.steps or 0) / max(1, setup.every("save_steps"))), "best": 2}
+    count = saves.get(str(args.save_strategy.value), 0)
+    if args.save_total_limit:
+        count = min(count, args.save_total_limit + 1)
+    weights = sum(p.numel() * p.element_size() for p in setup.model.parameters())
+    trained = sum(p.numel() * p.element_size() for p in setup.model.parameters() if p.requires_grad)
+    each = weights + (0 if args.save_only_model else 2.3 * trained)
+    place = next(folder for folder in (Path(args.output_dir).absolute(), *Path(args.output_dir).absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if count * each > free:
+        yield (
+            f"{count} checkpoints of {each / 1e6:,.0f} MB would need {count * each / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: the run would stop with a full disk.",
+            "save_total_limit=2, or save_only_model=True if you need not resume",
+        )
+
+
+@pitfall(
+    "trained-twice",
+    "P",
+    "warning",
+    "The training cell run again on the same model object, or over CV folds: it goes on from where it was",
+    "Load the model in the same cell",
+)
+def trained_twice(setup):
+    steps = setup.trainer.state.global_step
+    if setup.trainer.model_init is not None or setup.resumes_from is not None:
+        return
+    if steps or moved_since(setup.model):
+        how = f"has been trained for {steps} steps by this trainer" if steps else "has been trained since it was loaded"
+        yield (
+            f"This model object {how}: training again would go on from there, and scores of another fold or another setting would be too good.",
+            ("Load the model in the cell that trains it, or give Trainer a model_init"),
+        )
+
+
+def fingerprint(model: torch.nn.Module) -> tuple[float, ...] | None:
+    """Return a few numbers of the last trainable weights, which any training moves; equal numbers mean equal weights, as far as one can tell cheaply."""
+    last = next((p for p in reversed(list(model.parameters())) if p.requires_grad and p.numel()), None)
+    return None if last is None else tuple(last.detach().flatten()[:32].float().cpu().tolist())
+
+
+def remember(model: torch.nn.Module) -> None:
+    """Note on the model how its weights are now, unless that was noted before: `moved_since` compares."""
+    if getattr(model, "_weights_at_first_sight", None) is None:
+        model._weights_at_first_sight = fingerprint(model)
+
+
+def moved_since(model: torch.nn.Module) -> bool:
+    """Say whether the weights are others than when they were first looked at, by preflight or by Watch. Weights that were set back are not."""
+    before = getattr(model, "_weights_at_first_sight", None)
+    return before is not None and fingerprint(model) != before
+
+
+@pitfall("frozen", "P", "warning", "Part of the model is frozen, silently; or all of it: 'element 0 of tensors does not require grad'", "requires_grad_(True)")
+def frozen(setup):
+    sizes = {name: (p.numel(), p.requires_grad) for name, p in setup.model.named_parameters()}
+    total, off = sum(size for size, _ in sizes.values()), [name for name, (_, on) in sizes.items() if not on]
+    share = sum(sizes[name][0] for name in off) / max(1, total)
+    if hasattr(setup.model, "peft_config"):
+        return
+    thaw = "model.requires_grad_(True)"
+    prefix = getattr(setup.model, "base_model_prefix", "")
+    head = [name for name in sizes if prefix and not name.startswith(f"{prefix}.")]
+    if total and len(off) == len(sizes):
+        yield "All weights are frozen (requires_grad=False): there is nothing to train, and the first step would fail.", thaw, "error"
+    elif head and all(name in off for name in head):
+        yield f"The classification head ({', '.join(head[:3])}) is frozen: its random numbers would stay as they are.", thaw
+    elif share > 0.05:
+        yield f"{share:.0%} of the weights are frozen, for example {off[0]!r}: they would stay as they are.", f"{thaw}, unless that is what you want"
+
+
+@pitfall("head-reinitialised", "P", "warning", "ignore_mismatched_sizes=True threw a trained head away; only the load report says so", "Mean it")
+def head_reinitialised(setup):
+    path = getattr(setup.config, "_name_or_path", None)
+    if not path or moved_since(setup.model):
+        return
+    mine, embeddings = {name: tuple(p.shape) for name, p in setup.model.named_parameters()}, set()
+    for get in ("get_input_embeddings", "get_output_embeddings"):  # these are resized on purpose when tokens are added
+        with contextlib.suppress(Exception):
+            embeddings |= {name for name, p in setup.model.named_parameters() if p is getattr(setup.model, get)().weight}
+    changed = [(name, shape, mine[name]) for name, shape in _shapes(path) if name in mine and name not in embeddings and shape != mine[name]]
+    if changed:
+        name, before, now = changed[0]
+        yield (
+            f"{name!r} has the shape {before} in the checkpoint and {now} in the model: ignore_mismatched_sizes=True threw {len(changed)} trained tensor(s) away and "
+            "put random numbers there.",
+            "Nothing, if you meant it; else load with the number of labels that the checkpoint was trained for",
+        )
+
+
+def _shapes(path: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield name and shape of each tensor in a checkpoint on this machine, reading the headers only; nothing where there is none."""
+    from transformers.utils import cached_file
+
+    folder = Path(path)
+    if folder.is_dir():
+        files = sorted(folder.glob("*.safetensors"))
+    else:
+        try:
+            files = [Path(cached_file(path, "model.safetensors", local_files_only=True))]
+        except Exception:
+            return
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a dict)
+                yield name, tuple(tensors.get_slice(name).get_shape())
+
+
+# --- the loss and the metrics -----------------------------------------------------------------------------------------
+
+
+@pitfall("old-compute-loss", "P", "error", "compute_loss() got an unexpected keyword argument 'num_items_in_batch'", "Add the argument", True)
+def old_compute_loss(setup):
+    for owner, name, function in (("Trainer", "compute_loss", type(setup.trainer).compute_loss), ("", "compute_loss_func", setup.trainer.compute_loss_func)):
+        if function is None:
+            continue
+        try:
+            known = inspect.signature(function).parameters
+        except (TypeError, ValueError):
+            continue
+        if "num_items_in_batch" not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            yield (
+                f"{owner and type(setup.trainer).__name__ + '.'}{name} does not take num_items_in_batch, which Trainer hands to it: the first step would fail.",
+                (f"def {name}({', '.join(known)}, num_items_in_batch=None):"),
+            )
+
+
+@pitfall("ga-loss", "P", "warning", "Gradient accumulation: the logged loss and gradients are N times too large", "model.accepts_loss_kwargs = False", dry=True)
+def ga_loss(setup):
+    trainer, many, batch = setup.trainer, setup.args.gradient_accumulation_steps, setup.dry.collated.get("train")
+    if many < 2 or setup.dry.loss is None or not isinstance(batch, Mapping):
+        return
+    said = getattr(trainer, "loss_is_scaled_for_ga", None)
+    divided_by_trainer = said is False or (said is None and not trainer.model_accepts_loss_kwargs and trainer.compute_loss_func is None)
+    if divided_by_trainer:
+        return
+    with untouched(setup), torch.no_grad():
+        inputs = trainer._prepare_inputs(dict(batch))
+        few, lots = (float(trainer.compute_loss(setup.model, dict(inputs), num_items_in_batch=torch.tensor(n))) for n in (4, 40))
+    if math.isclose(few, lots, rel_tol=1e-6):
+        culprit = "compute_loss_func" if trainer.compute_loss_func is not None else "compute_loss" if setup.own_loss else type(setup.model).__name__
+        fix = (
+            "Divide by num_items_in_batch: loss = cross_entropy(..., reduction='sum') / num_items_in_batch"
+            if setup.own_loss
+            else "model.accepts_loss_kwargs = False"
+        )
+        yield (
+            f"{culprit} takes num_items_in_batch and ignores it, so nobody divides by the {many} accumulated batches: the training loss is logged {many} times too "
+            f"large, and max_grad_norm clips {many} times too hard.",
+            fix if setup.own_loss else f"{fix} before Trainer(...) is built",
+        )
+
+
+@pitfall(
+    "metrics-shape",
+    "P",
+    "error",
+    "compute_metrics fails, after the first epoch: 'tuple' object has no attribute 'argmax'",
+    "Try it on one batch",
+    True,
+    dry=True,
+)
+def metrics_shape(setup):
+    error, metrics = setup.dry.metrics_failed, setup.dry.metrics
+    if error is not None:
+        several = isinstance(setup.dry.logits, (tuple, list))
+        hint = f" The model returns {len(setup.dry.logits)} outputs, so predictions is a tuple." if several else ""
+        if several:
+            fix = "logits = predictions[0] if isinstance(predictions, tuple) else predictions"
+        elif "multiclass" in str(error):
+            fix = "f1_score(labels, predicted, average='macro')"
+        else:
+            fix = "logits, labels = prediction.predictions, prediction.label_ids; predicted = logits.argmax(axis=-1)"
+        yield f"compute_metrics fails, which would show after the first epoch: {type(error).__name__}: {error}.{hint}", fix
+    elif metrics is not None and not isinstance(metrics, Mapping):
+        yield f"compute_metrics returns {type(metrics).__name__}, and Trainer needs a dict.", "return {'accuracy': accuracy}"
+    elif metrics is not None:
+        odd = [key for key, value in metrics.items() if isinstance(value, (np.ndarray, torch.Tensor)) and value.size != 1 and np.ndim(value) > 0]
+        if odd:
+            yield f"compute_metrics returns an array as {odd[0]!r}, which cannot be written to the log of a checkpoint.", f"One number: float({odd[0]}.mean())"
+
+
+@pitfall("best-metric-missing", "P", "error", "KeyError: 'eval_f1' not found, after the first evaluation", "A key that compute_metrics returns", True, dry=True)
+def best_metric_missing(setup):
+    metric = setup.args.metric_for_best_model
+    if metric is None or not (setup.chooses_best or setup.args.lr_scheduler_type == "reduce_lr_on_plateau") or not setup.evals:
+        return
+    if (
+        setup.args.eval_strategy == "no"
+        or setup.dry.metrics_failed is not None
+        or (setup.dry.metrics is not None and not isinstance(setup.dry.metrics, Mapping))
+    ):
+        return
+    known = {f"eval_{key}".replace("eval_eval_", "eval_") for key in [*(setup.dry.metrics or {}), "loss", "runtime", "samples_per_second", "steps_per_second"]}
+    if "eval-labels-missing" in setup.errors:
+        known.discard("eval_loss")
+    elif setup.trainer.compute_metrics is not None and setup.dry.metrics is None:
+        return  # it could not be tried
+    if isinstance(setup.trainer.eval_dataset, Mapping):
+        known = {f"eval_{name}_{key.removeprefix('eval_')}" for name in setup.trainer.eval_dataset for key in known}
+    wanted = metric if metric.startswith("eval_") else f"eval_{metric}"
+    if wanted not in known:
+        shown = sorted(key.removeprefix("eval_") for key in known if not key.endswith(("runtime", "per_second")))
+        yield (
+            f"metric_for_best_model={metric!r} is not among what an evaluation returns ({', '.join(shown)}): the first one would end in a KeyError.",
+            (f"metric_for_best_model={shown[0]!r}"),
+        )
+
+
+@pitfall(
+    "eval-memory", "P", "warning", "All predictions of an evaluation are kept on the device, worse with hidden states", "eval_accumulation_steps", dry=True
+)
+def eval_memory(setup):
+    if setup.dry.logits is None or setup.trainer.compute_metrics is None or setup.trainer.preprocess_logits_for_metrics is not None:
+        return
+    flat = [t for t in (setup.dry.logits if isinstance(setup.dry.logits, (tuple, list)) else [setup.dry.logits]) if isinstance(t, torch.Tensor)]
+    width, needed = sum(math.prod(t.shape[1:]) for t in flat), setup.num_labels or 1
+    rows = max((split.rows or 0 for split in setup.evals), default=0)
+    on_gpu = setup.args.device.type == "cuda"
+    room = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
+    if (len(flat) > 1 and width > 100 * needed) or (rows * width * 4 > 0.25 * room and (setup.args.eval_accumulation_steps is None or not on_gpu)):
+        yield (
+            f"An evaluation keeps {width:,} numbers for each of {rows:,} rows, {rows * width * 4 / 1e6:,.0f} MB, until all are predicted; the labels need {needed} of them.",
+            "Trainer(..., preprocess_logits_for_metrics=lambda logits, labels: logits[0] if isinstance(logits, tuple) else logits), eval_accumulation_steps=8",
+        )
+
+
+MESSAGES = {  # what a failed dry run says -> the entry that explains it
+    "excessive nesting|Unable to create tensor|expected sequence of length|stack expects each tensor to be equal size": "not-tokenised",
+    "should supply an encoding|You have to specify either input_ids": "not-tokenised",
+    r"Target -?\d+ is out of bounds": "label-range",
+    "index out of range in self": "tokenizer-mismatch",
+    "padding token": "pad-token",
+    "did not return a loss": "no-loss",
+    "must be the same as input size": "label-float",
+    "match target batch_size|can't be cast to the desired output type": "multi-label-ints",
+    "num_items_in_batch": "old-compute-loss",
+    "expanded size of the tensor": "too-long",
+    "gather": "smoothing-float",
+}
+
+
+@pitfall("dry-run", "P", "error", "The first batch fails for a reason that no other check knows", "Read the message", True, dry=True)
+def dry_run(setup):
+    failures = [(f"making a batch of the {setup.splits[name].in_words} data", error) for name, error in setup.dry.refused.items()]
+    failures += [("the first forward pass", setup.dry.failed)] if setup.dry.failed is not None else []
+    for what, error in failures:
+        explained = [id for words, id in MESSAGES.items() if re.search(words, str(error))]
+        data = {"not-tokenised", "label-type", "label-range", "label-float", "multi-label-ints", "problem-type-stuck", "no-loss", "too-long", "num-labels-one"}
+        data |= {"tokenizer-mismatch", "pad-token", "old-compute-loss", "smoothing-float", "wrong-container", "two-label-columns", "empty-tokenizer"}
+        if not setup.errors & data:
+            yield (
+                f"In a dry run, {what} fails: {type(error).__name__}: {str(error)[:300]}",
+                (f"See {explained[0]!r} in the catalogue: {CATALOGUE[explained[0]].fix}" if explained else "Mend what the message names"),
+            )
+
+
+# --- found elsewhere, or avoided; entered so that the catalogue is whole ----------------------------------------------
+
+pitfall("nan-hidden", "W", "error", "logging_nan_inf_filter hides NaN: loss 0.0 in the log, accuracy the share of class 0", "A lower learning rate; fp32")(None)
+pitfall("overfitting", "W", "warning", "The training loss falls, the evaluation loss rises", "Stop early, fewer epochs")(None)
+pitfall("saved-differs", "S", "error", "What was saved is not what was trained: other weights, labels or tokenizer", "save_pretrained both, and check")(None)
+pitfall("na-strings", "R", "error", "pandas reads 'NA', 'None', 'null' as missing: text and label are lost", "keep_default_na=False")(None)
+pitfall("head-seed", "A", "warning", "The head is initialised before Trainer sets the seed: runs differ", "set_seed(...) first, or model_init")(None)
+pitfall("strategy-mismatch", "C", "error", "'--load_best_model_at_end requires the save and eval strategy to match'", "save_strategy = eval_strategy", True)(
+    None
+)
+pitfall("check-failed", "P", "warning", "A check of preflight's own could not look", "Report it, with the message")(None)

@@ -1,0 +1,386 @@
+"""What is wrong with a Trainer: before training (`preflight`), while it trains (`Watch`) and after saving (`check_saved`).
+
+    report = preflight(trainer)       # trains nothing, changes nothing
+    report.raise_for_errors()
+    trainer.add_callback(Watch())     # stops a run that can only be seen to be broken while it runs
+    trainer.train()
+    check_saved(folder, trainer).raise_for_errors()
+
+The single checks stand in `utils.checks`.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import AutoTokenizer, Trainer, TrainerCallback
+
+from utils.checks import CATALOGUE, IGNORED, remember
+from utils.data import Finding
+from utils.facts import Setup, untouched
+
+
+class PreflightError(ValueError):
+    """A set-up with errors; the message names each of them with its fix."""
+
+
+class WatchError(RuntimeError):
+    """A run that Watch ended; `finding` says what was seen, the likely cause and the fix."""
+
+    def __init__(self, finding: Finding):
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+class Report:
+    """What was found, errors first. It shows itself as a table in a notebook and as text elsewhere."""
+
+    def __init__(self, findings: Iterable[Finding] = ()):
+        self.findings: list[Finding] = sorted(findings, key=lambda finding: finding.level != "error")
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    def raise_for_errors(self) -> "Report":
+        """Return the report itself if it has no error.
+
+        Raises:
+            PreflightError: with every error and its fix.
+        """
+        if self.errors:
+            raise PreflightError(f"{len(self.errors)} error(s):\n" + "\n".join(_as_text(finding) for finding in self.errors))
+        return self
+
+    def __str__(self) -> str:
+        return "\n".join(_as_text(finding) for finding in self.findings) or "Nothing found."
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        if not self.findings:
+            return "<p>Nothing found.</p>"
+        rows = "".join(
+            f"<tr><td><b>{escape(f.level)}</b></td><td>{escape(f.id)}</td><td style='text-align:left'>{escape(f.message)}</td>"
+            f"<td style='text-align:left'><code>{escape(f.fix)}</code></td></tr>"
+            for f in self.findings
+        )
+        return f"<table><thead><tr><th>level</th><th>id</th><th>what</th><th>fix</th></tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _as_text(finding: Finding) -> str:
+    return f"{finding.level}: {finding.id}: {finding.message}\n    fix: {finding.fix}"
+
+
+def preflight(trainer: Trainer, test_dataset: Any = None) -> Report:
+    """Look for every known mistake in a Trainer that is about to train.
+
+    All rows of all data sets are looked at, all arguments are compared with each other and with the number of steps, and one batch goes through the
+    model without gradient. Nothing is trained, and weights, config, data, arguments and random states stay as they were. (It does note on the
+    model object how its weights are, to see at the next call whether somebody has trained it in between.)
+
+    Args:
+        trainer: any Trainer; most checks are about sequence classifiers.
+        test_dataset: the rows that will be used for the final score, to see leaks into them.
+
+    Returns:
+        A report. A healthy set-up has no finding. A check that fails itself becomes a finding called "check-failed".
+    """
+    setup, findings = Setup(trainer, test_dataset), []
+    for entry in sorted((entry for entry in CATALOGUE.values() if entry.find), key=lambda entry: (entry.dry, entry.id == "dry-run")):
+        try:
+            for message, fix, *level in entry.find(setup):
+                findings.append(Finding(entry.id, level[0] if level else entry.level, message, fix))
+                if findings[-1].level == "error":
+                    setup.errors.add(entry.id)
+        except Exception as error:  # a broken set-up must not break the check of it
+            if not setup.errors:
+                message = f"The check {entry.id!r} could not look: {type(error).__name__}: {str(error)[:200]}"
+                findings.append(Finding("check-failed", "warning", message, "Look at what the message names; the other checks did look"))
+    with contextlib.suppress(Exception):
+        remember(setup.model)
+    return Report(findings)
+
+
+def catalogue() -> pd.DataFrame:
+    """Return all known mistakes, one row each: id, level, stages (R table, P preflight, W Watch, S saving, C the library, A avoided), loud, symptom, fix."""
+    rows = [(entry.id, entry.level, entry.stages, entry.loud, entry.symptom, entry.fix) for entry in sorted(CATALOGUE.values(), key=lambda e: (e.loud, e.id))]
+    return pd.DataFrame(rows, columns=["id", "level", "stages", "loud", "symptom", "fix"])
+
+
+# --- while it trains --------------------------------------------------------------------------------------------------
+
+FP16_PATIENCE = 20  # steps that the loss scaler of fp16 may skip in a row before that means something
+LEARNING = 0.99  # an evaluation loss below so much of the one before is learning
+
+
+class Watch(TrainerCallback):
+    """Stops a run that is broken in a way that only shows while it runs, by raising WatchError.
+
+    It stops on a gradient or an evaluation loss that is not finite, on a loss far above that of a model that knows nothing, and on a model that gives
+    one class only and does not learn. "One class only" needs `predicted_classes` among the metrics (`utils.metrics.compute_metrics` returns it).
+    It warns, in `report`, where the evaluation loss rises while the training loss falls, and where no evaluation beats the commonest class.
+    """
+
+    def __init__(self):
+        self._findings: dict[str, Finding] = {}
+        self._start()
+
+    def _start(self):
+        self._bad_gradients = 0
+        self._high_losses = 0
+        self._losses: list[float] = []
+        self._evaluations: dict[str, list[dict]] = {}
+        self._majority: dict[int, tuple[float, int] | None] = {}
+        self._highest_rate = 0.0
+
+    @property
+    def report(self) -> Report:
+        """What has been seen so far."""
+        return Report(self._findings.values())
+
+    def _stop(self, id: str, message: str, fix: str):
+        finding = Finding(id, "error", message, fix)
+        self._findings[id] = finding
+        raise WatchError(finding)
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self._findings.clear()
+        self._start()
+        if model is not None:
+            remember(model)
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        last = next((p for p in reversed(list(model.parameters())) if p.grad is not None), None) if model is not None else None
+        if last is not None:
+            # the last weights are the head's: NaN anywhere in the loss reaches their gradient, and clipping spreads it to all
+            self._gradient(bool(torch.isfinite(last.grad).all()), args, state)
+
+    def _gradient(self, finite: bool, args, state):
+        self._bad_gradients = 0 if finite else self._bad_gradients + 1
+        if self._bad_gradients > (FP16_PATIENCE if args.fp16 and args.device.type != "cpu" else 0):
+            self._stop(
+                "nan-hidden",
+                f"At step {state.global_step + 1} the gradient is not finite (nan or inf): from here on the weights are lost. The log would show a loss of 0.0, because "
+                "logging_nan_inf_filter hides such values. Likely causes: a learning rate that is too high, or half precision.",
+                f"learning_rate={args.learning_rate / 10:g}, or bf16 or float32 instead of fp16; then train a freshly loaded model",
+            )
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+        logs = logs or {}
+        self._highest_rate = max(self._highest_rate, _number(logs.get("learning_rate")) or 0.0)
+        norm, loss = _number(logs.get("grad_norm")), _number(logs.get("loss"))
+        if norm is not None and not math.isfinite(norm) and not self._bad_gradients:
+            self._gradient(False, args, state)
+        if loss is None:
+            return
+        if not math.isfinite(loss):
+            self._gradient(False, args, state)
+        self._losses.append(loss)
+        coin = _coin(model)
+        warm = state.global_step > args.get_warmup_steps(max(1, state.max_steps))
+        # a loss that is not divided by the accumulation steps is another mistake (ga-loss), so it may be that much larger here
+        high = coin is not None and loss > 5 * coin * max(1, args.gradient_accumulation_steps) and (warm or self._highest_rate > 1e-4)
+        self._high_losses = self._high_losses + 1 if high and self._highest_rate > 1e-4 else 0
+        if self._high_losses >= 2:
+            self._stop(
+                "lr-too-high",
+                f"At step {state.global_step} the training loss is {loss:.3g}, twice in a row more than five times that of a model that knows nothing ({coin:.3g}): "
+                f"the run has diverged. The learning rate has been as high as {self._highest_rate:.2g}.",
+                "learning_rate=5e-5, warmup_steps=0.1; then train a freshly loaded model",
+            )
+
+    def on_evaluate(self, args, state, control, metrics=None, model=None, eval_dataloader=None, **kwargs):
+        metrics = metrics or {}
+        for key in [key for key in metrics if key.endswith("_loss")]:
+            prefix = key.removesuffix("loss")
+            if not state.global_step:
+                continue  # before training nothing is wrong yet
+            self._evaluated(prefix, metrics, args, state, model, eval_dataloader)
+
+    def _evaluated(self, prefix: str, metrics: Mapping, args, state, model, dataloader):
+        loss, classes = _number(metrics[f"{prefix}loss"]), metrics.get(f"{prefix}predicted_classes")
+        what = f"The evaluation at step {state.global_step}"
+        if loss is None or not math.isfinite(loss):
+            self._stop(
+                "nan-hidden",
+                f"{what} has a loss of {loss}: the weights hold nan or inf. Every prediction is then the first class, and the accuracy its share.",
+                f"learning_rate={args.learning_rate / 10:g}, or bf16 or float32 instead of fp16; then train a freshly loaded model",
+            )
+        majority, coin = self._commonest(dataloader), _coin(model)
+        seen = self._evaluations.setdefault(prefix, [])
+        seen.append(
+            {"loss": loss, "classes": classes, "accuracy": _number(metrics.get(f"{prefix}accuracy")), "train": self._losses[-1] if self._losses else None}
+        )
+        if coin is not None:
+            self._collapsed(what, seen, coin, majority, args, state)
+        self._note_overfitting(what, seen)
+        self._note_majority(prefix, seen, majority)
+
+    def _collapsed(self, what: str, seen: list[dict], coin: float, majority: tuple[float, int] | None, args, state):
+        """Tell a model that has collapsed from one that has not begun to learn: the loss of the first is high, or has stopped falling."""
+        rate, last = max(self._highest_rate, args.learning_rate if state.global_step else 0), seen[-1]
+        one_class = [entry["classes"] == 1 for entry in seen]
+        flat = len(seen) > 1 and last["loss"] > LEARNING * min(entry["loss"] for entry in seen[:-1])
+        lower = f"learning_rate={min(5e-5, rate / 10):g}, warmup_steps=0.1; then train a freshly loaded model"
+        if one_class[-2:] == [True, True]:
+            balanced = majority is None or majority[0] < 0.8
+            long = (state.epoch or 0) >= 1 and state.global_step >= 100
+            if last["loss"] > 1.2 * coin or (flat and (rate > 1e-4 or (balanced and long))):
+                self._stop(
+                    "lr-too-high",
+                    f"{what} is the second in a row in which the model gives one class only, and its loss of {last['loss']:.3g} does not fall (a model that knows nothing: "
+                    f"{coin:.3g}). The likely cause is the learning rate ({rate:.2g}); if that is small, look at the labels.",
+                    lower,
+                )
+        scored_badly = majority is not None and last["accuracy"] is not None and last["accuracy"] <= majority[0] + 0.5 / majority[1]
+        train = last["train"] / max(1, args.gradient_accumulation_steps) if last["train"] is not None else None
+        if last["loss"] > 3 * coin and rate > 1e-4 and (train is None or train > 1.5 * coin) and (scored_badly or last["accuracy"] is None):
+            self._stop(
+                "lr-too-high",
+                f"{what} has a loss of {last['loss']:.3g}, more than three times that of a model that knows nothing ({coin:.3g}), and the training loss is no better: the run "
+                f"has diverged. The learning rate has been as high as {rate:.2g}.",
+                lower,
+            )
+
+    def _note_overfitting(self, what: str, seen: list[dict]):
+        if len(seen) < 3:
+            return
+        best = min(range(len(seen)), key=lambda i: seen[i]["loss"])
+        trains = [entry["train"] for entry in seen]
+        if len(seen) - 1 - best >= 2 and None not in (trains[best], trains[-1]) and trains[-1] < trains[best] and seen[-1]["loss"] > seen[best]["loss"]:
+            self._findings["overfitting"] = Finding(
+                "overfitting",
+                "warning",
+                f"{what} is the second in a row with a higher loss ({seen[-1]['loss']:.3f}) than the best one ({seen[best]['loss']:.3f}, {len(seen) - 1 - best} evaluations ago), "
+                "while the training loss goes on falling: the model learns the training rows by heart.",
+                "EarlyStoppingCallback(2) with load_best_model_at_end=True, or fewer epochs",
+            )
+
+    def _note_majority(self, prefix: str, seen: list[dict], majority: tuple[float, int] | None):
+        name = f"imbalance {prefix}"
+        self._findings.pop(name, None)
+        scores = [entry["accuracy"] for entry in seen if entry["accuracy"] is not None]
+        if majority is not None and len(scores) >= 2 and max(scores) <= majority[0] + 0.5 / majority[1]:
+            self._findings[name] = Finding(
+                "imbalance",
+                "warning",
+                f"The best accuracy of {len(scores)} evaluations is {max(scores):.3f}; always giving the commonest class would have {majority[0]:.3f}. "
+                "So far the model has learnt nothing that the score could show.",
+                "Look at macro-F1; train longer, or with class weights; and read some rows with their labels",
+            )
+
+    def _commonest(self, dataloader) -> tuple[float, int] | None:
+        """Return the commonest label's share of the evaluated rows and their number; None where the labels cannot be counted."""
+        dataset = getattr(dataloader, "dataset", None)
+        if id(dataset) not in self._majority:
+            self._majority[id(dataset)] = None
+            with contextlib.suppress(Exception):
+                columns = list(dataset.column_names)
+                column = next(name for name in ("label", "label_ids", "labels") if name in columns)
+                labels = np.asarray(dataset.with_format("arrow", columns=[column])[:][column])
+                if labels.ndim == 1 and labels.dtype.kind in "iub" and len(labels):
+                    counts = np.unique(labels[labels != IGNORED], return_counts=True)[1]
+                    self._majority[id(dataset)] = (float(counts.max() / counts.sum()), int(counts.sum()))
+        return self._majority[id(dataset)]
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _coin(model: Any) -> float | None:
+    """Return the loss of a classifier that knows nothing: ln K for one of K labels, ln 2 for each of several; None for other models."""
+    config = getattr(getattr(model, "module", model), "config", None)
+    classes, kind = getattr(config, "num_labels", 0), getattr(config, "problem_type", None)
+    if not type(getattr(model, "module", model)).__name__.endswith("ForSequenceClassification") or classes < 2 or kind == "regression":
+        return None
+    return math.log(2 if kind == "multi_label_classification" else classes)
+
+
+# --- after saving -----------------------------------------------------------------------------------------------------
+
+
+def check_saved(folder: str | Path, trainer: Trainer, rows: int = 8) -> Report:
+    """Load a saved model and its tokenizer again and compare both with those of the trainer.
+
+    Args:
+        folder: what save_model or save_pretrained wrote.
+        trainer: the trainer whose model was saved; its evaluation data (else its training data) give the rows that both models are asked.
+        rows: how many rows to ask.
+
+    Returns:
+        A report: "saved-differs" for another label map or other logits, "empty-tokenizer" for a tokenizer that was not saved. Nothing is changed.
+    """
+    setup = Setup(trainer)
+    with untouched(setup):
+        try:
+            return Report(_saved(Path(folder), setup, rows))
+        except Exception as error:
+            message = f"What is in {Path(folder).name} cannot be compared: {type(error).__name__}: {str(error)[:300]}"
+            return Report([Finding("saved-differs", "error", message, "Save again: trainer.model.save_pretrained(folder); tokenizer.save_pretrained(folder)")])
+
+
+def _saved(folder: Path, setup: Setup, rows: int):
+    again = "trainer.model.save_pretrained(folder); tokenizer.save_pretrained(folder)"
+    if not (folder / "config.json").is_file():
+        yield Finding("saved-differs", "error", f"There is no config.json in {folder.name}: no model was saved there.", again)
+        return
+    if not any(folder.glob("*.safetensors")):
+        yield Finding("saved-differs", "error", f"There are no safetensors weights in {folder.name}.", again)
+        return
+    model = setup.model
+    loaded, info = type(model).from_pretrained(folder, use_safetensors=True, dtype=next(model.parameters()).dtype, output_loading_info=True)
+    new = sorted(info["missing_keys"])
+    if new:
+        yield Finding("saved-differs", "error", f"{folder.name} lacks {', '.join(new[:3])}: loaded again, they are random numbers.", again)
+    names, saved_names = ([config.id2label[i] for i in sorted(config.id2label)] for config in (model.config, loaded.config))
+    if names != saved_names:
+        yield Finding("saved-differs", "error", f"The model's labels are {names[:8]}, in {folder.name} they are {saved_names[:8]}.", again)
+
+    tokenizer = setup.tokenizer
+    if tokenizer is not None:
+        yield from _saved_tokenizer(folder, tokenizer, loaded.config, again)
+    split = (setup.evals or [setup.train])[0]
+    if split is None or not len(split.index) or new:
+        return
+    batch = setup.collator(split.sample(range(min(rows, len(split.index)))))
+    inputs = {name: value for name, value in batch.items() if name not in (*setup.trainer.label_names, "label", "label_ids")}
+    with torch.no_grad():
+        before = model(**setup.trainer._prepare_inputs(inputs)).logits.float().cpu()
+        after = loaded.eval()(**inputs).logits.float()
+    if before.shape != after.shape or not torch.allclose(before, after, atol=1e-3, rtol=1e-3, equal_nan=True):
+        gap = (
+            f"by up to {(before - after).abs().max():.3g}" if before.shape == after.shape else f"in their shape, {tuple(before.shape)} and {tuple(after.shape)}"
+        )
+        yield Finding(
+            "saved-differs",
+            "error",
+            f"On {len(before)} rows the logits of the trainer's model and of {folder.name} differ {gap}: it holds other weights, perhaps those of another step.",
+            again,
+        )
+
+
+def _saved_tokenizer(folder: Path, tokenizer: Any, config: Any, again: str):
+    missing = Finding("empty-tokenizer", "error", f"{folder.name} holds no tokenizer: loaded from there, every word would be unknown.", again)
+    try:
+        loaded = AutoTokenizer.from_pretrained(folder)
+    except Exception:  # which one depends on the model family
+        yield missing
+        return
+    if len(loaded) != len(tokenizer):
+        if len(loaded) <= 50 < len(tokenizer):
+            yield missing
+        else:
+            yield Finding("empty-tokenizer", "error", f"The trainer's tokenizer knows {len(tokenizer):,} tokens, that in {folder.name} {len(loaded):,}.", again)
+    elif loaded.get_vocab() != tokenizer.get_vocab():
+        yield Finding("saved-differs", "error", f"The tokenizer in {folder.name} numbers its tokens differently from the trainer's.", again)
