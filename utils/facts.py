@@ -476,7 +476,7 @@ def untouched(setup: Setup) -> Iterator[None]:
 
 def text_config(config: Any) -> Any:
     """Return the part of a config that speaks of text; the same config for most models, None for a model without one."""
-    return config.gettext_config() if hasattr(config, "gettext_config") else None
+    return config.get_text_config() if hasattr(config, "get_text_config") else None
 
 
 def container_fault(dataset: Any) -> str | None:
