@@ -69,7 +69,7 @@ def pitfall(id: str, stages: str, level: str, symptom: str, fix: str, loud: bool
 
 def places(mask: np.ndarray, split: Split) -> str:
     """Say which rows of a split a mask marks: "row 3", "4 rows (0, 2, 5, ...)"; counted from 0, as `dataset[i]` counts."""
-    return in_words(split.index[np.flatnonzero(mask)] if len(mask) == len(split.index) else np.flatnonzero(mask))
+    return in_words(np.sort(split.index[np.flatnonzero(mask)]) if len(mask) == len(split.index) else np.flatnonzero(mask))
 
 
 @pitfall(
@@ -625,9 +625,8 @@ def truncation(setup):
     if at_limit.mean() <= 0.1 or limit < 8:
         return
     if split.text_column is not None and setup.tokenizer is not None:
-        source = split.source
         some = np.flatnonzero(at_limit)[:: max(1, int(at_limit.sum()) // 50)][:50]
-        whole = [len(setup.tokenizer(source[int(i)][split.text_column], truncation=False, verbose=False)["input_ids"]) for i in some]
+        whole = [len(setup.tokenizer(split.source(i)[split.text_column], truncation=False, verbose=False)["input_ids"]) for i in some]
         if np.mean(np.array(whole) > limit) * at_limit.mean() <= 0.1:
             return
     elif len(np.unique(lengths)) < 4 or not (lengths < limit).any():
@@ -645,8 +644,8 @@ def empty_text(setup):
         blank = np.zeros(len(split.index), bool)
         if split.tokens is not None:
             blank = split.tokens.content == 0 if len(setup.special_ids[0]) else split.tokens.lengths <= 1
-        if split.texts is not None:
-            blank = blank | np.array([not text for text in split.texts], bool)
+        if split.text_keys is not None:
+            blank = blank | (split.text_keys == 0)
         if blank.any():
             yield (
                 f"{places(blank, split)} of the {split.in_words} data hold no word: the model would learn labels of nothing.",
@@ -711,7 +710,7 @@ def split_leak(setup):
     twice = frame[frame["key"].isin(pairs["key"][pairs["key"].duplicated()])]
     if len(twice):
         yield (
-            f"{in_words(split.index[twice['place']])} of the training data hold texts that carry two labels, for example {split.show(twice['place'].iloc[0])}: "
+            f"{in_words(np.sort(split.index[twice['place']]))} of the training data hold texts that carry two labels, for example {split.show(twice['place'].iloc[0])}: "
             "nobody can learn both.",
             "Decide on one label for each text, or leave these rows out",
         )

@@ -56,8 +56,13 @@ class Split:
         self.stream = not hasattr(dataset, "__len__")
         self.rows = None if self.stream else len(dataset)
         self.in_arrow = isinstance(dataset, datasets.Dataset) and not scripted
-        self.index = np.arange(self.rows or 0)
+        self.index = np.arange(self.rows or 0)  # place among the facts below -> row of the data set
+        self._stored = None  # for shuffled or selected rows: where the table has them, in its own order
         if self.in_arrow:
+            if (indices := dataset._indices) is not None:  # one by one, in the shuffled order, a million rows would take a minute
+                where = indices.column(0).to_numpy()
+                self.index = np.argsort(where, kind="stable")
+                self._stored = where[self.index].astype(np.int64)
             self.all_columns = list(dataset.column_names)
             self.columns = [name for name in dataset.format["columns"] if name in dataset.column_names]
             return
@@ -74,7 +79,14 @@ class Split:
         self._table = {}
 
     def pieces(self, *names: str) -> Iterator[pa.Table]:
-        """Yield all rows of some columns, in order, a chunk at a time."""
+        """Yield all rows of some columns, in the order of `index`, a chunk at a time."""
+        if self.in_arrow and self._stored is not None:
+            table = self.dataset.data.table.select(list(names))
+            for start in range(0, table.num_rows, CHUNK):
+                low, high = np.searchsorted(self._stored, [start, start + CHUNK])
+                if low < high:
+                    yield table.slice(start, CHUNK).take(pa.array(self._stored[low:high] - start))
+            return
         if self.in_arrow:
             if self.rows:
                 yield from self.dataset.with_format("arrow", columns=list(names)).iter(batch_size=CHUNK)
@@ -99,7 +111,7 @@ class Split:
 
     def sample(self, places: Sequence[int]) -> list[dict]:
         """Return some rows, by their place, with the columns that Trainer hands to the collator."""
-        rows = [self.dataset[int(i)] if self.in_arrow else self._rows[int(i)] for i in places]
+        rows = [self.dataset[int(self.index[i])] if self.in_arrow else self._rows[int(i)] for i in places]
         keep = self._setup.collated_columns
         return [{name: value for name, value in row.items() if keep is None or name in keep} for row in rows]
 
@@ -184,11 +196,12 @@ class Split:
         )
 
     @cached_property
-    def texts(self) -> list[str] | None:
-        """The texts of all rows as they are compared for repeats; None where no column is known to hold them."""
+    def text_keys(self) -> np.ndarray | None:
+        """One number a row, equal for texts that are equal but for case and white space, 0 for blank ones; None where no column is known to hold texts."""
         if (name := self.text_column) is None:
             return None
-        return [" ".join((text or "").casefold().split()) for text in self.column(name).to_pylist()]
+        known = ((text or "").casefold().split() for piece in self.pieces(name) for text in piece[name].to_pylist())
+        return np.fromiter((hash(" ".join(words)) if words else 0 for words in known), np.int64, len(self.index))
 
     @cached_property
     def text_column(self) -> str | None:
@@ -197,10 +210,10 @@ class Split:
         tokenizer = self._setup.tokenizer
         if tokenizer is None or self.tokens is None or not self.rows:
             return strings[0] if len(strings) == 1 and strings[0] in ("text", "sentence", "review", "content", "tweet", "document") else None
-        first, source = min(self.rows, 3), self.source
+        first = min(self.rows, 3)
         for name in strings:
             with contextlib.suppress(Exception):  # a tokenizer of some other kind: then no column is known
-                rows = [source[i] for i in range(first)]
+                rows = [self.source(i) for i in range(first)]
                 made = [tokenizer(row[name], truncation=False, verbose=False)["input_ids"] for row in rows]
                 there = [plain(row[self._setup.input_name])[:length] for row, length in zip(rows, self.tokens.lengths, strict=False)]
                 if all(a == b or (len(b) >= 4 and a[: len(b) - 1] == b[:-1]) for a, b in zip(made, there, strict=True)):
@@ -210,21 +223,20 @@ class Split:
     @cached_property
     def keys(self) -> np.ndarray | None:
         """One number a row that is equal for equal texts (or, where no text is known, for equal tokens); 0 for a row without content."""
-        if self.texts is not None:
-            return np.array([hash(text) if text else 0 for text in self.texts], dtype=np.int64)
+        if self.text_keys is not None:
+            return self.text_keys
         if self.tokens is None:
             return None
         return np.where(self.tokens.content > 0, self.tokens.keys, 0).view(np.int64)
 
-    @property
-    def source(self) -> Any:
-        """Something that gives a row by its place, as plain Python values."""
-        return self.dataset.with_format(None) if self.in_arrow else self._rows
+    def source(self, place: int) -> Mapping:
+        """Return a row by its place, with all columns, as plain Python values."""
+        return self.dataset.with_format(None)[int(self.index[place])] if self.in_arrow else self._rows[int(place)]
 
     def show(self, place: int) -> str:
         """Return the start of a row's text, or of its ids."""
         if self.text_column is not None:
-            return repr(str(self.source[int(place)][self.text_column])[:60])
+            return repr(str(self.source(place)[self.text_column])[:60])
         return f"ids {plain(self.sample([place])[0].get(self._setup.input_name, []))[:8]}"
 
 
