@@ -843,50 +843,17 @@ def best_not_loaded(setup):
         )
 
 
+LOWER_IS_BETTER = set("loss error err perplexity ppl mse rmse mae mape hamming brier ece wer cer nll entropy deviance distance".split())
+HIGHER_IS_BETTER = set("accuracy acc f1 precision recall auc roc auroc mcc matthews kappa pearson spearman r2 jaccard map".split())
+
+
 def _better(metric: str) -> bool | None:
     """Say by a metric's name whether more of it is better; None where the name does not tell."""
     words = set(re.split(r"[^a-z0-9]+", metric.removeprefix("eval_").lower()))
-    less = words & {
-        "loss",
-        "error",
-        "err",
-        "perplexity",
-        "ppl",
-        "mse",
-        "rmse",
-        "mae",
-        "mape",
-        "hamming",
-        "brier",
-        "ece",
-        "wer",
-        "cer",
-        "nll",
-        "entropy",
-        "deviance",
-        "distance",
-    }
-    more = words & {
-        "accuracy",
-        "acc",
-        "f1",
-        "precision",
-        "recall",
-        "auc",
-        "roc",
-        "auroc",
-        "mcc",
-        "matthews",
-        "kappa",
-        "pearson",
-        "spearman",
-        "r2",
-        "jaccard",
-        "map",
-    }
-    if bool(less) == bool(more):
+    more = bool(words & HIGHER_IS_BETTER)
+    if more == bool(words & LOWER_IS_BETTER):
         return None
-    return bool(more) != bool(words & {"neg", "negative"})
+    return more != bool(words & {"neg", "negative"})
 
 
 @pitfall(
