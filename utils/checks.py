@@ -843,17 +843,15 @@ def best_not_loaded(setup):
         )
 
 
-LOWER_IS_BETTER = set("loss error err perplexity ppl mse rmse mae mape hamming brier ece wer cer nll entropy deviance distance".split())
-HIGHER_IS_BETTER = set("accuracy acc f1 precision recall auc roc auroc mcc matthews kappa pearson spearman r2 jaccard map".split())
+LOWER_IS_BETTER = "loss|error|err|perplexity|ppl|mse|rmse|mae|mape|hamming|brier|ece|wer|cer|nll|entropy|deviance|distance"
+HIGHER_IS_BETTER = "accuracy|acc|f1|precision|recall|auc|roc|auroc|mcc|matthews|kappa|pearson|spearman|r2|jaccard|map"
 
 
 def _better(metric: str) -> bool | None:
     """Say by a metric's name whether more of it is better; None where the name does not tell."""
-    words = set(re.split(r"[^a-z0-9]+", metric.removeprefix("eval_").lower()))
-    more = bool(words & HIGHER_IS_BETTER)
-    if more == bool(words & LOWER_IS_BETTER):
-        return None
-    return more != bool(words & {"neg", "negative"})
+    words = re.split(r"[^a-z0-9]+", metric.removeprefix("eval_").lower())
+    more, less, turned = (any(re.fullmatch(kind, word) for word in words) for kind in (HIGHER_IS_BETTER, LOWER_IS_BETTER, "neg|negative"))
+    return None if more == less else more != turned
 
 
 @pitfall(
