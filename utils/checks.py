@@ -16,7 +16,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
 import pandas as pd
 import psutil
@@ -79,18 +78,16 @@ def wrong_container(setup):
     for name, part in setup.given.items():
         if (write := container_fault(part)) is not None:
             yield f"{name}_dataset is a {type(part).__name__}, which has no rows dataset[0], dataset[1], ...; the first batch would fail.", f"Give {write}"
-    if setup.given.get("train") is None and isinstance(setup.trainer.train_dataset, datasets.DatasetDict):
-        yield "train_dataset is an empty DatasetDict.", 'Give data["train"]'
 
 
 @pitfall("two-label-columns", "P", "error", "Both label and labels are there: label wins", "Remove one of them", True)
 def two_label_columns(setup):
     for split in setup.splits.values():
-        found = [name for name in dict.fromkeys(("label", "label_ids", *setup.trainer.label_names)) if name in split.columns]
+        found = split.label_columns
         if len(found) > 1:
             lost = " and ".join(repr(name) for name in found[1:])
             yield (
-                f"The {split.in_words} data have the columns {' and '.join(map(repr, found))}; the collators take {found[0]!r} and lose {lost}.",
+                f"The {split.in_words} data have the columns {' and '.join(map(repr, found))}; the collator in use takes {found[0]!r} and loses {lost}.",
                 f"dataset = dataset.remove_columns({found[0]!r}), or {found[1]!r}: keep the one that is right",
             )
 
@@ -103,11 +100,22 @@ def eval_labels_missing(setup):
         return
     for split in setup.evals:
         if split.label_column is None and len(split.index):
+            reason, fix = _without_labels(split, setup.train.label_column)
             yield (
-                f"The training data have the label column {setup.train.label_column!r}, the {split.in_words} data have {', '.join(map(repr, split.columns))}: "
-                "there will be no evaluation loss, and compute_metrics will not be called.",
-                f'Rename the column: eval_dataset = eval_dataset.rename_column("...", {setup.train.label_column!r})',
+                f"The training data have the label column {setup.train.label_column!r}, the {split.in_words} data have no labels: {reason}. There will be no "
+                "evaluation loss, and compute_metrics will not be called.",
+                fix,
             )
+
+
+def _without_labels(split: Split, right: str = "label") -> tuple[str, str]:
+    """Say why a split has no labels, and how it gets them."""
+    hidden = [name for name in split.all_columns if name in split.label_names]
+    if hidden:
+        return f"set_format hides the column {hidden[0]!r}", f"Add {hidden[0]!r} to set_format(columns=[...])"
+    others = [name for name in split.all_columns if name not in ("input_ids", "attention_mask", "token_type_ids")]
+    named = f"none of its columns ({', '.join(map(repr, split.all_columns))}) is called label, labels or label_ids"
+    return named, f"dataset = dataset.rename_column({(others or ['...'])[-1]!r}, {right!r})"
 
 
 @pitfall(
@@ -138,12 +146,11 @@ def not_tokenised(setup):
                     f"The rows of the {split.in_words} data have {low} to {high} tokens, and the collator in use does not pad, so a batch cannot be made.",
                     "Trainer(..., processing_class=tokenizer), or data_collator=DataCollatorWithPadding(tokenizer)",
                 )
-    if not setup.args.remove_unused_columns and setup.train is not None:
-        texts = [name for name in setup.train.columns if setup.train.type(name) is not None and is_text(setup.train.type(name))]
-        texts = [name for name in texts if name != setup.train.label_column]
-        if texts and "train" in setup.dry.refused:
+    for split in setup.splits.values():
+        texts = [name for name in split.columns if name != split.label_column and split.type(name) is not None and is_text(split.type(name))]
+        if texts and not setup.args.remove_unused_columns and split.name in setup.dry.refused:
             yield (
-                f"remove_unused_columns=False hands the text column {texts[0]!r} to the collator, which cannot make a tensor of it.",
+                f"remove_unused_columns=False hands the text column {texts[0]!r} of the {split.in_words} data to the collator, which cannot make a tensor of it.",
                 f"remove_unused_columns=True, or dataset = dataset.remove_columns({texts[0]!r})",
             )
 
@@ -177,11 +184,16 @@ def label_type(setup):
                 f"A label is missing in {rows} of the {split.in_words} data; a batch with such a row cannot be made.",
                 (f"dataset = dataset.filter(lambda row: row[{split.label_column!r}] is not None)"),
             )
+        elif split.labels is not None and split.labels.dtype.kind == "f" and not (finite := np.isfinite(split.labels)).all():
+            yield (
+                f"The label is nan or infinite in {places(~finite, split)} of the {split.in_words} data: a batch with such a row has a loss of nan, and spoils all weights.",
+                f"dataset = dataset.filter(lambda row: math.isfinite(row[{split.label_column!r}]))",
+            )
 
 
-def _tensor_labels(setup) -> torch.Tensor | None:
-    """Return the labels of the collated training batch: collators change types, so this is what the model gets."""
-    batch = setup.dry.collated.get("train")
+def _tensor_labels(setup, split: str = "train") -> torch.Tensor | None:
+    """Return the labels of a split's collated batch: collators change types, so this is what the model gets."""
+    batch = setup.dry.collated.get(split)
     labels = batch.get(setup.trainer.label_names[0]) if isinstance(batch, Mapping) and setup.trainer.label_names else None
     return labels if isinstance(labels, torch.Tensor) else None
 
@@ -254,17 +266,17 @@ def label_range(setup):
     dry=True,
 )
 def label_float(setup):
-    labels = _tensor_labels(setup)
-    if labels is None or setup.task != "single_label" or labels.ndim != 1 or _loss_accepts(setup):
+    if setup.task != "single_label" or _loss_accepts(setup):
         return
-    if labels.dtype not in (torch.int64, torch.uint8) and setup.config.problem_type in (None, "multi_label_classification", "single_label_classification"):
-        kind = str(labels.dtype).removeprefix("torch.")
-        column = setup.train.label_column
-        yield (
-            f"The labels reach the model as {kind}; with num_labels={setup.num_labels} it takes float or bool labels for multi-label vectors, "
-            f"and stops because there is one number a row.",
-            f"dataset = dataset.cast_column({column!r}, Value('int64'))",
-        )
+    for split in setup.splits.values():
+        labels = _tensor_labels(setup, split.name)
+        if labels is not None and labels.ndim == 1 and labels.dtype not in (torch.int64, torch.uint8) and setup.config.problem_type != "regression":
+            kind = str(labels.dtype).removeprefix("torch.")
+            yield (
+                f"The labels of the {split.in_words} data reach the model as {kind}; with num_labels={setup.num_labels} it takes one int64 number a row, or a vector of "
+                "floats (multi-label), and stops at this.",
+                f"dataset = dataset.cast_column({split.label_column!r}, Value('int64'))",
+            )
 
 
 @pitfall(
@@ -338,13 +350,7 @@ def no_loss(setup):
     if split is None or not len(split.index) or setup.dry.loss is not None or "not-tokenised" in setup.errors:
         return
     if setup.trainer.label_names and split.label_column is None:
-        hidden = [name for name in ("label", "label_ids", *setup.trainer.label_names) if name in split.all_columns]
-        if hidden:
-            reason, fix = f"set_format hides the column {hidden[0]!r}", f"Add {hidden[0]!r} to set_format(columns=[...])"
-        else:
-            others = [name for name in split.all_columns if name not in ("input_ids", "attention_mask", "token_type_ids")]
-            reason = f"none of its columns ({', '.join(map(repr, split.all_columns))}) is called label, labels or label_ids"
-            fix = f"dataset = dataset.rename_column({(others or ['...'])[-1]!r}, 'label')"
+        reason, fix = _without_labels(split)
         if setup.dry.failed is None or "did not return a loss" in str(setup.dry.failed) or not setup.own_loss:
             yield f"The training data have no labels: {reason}. Without them the model returns no loss, and the first step fails.", fix
     elif setup.dry.collated.get("train") is not None and not setup.errors & {"label-type", "label-range"}:
@@ -421,12 +427,12 @@ def label_map_drift(setup):
     first = next(iter(maps), None)
     known = {name: i for i, name in enumerate(model or [])}
     for where, (column, found) in maps.items():
-        for other_where, other in ((first, maps[first][1]), ("model's", known)):
+        for other_where, other in ((first, maps[first][1]), ("model", known)):
             clash = {name: (i, other[name]) for name, i in found.items() if other.get(name, i) != i}
             if clash and other_where != where:
                 name, (i, j) = next(iter(clash.items()))
                 yield (
-                    f"Column {column!r} says that {name!r} is label {i} in the {where} data; in the {other_where} it is {j}. The scores will be wrong.",
+                    f"Column {column!r} says that {name!r} is label {i} for the {where} data and {j} for the {other_where}. The scores will be wrong.",
                     one_map,
                 )
                 break
@@ -443,7 +449,7 @@ def _map_of(split: Split) -> tuple[str, dict[str, int]] | None:
             continue
         pairs = set(zip(names.to_pylist(), split.labels.tolist(), strict=True))
         if len(pairs) == classes:
-            return name, {str(text): int(i) for text, i in pairs}
+            return name, {str(text): int(i) for text, i in sorted(pairs)}
     return None
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, default_data_collator
 from transformers.trainer_utils import get_last_checkpoint
 
 CHUNK = 50_000  # rows looked at together, so that a million rows need little memory
@@ -116,10 +116,19 @@ class Split:
         return [{name: value for name, value in row.items() if keep is None or name in keep} for row in rows]
 
     @cached_property
+    def label_names(self) -> list[str]:
+        """What a column of labels may be called, first what wins where there are several: the collators do not agree on that."""
+        own = self._setup.trainer.label_names
+        return list(dict.fromkeys((*own, "label", "label_ids") if self._setup.collator is default_data_collator else ("label_ids", "label", *own)))
+
+    @cached_property
+    def label_columns(self) -> list[str]:
+        return [name for name in self.label_names if name in self.columns]
+
+    @cached_property
     def label_column(self) -> str | None:
-        """The column that ends up as the labels: the collators prefer "label" to "label_ids" and that to "labels"."""
-        known = [name for name in ("label", "label_ids", *self._setup.trainer.label_names) if name in self.columns]
-        return known[0] if known else None
+        """The column that ends up as the labels."""
+        return next(iter(self.label_columns), None)
 
     @cached_property
     def labels(self) -> np.ndarray | None:
@@ -255,7 +264,7 @@ class Setup:
         self.trainer, self.args, self.collator = trainer, trainer.args, trainer.data_collator
         self.model = trainer.accelerator.unwrap_model(trainer.model)
         self.config = getattr(self.model, "config", None)
-        self.tokenizer = trainer.processing_class or getattr(trainer.data_collator, "tokenizer", None)
+        self.tokenizer = trainer.processing_class if trainer.processing_class is not None else getattr(trainer.data_collator, "tokenizer", None)
         self.errors: set[str] = set()  # ids found so far; the dry run does not repeat what they explain
         self.given = {"train": trainer.train_dataset}
         if isinstance(trainer.eval_dataset, Mapping) and not hasattr(trainer.eval_dataset, "input_ids"):
@@ -390,8 +399,8 @@ class DryRun:
         self.setup, self.collated, self.refused = setup, {}, {}
         self.loss = self.logits = self.failed = self.metrics = self.metrics_failed = None
         with untouched(setup):
-            for split in [setup.train, *setup.evals[:1]]:
-                if split is not None and len(split.index):
+            for split in setup.splits.values():
+                if len(split.index):
                     try:
                         self.collated[split.name] = setup.collator(split.sample(self.choose(split)))
                     except Exception as error:  # whatever a collator may raise is what the reader has to hear of
@@ -501,7 +510,7 @@ def container_fault(dataset: Any) -> str | None:
         return "Dataset.from_dict(...)"
     if isinstance(dataset, (str, bytes, set, np.ndarray, torch.Tensor, pa.Table)):
         return "Dataset.from_dict(...)"
-    if not hasattr(dataset, "__getitem__") and not hasattr(dataset, "__iter__"):
+    if not hasattr(dataset, "__getitem__") and not isinstance(dataset, (datasets.IterableDataset, torch.utils.data.IterableDataset)):
         return "Dataset.from_dict(...)"
     if isinstance(dataset, (list, tuple)) and len(dataset) and not isinstance(dataset[0], Mapping) and not hasattr(dataset[0], "__dict__"):
         return "Dataset.from_list(...)"
