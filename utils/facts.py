@@ -320,6 +320,11 @@ class Setup:
         return type(model).__name__.endswith("ForSequenceClassification") and self.config is not None
 
     @cached_property
+    def own_collator(self) -> bool:
+        """Whether batches are made by code of the user's own, which may tokenise, encode or rename as it likes."""
+        return not str(getattr(self.collator, "__module__", "")).startswith("transformers.")
+
+    @cached_property
     def own_loss(self) -> bool:
         """Whether the loss is the user's, who may accept labels that the model's loss would not."""
         return self.trainer.compute_loss_func is not None or type(self.trainer).compute_loss is not Trainer.compute_loss
@@ -474,7 +479,6 @@ def as_array(value: Any) -> Any:
 @contextlib.contextmanager
 def untouched(setup: Setup) -> Iterator[None]:
     """Run something on the model in evaluation mode; afterwards random states, modes and the config are what they were."""
-    states = random.getstate(), np.random.get_state()
     modes = {module: module.training for module in setup.model.modules()}
     configs = list({id(c): c for c in (setup.config, text_config(setup.config)) if c is not None}.values())
     before = [dict(vars(config)) for config in configs]
@@ -482,7 +486,7 @@ def untouched(setup: Setup) -> Iterator[None]:
     if configs and pad is not None and getattr(configs[-1], "pad_token_id", None) is None:
         configs[-1].pad_token_id = pad  # Trainer will do the same when training starts
     try:
-        with torch.random.fork_rng():
+        with same_randomness():
             setup.model.eval()
             yield
     finally:
@@ -491,6 +495,16 @@ def untouched(setup: Setup) -> Iterator[None]:
         for config, values in zip(configs, before, strict=True):
             vars(config).clear()
             vars(config).update(values)
+
+
+@contextlib.contextmanager
+def same_randomness() -> Iterator[None]:
+    """Set the random states of Python, NumPy and torch back afterwards: data sets, collators and metrics may draw from them."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
 

@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, Trainer, TrainerCallback
 
 from utils.checks import CATALOGUE, IGNORED, remember
 from utils.data import Finding
-from utils.facts import Setup, untouched
+from utils.facts import Setup, same_randomness, untouched
 
 
 class PreflightError(ValueError):
@@ -95,10 +95,11 @@ def preflight(trainer: Trainer, test_dataset: Any = None) -> Report:
     setup, findings = Setup(trainer, test_dataset), []
     for entry in sorted((entry for entry in CATALOGUE.values() if entry.find), key=lambda entry: (entry.dry, entry.id == "dry-run")):
         try:
-            for message, fix, *level in entry.find(setup):
-                findings.append(Finding(entry.id, level[0] if level else entry.level, message, fix))
-                if findings[-1].level == "error":
-                    setup.errors.add(entry.id)
+            with same_randomness():  # reading a row may draw
+                for message, fix, *level in entry.find(setup):
+                    findings.append(Finding(entry.id, level[0] if level else entry.level, message, fix))
+                    if findings[-1].level == "error":
+                        setup.errors.add(entry.id)
         except Exception as error:  # a broken set-up must not break the check of it
             if not setup.errors:
                 message = f"The check {entry.id!r} could not look: {type(error).__name__}: {str(error)[:200]}"
