@@ -27,7 +27,7 @@ from transformers.data.data_collator import default_data_collator
 from transformers.integrations import get_available_reporting_integrations
 
 from utils.data import in_words, variants
-from utils.facts import Split, container_fault, is_list, is_text, plain, text_config, untouched
+from utils.facts import Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, text_config, untouched
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
 
@@ -723,7 +723,8 @@ def split_leak(setup):
     for (_, one), (name, other) in itertools.combinations(parts, 2):
         if ("train" in name and one.name == "train") or (one.name != "train" and name.startswith("eval")):
             continue  # evaluating on some training rows, or on parts of one evaluation set, is done on purpose
-        shared = np.isin(other.keys, one.keys[one.keys != 0]) & (other.keys != 0)
+        theirs, ours = comparable_keys(other, one)
+        shared = np.isin(theirs, ours[ours != 0]) & (theirs != 0)
         if name == "test" and one.name != "train" and shared.mean() > 0.9:
             continue  # test-as-validation says it
         if shared.any():
@@ -754,7 +755,7 @@ def test_as_validation(setup):
         if test is not None:
             same = split.dataset is test.dataset
             if not same and split.keys is not None and test.keys is not None and len(test.keys):
-                same = np.isin(test.keys, split.keys).mean() > 0.9
+                same = np.isin(*comparable_keys(test, split)).mean() > 0.9
             if same:
                 yield "The test data are the evaluation data: what is chosen on them is too good on them.", three
         elif str(getattr(split.dataset, "split", None) or "").startswith("test") and setup.chooses_best:
@@ -767,10 +768,10 @@ def imbalance(setup):
     if split is None or split.labels is None or split.labels.dtype.kind not in "iub" or setup.task == "regression" or len(split.labels) < 5:
         return
     share = np.unique(split.labels, return_counts=True)[1].max() / len(split.labels)
-    telling = [key for key in setup.dry.metrics or {} if re.search("f1|recall|auc|roc|mcc|matthews|balanced|kappa|precision", key.lower())]
+    telling = [key for key in map(str, setup.dry.metrics or {}) if re.search("f1|recall|auc|roc|mcc|matthews|balanced|kappa|precision", key.lower())]
     telling = [key for key in telling if not re.search("micro|weighted", key.lower())]
     if 0.8 < share < 1 and not telling and setup.dry.metrics_failed is None:
-        has = f"the metrics are {', '.join(setup.dry.metrics)}" if setup.dry.metrics else "there is no metric but the loss"
+        has = f"the metrics are {', '.join(map(str, setup.dry.metrics))}" if setup.dry.metrics else "there is no metric but the loss"
         yield (
             f"{share:.0%} of the {split.in_words} rows are of one class, and {has}: a model that always gives it has an accuracy of {share:.2f}.",
             "Return f1_score(labels, predicted, average='macro') from compute_metrics, and choose by it: metric_for_best_model='f1_macro'",
@@ -880,7 +881,7 @@ HIGHER_IS_BETTER = "accuracy|acc|f1|precision|recall|auc|roc|auroc|mcc|matthews|
 
 def _better(metric: str) -> bool | None:
     """Say by a metric's name whether more of it is better; None where the name does not tell."""
-    words = re.split(r"[^a-z0-9]+", metric.removeprefix("eval_").lower())
+    words = re.split(r"[^a-z0-9]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", metric).removeprefix("eval_").lower())
     more, less, turned = (any(re.fullmatch(kind, word) for word in words) for kind in (HIGHER_IS_BETTER, LOWER_IS_BETTER, "neg|negative"))
     return None if more == less else more != turned
 
@@ -1274,8 +1275,10 @@ def metrics_shape(setup):
         else:
             fix = "logits, labels = prediction.predictions, prediction.label_ids; predicted = logits.argmax(axis=-1)"
         yield f"compute_metrics fails, which would show after the first epoch: {type(error).__name__}: {error}.{hint}", fix
-    elif metrics is not None and not isinstance(metrics, Mapping):
-        yield f"compute_metrics returns {type(metrics).__name__}, and Trainer needs a dict.", "return {'accuracy': accuracy}"
+    elif setup.dry.scored and not isinstance(setup.dry.scored[0], Mapping):
+        yield f"compute_metrics returns {type(setup.dry.scored[0]).__name__}, and Trainer needs a dict.", "return {'accuracy': accuracy}"
+    elif metrics is not None and (odd := [key for key in metrics if not isinstance(key, str)]):
+        yield f"compute_metrics returns {odd[0]!r} as the name of a metric, and Trainer needs a text.", f"return {{{str(odd[0])!r}: ...}}"
     elif metrics is not None:
         odd = [key for key, value in metrics.items() if isinstance(value, (np.ndarray, torch.Tensor)) and value.size != 1 and np.ndim(value) > 0]
         if odd:
@@ -1287,11 +1290,7 @@ def best_metric_missing(setup):
     metric = setup.args.metric_for_best_model
     if metric is None or not (setup.chooses_best or setup.args.lr_scheduler_type == "reduce_lr_on_plateau") or not setup.evals:
         return
-    if (
-        setup.args.eval_strategy == "no"
-        or setup.dry.metrics_failed is not None
-        or (setup.dry.metrics is not None and not isinstance(setup.dry.metrics, Mapping))
-    ):
+    if setup.args.eval_strategy == "no" or setup.dry.metrics_failed is not None or "metrics-shape" in setup.errors:
         return
     known = {f"eval_{key}".replace("eval_eval_", "eval_") for key in [*(setup.dry.metrics or {}), "loss", "runtime", "samples_per_second", "steps_per_second"]}
     if "eval-labels-missing" in setup.errors:
@@ -1315,7 +1314,8 @@ def best_metric_missing(setup):
 def eval_memory(setup):
     if setup.dry.logits is None or setup.trainer.compute_metrics is None or setup.trainer.preprocess_logits_for_metrics is not None:
         return
-    flat = [t for t in (setup.dry.logits if isinstance(setup.dry.logits, (tuple, list)) else [setup.dry.logits]) if isinstance(t, torch.Tensor)]
+    flat = []
+    each_tensor(setup.dry.logits, flat.append)
     width, needed = sum(math.prod(t.shape[1:]) for t in flat), setup.num_labels or 1
     rows = max((split.rows or 0 for split in setup.evals), default=0)
     on_gpu = setup.args.device.type == "cuda"

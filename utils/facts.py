@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -234,9 +234,11 @@ class Split:
         """One number a row that is equal for equal texts (or, where no text is known, for equal tokens); 0 for a row without content."""
         if self.text_keys is not None:
             return self.text_keys
-        if self.tokens is None:
-            return None
-        return np.where(self.tokens.content > 0, self.tokens.keys, 0).view(np.int64)
+        return None if self.tokens is None else self.token_keys
+
+    @cached_property
+    def token_keys(self) -> np.ndarray:
+        return np.zeros(0, np.int64) if self.tokens is None else np.where(self.tokens.content > 0, self.tokens.keys, 0).view(np.int64)
 
     def source(self, place: int) -> Mapping:
         """Return a row by its place, with all columns, as plain Python values."""
@@ -397,11 +399,11 @@ class DryRun:
     """Two batches collated, one forward pass without gradient, the metrics of its result: what the first minutes of training would find out.
 
     collated: split -> batch. refused: split -> what collating raised. loss, logits: of the training batch. failed: what the forward pass raised.
-    metrics: what compute_metrics returned; metrics_failed: what it raised.
+    metrics: the dict that compute_metrics returned; scored: whatever it returned, in a list; metrics_failed: what it raised.
     """
 
     def __init__(self, setup: Setup):
-        self.setup, self.collated, self.refused = setup, {}, {}
+        self.setup, self.collated, self.refused, self.scored = setup, {}, {}, []
         self.loss = self.logits = self.failed = self.metrics = self.metrics_failed = None
         with untouched(setup):
             for split in setup.splits.values():
@@ -439,11 +441,9 @@ class DryRun:
             return
         labels = np.asarray(labels)
         outputs = self.logits if self.logits is not None else torch.zeros(1, setup.num_labels or 2)
-        flat = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-        if not all(isinstance(output, torch.Tensor) for output in flat):
-            return
-        width = sum(math.prod(output.shape[1:]) for output in flat)
-        step = max(1, math.ceil(len(labels) * width / 4_000_000))
+        widths = []
+        each_tensor(outputs, lambda output: widths.append(math.prod(output.shape[1:])))
+        step = max(1, math.ceil(len(labels) * sum(widths) / 4_000_000))
         labels = labels[::step]
         draw = np.random.default_rng(0)
 
@@ -453,27 +453,37 @@ class DryRun:
                 return torch.tensor(draw.permutation(labels).reshape(shape), dtype=torch.float32)
             return torch.tensor(draw.normal(size=shape), dtype=torch.float32)
 
-        predictions = [made_up(output) for output in flat]
-        predictions = tuple(predictions) if isinstance(outputs, (tuple, list)) else predictions[0]
+        predictions = each_tensor(outputs, made_up)
         kept = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
         try:
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
                 if setup.trainer.preprocess_logits_for_metrics is not None:
                     predictions = setup.trainer.preprocess_logits_for_metrics(predictions, torch.tensor(kept))
-                predictions = tuple(map(as_array, predictions)) if isinstance(predictions, (tuple, list)) else as_array(predictions)
+                predictions = each_tensor(predictions, lambda tensor: tensor.detach().cpu().numpy())
                 wanted = setup.args.include_for_metrics
                 extra = {"inputs": np.ones((len(labels), 4), np.int64)} if "inputs" in wanted else {}
                 extra |= {"losses": np.ones(len(labels), np.float32)} if "loss" in wanted else {}
                 given = EvalPrediction(predictions=predictions, label_ids=kept, **extra)
                 also = {"compute_result": True} if setup.args.batch_eval_metrics else {}
-                self.metrics = setup.trainer.compute_metrics(given, **also)
+                self.scored = [setup.trainer.compute_metrics(given, **also)]
+                self.metrics = self.scored[0] if isinstance(self.scored[0], Mapping) else None
         except Exception as error:
             self.metrics_failed = error
 
 
-def as_array(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+def each_tensor(value: Any, do: Callable) -> Any:
+    """Apply a function to each tensor of nested tuples, lists and dicts, as models return them; the rest stays as it is."""
+    if isinstance(value, (tuple, list)):
+        return tuple(each_tensor(part, do) for part in value)
+    if isinstance(value, Mapping):
+        return {name: each_tensor(part, do) for name, part in value.items()}
+    return do(value) if isinstance(value, torch.Tensor) else value
+
+
+def comparable_keys(one: Split, other: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Return the keys of two splits that both have: of their texts, or of their tokens where one of them has no texts."""
+    return (one.keys, other.keys) if (one.text_keys is None) == (other.text_keys is None) else (one.token_keys, other.token_keys)
 
 
 @contextlib.contextmanager
