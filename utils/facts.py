@@ -22,6 +22,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, default
 from transformers.trainer_utils import get_last_checkpoint
 
 CHUNK = 50_000  # rows looked at together, so that a million rows need little memory
+IN_WORDS = {"train": "training", "eval": "evaluation"}
 SCRIPTED_ROWS = 2_000  # of a dataset that computes its rows on the fly, or a stream
 
 
@@ -51,7 +52,7 @@ class Split:
 
     def __init__(self, name: str, dataset: Any, setup: "Setup"):
         self.name, self.dataset, self._setup = name, dataset, setup
-        self.in_words = {"train": "training", "eval": "evaluation"}.get(name, name)
+        self.in_words = IN_WORDS.get(name, name)
         scripted = isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"  # set_transform: rows are made when asked for
         self.stream = not hasattr(dataset, "__len__")
         self.rows = None if self.stream else len(dataset)
@@ -73,7 +74,7 @@ class Split:
         else:
             if scripted and self.rows > SCRIPTED_ROWS:
                 self.index = np.linspace(0, self.rows - 1, SCRIPTED_ROWS).astype(int)
-            rows = [dataset[int(i)] for i in self.index]
+            rows = [_row(dataset, int(i)) for i in self.index]
         self._rows = [row if isinstance(row, Mapping) else vars(row) if hasattr(row, "__dict__") else {"row": row} for row in rows]
         self.all_columns = self.columns = list(dict.fromkeys(name for row in self._rows for name in row))
         self._table = {}
@@ -251,6 +252,21 @@ class Split:
         return f"ids {plain(self.sample([place])[0].get(self._setup.input_name, []))[:8]}"
 
 
+def _row(dataset: Any, place: int) -> Any:
+    try:
+        return dataset[place]
+    except Exception as error:
+        raise RuntimeError(f"reading row {place}: {said(error)}") from error
+
+
+def said(error: BaseException) -> str:
+    """Return an exception's kind and words, in one line; some have no words that can be had."""
+    try:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    except Exception:
+        return type(error).__name__
+
+
 def is_list(kind: pa.DataType | None) -> bool:
     return kind is not None and (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
@@ -267,6 +283,7 @@ class Setup:
         self.model = trainer.accelerator.unwrap_model(trainer.model)
         self.config = getattr(self.model, "config", None)
         self.tokenizer = trainer.processing_class if trainer.processing_class is not None else getattr(trainer.data_collator, "tokenizer", None)
+        self.unreadable: dict[str, Exception] = {}  # data sets of which a row could not be had
         self.errors: set[str] = set()  # ids found so far; the dry run does not repeat what they explain
         self.given = {"train": trainer.train_dataset}
         if isinstance(trainer.eval_dataset, Mapping) and not hasattr(trainer.eval_dataset, "input_ids"):
@@ -278,7 +295,14 @@ class Setup:
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        return {name: Split(name, part, self) for name, part in self.given.items() if container_fault(part) is None}
+        splits = {}
+        for name, part in self.given.items():
+            if container_fault(part) is None:
+                try:
+                    splits[name] = Split(name, part, self)
+                except Exception as error:  # reading a row may run any code
+                    self.unreadable[IN_WORDS.get(name, name)] = error
+        return splits
 
     @property
     def train(self) -> Split | None:
@@ -410,6 +434,8 @@ class DryRun:
                 if len(split.index):
                     try:
                         self.collated[split.name] = setup.collator(split.sample(self.choose(split)))
+                        if not isinstance(self.collated[split.name], Mapping):
+                            raise TypeError(f"the collator returned {type(self.collated.pop(split.name)).__name__}, and Trainer needs a dict of tensors")
                     except Exception as error:  # whatever a collator may raise is what the reader has to hear of
                         self.refused[split.name] = error
             batch = self.collated.get("train", next(iter(self.collated.values()), None))

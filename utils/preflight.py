@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, Trainer, TrainerCallback
 
 from utils.checks import CATALOGUE, IGNORED, remember
 from utils.data import Finding
-from utils.facts import Setup, same_randomness, untouched
+from utils.facts import Setup, said, same_randomness, untouched
 
 
 class PreflightError(ValueError):
@@ -92,7 +92,7 @@ def preflight(trainer: Trainer, test_dataset: Any = None) -> Report:
     Returns:
         A report. A healthy set-up has no finding. A check that fails itself becomes a finding called "check-failed".
     """
-    setup, findings = Setup(trainer, test_dataset), []
+    setup, findings, failed = Setup(trainer, test_dataset), [], {}
     for entry in sorted((entry for entry in CATALOGUE.values() if entry.find), key=lambda entry: (entry.dry, entry.id == "dry-run")):
         try:
             with same_randomness():  # reading a row may draw
@@ -101,11 +101,11 @@ def preflight(trainer: Trainer, test_dataset: Any = None) -> Report:
                     if findings[-1].level == "error":
                         setup.errors.add(entry.id)
         except Exception as error:  # a broken set-up must not break the check of it
-            if not setup.errors:
-                message = f"The check {entry.id!r} could not look: {type(error).__name__}: {str(error)[:200]}"
-                findings.append(Finding("check-failed", "warning", message, "Look at what the message names; the other checks did look"))
-    with contextlib.suppress(Exception):
-        remember(setup.model)
+            failed.setdefault(said(error), []).append(entry.id)
+    for error, ids in failed.items():
+        message = f"{len(ids)} check(s) ({', '.join(ids)}) could not look: {error}"
+        findings.append(Finding("check-failed", "warning", message, "Look at what the message names; the other checks did look"))
+    remember(setup.model)
     return Report(findings)
 
 
@@ -327,7 +327,7 @@ def check_saved(folder: str | Path, trainer: Trainer, rows: int = 8) -> Report:
         try:
             return Report(_saved(Path(folder), setup, rows))
         except Exception as error:
-            message = f"What is in {Path(folder).name} cannot be compared: {type(error).__name__}: {str(error)[:300]}"
+            message = f"What is in {Path(folder).name} cannot be compared: {said(error)}"
             return Report([Finding("saved-differs", "error", message, "Save again: trainer.model.save_pretrained(folder); tokenizer.save_pretrained(folder)")])
 
 
