@@ -1293,12 +1293,10 @@ def best_metric_missing(setup):
     metric = setup.args.metric_for_best_model
     if metric is None or not (setup.chooses_best or setup.args.lr_scheduler_type == "reduce_lr_on_plateau") or not setup.evals:
         return
-    if setup.args.eval_strategy == "no" or setup.dry.metrics_failed is not None or "metrics-shape" in setup.errors:
+    if setup.args.eval_strategy == "no" or setup.dry.metrics_failed is not None or setup.errors & {"metrics-shape", "eval-labels-missing"}:
         return
     known = {f"eval_{key}".replace("eval_eval_", "eval_") for key in [*(setup.dry.metrics or {}), "loss", "runtime", "samples_per_second", "steps_per_second"]}
-    if "eval-labels-missing" in setup.errors:
-        known.discard("eval_loss")
-    elif setup.trainer.compute_metrics is not None and setup.dry.metrics is None:
+    if setup.trainer.compute_metrics is not None and setup.dry.metrics is None:
         return  # it could not be tried
     if isinstance(setup.trainer.eval_dataset, Mapping):
         known = {f"eval_{name}_{key.removeprefix('eval_')}" for name in setup.trainer.eval_dataset for key in known}

@@ -158,10 +158,10 @@ class Watch(TrainerCallback):
             remember(model)
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        last = next((p for p in reversed(list(model.parameters())) if p.grad is not None), None) if model is not None else None
-        if last is not None:
-            # the last weights are the head's: NaN anywhere in the loss reaches their gradient, and clipping spreads it to all
-            self._gradient(bool(torch.isfinite(last.grad).all()), args, state)
+        # the largest number of each gradient: nan stays nan, and unlike a sum it cannot overflow
+        sizes = [torch.linalg.vector_norm(p.grad, math.inf) for p in model.parameters() if p.grad is not None and not p.grad.is_sparse]
+        if sizes:
+            self._gradient(bool(torch.isfinite(torch.stack([size.to(sizes[0]) for size in sizes])).all()), args, state)
 
     def _gradient(self, finite: bool, args, state):
         self._bad_gradients = 0 if finite else self._bad_gradients + 1
@@ -233,7 +233,8 @@ class Watch(TrainerCallback):
         if one_class[-2:] == [True, True]:
             balanced = majority is None or majority[0] < 0.8
             long = (state.epoch or 0) >= 1 and state.global_step >= 100
-            if last["loss"] > 1.2 * coin or (flat and (rate > 1e-4 or (balanced and long))):
+            far = rate > 1e-4 and rate * state.global_step >= 0.1  # Adam moves a weight by up to the rate in a step: from so far it does not come back
+            if last["loss"] > 1.2 * coin or (flat and balanced and (far or long)):
                 self._stop(
                     "lr-too-high",
                     f"{what} is the second in a row in which the model gives one class only, and its loss of {last['loss']:.3g} does not fall (a model that knows nothing: "
@@ -320,7 +321,8 @@ def check_saved(folder: str | Path, trainer: Trainer, rows: int = 8) -> Report:
         rows: how many rows to ask.
 
     Returns:
-        A report: "saved-differs" for another label map or other logits, "empty-tokenizer" for a tokenizer that was not saved. Nothing is changed.
+        A report: "saved-differs" for another label map or other logits, "empty-tokenizer" for a tokenizer that was not saved, "nan-hidden" for weights
+        that were lost in training. Nothing is changed.
     """
     setup = Setup(trainer)
     with untouched(setup):
@@ -345,6 +347,10 @@ def _saved(folder: Path, setup: Setup, rows: int):
     if new:
         yield Finding("saved-differs", "error", f"{folder.name} lacks {', '.join(new[:3])}: loaded again, they are random numbers.", again)
     names, saved_names = ([config.id2label[i] for i in sorted(config.id2label)] for config in (model.config, loaded.config))
+    if names == saved_names and model.config.label2id != loaded.config.label2id:
+        yield Finding(
+            "saved-differs", "error", f"The model's label2id is {model.config.label2id}, in {folder.name} it is {loaded.config.label2id}."[:500], again
+        )
     if names != saved_names:
         yield Finding("saved-differs", "error", f"The model's labels are {names[:8]}, in {folder.name} they are {saved_names[:8]}.", again)
 
@@ -359,6 +365,13 @@ def _saved(folder: Path, setup: Setup, rows: int):
     with torch.no_grad():
         before = model(**setup.trainer._prepare_inputs(inputs)).logits.float().cpu()
         after = loaded.eval()(**inputs).logits.float()
+    if not torch.isfinite(after).all():
+        yield Finding(
+            "nan-hidden",
+            "error",
+            f"On {len(after)} rows the model in {folder.name} answers nan or inf: the weights were lost in training, and it gives one class for every text.",
+            "Train a freshly loaded model with a lower learning rate and Watch()",
+        )
     if before.shape != after.shape or not torch.allclose(before, after, atol=1e-3, rtol=1e-3, equal_nan=True):
         gap = (
             f"by up to {(before - after).abs().max():.3g}" if before.shape == after.shape else f"in their shape, {tuple(before.shape)} and {tuple(after.shape)}"
