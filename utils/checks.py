@@ -921,7 +921,8 @@ def dtype_auto(setup):
     if halves and not _unscalable(setup, halves):
         kind = str(next(iter(halves.values())).dtype).removeprefix("torch.")
         yield (
-            f"{len(halves)} trainable weights are {kind}, as the checkpoint stores them: small updates are rounded away, and the loss moves in coarse steps or not at all.",
+            f"{len(halves)} trainable weights are {kind} (a checkpoint can be stored like that, and .half() does it too): small updates are rounded away, and the loss "
+            "moves in coarse steps or not at all.",
             "from_pretrained(..., dtype=torch.float32), and bf16=True or fp16=True in TrainingArguments for speed",
         )
 
