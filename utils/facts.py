@@ -23,7 +23,9 @@ from transformers.trainer_utils import get_last_checkpoint
 
 CHUNK = 50_000  # rows looked at together, so that a million rows need little memory
 IN_WORDS = {"train": "training", "eval": "evaluation"}
-SCRIPTED_ROWS = 2_000  # of a dataset that computes its rows on the fly, or a stream
+SCRIPTED_ROWS = (
+    2_000  # that are read at a time where there is no Arrow table, and all that are read of a dataset that computes its rows on the fly, or a stream
+)
 
 
 def plain(value: Any) -> Any:
@@ -69,15 +71,19 @@ class Split:
             return
         if self.stream:
             again = dataset if isinstance(dataset, datasets.IterableDataset) else None  # any other iterator might be used up by looking at it
-            rows = list(itertools.islice(again, SCRIPTED_ROWS)) if again is not None else []
-            self.index = np.arange(len(rows))
+            self._kept = dict(enumerate(map(_as_mapping, itertools.islice(again, SCRIPTED_ROWS)))) if again is not None else {}
+            self.index = np.arange(len(self._kept))
         else:
+            self._kept = {}
             if scripted and self.rows > SCRIPTED_ROWS:
                 self.index = np.linspace(0, self.rows - 1, SCRIPTED_ROWS).astype(int)
-            rows = [_row(dataset, int(i)) for i in self.index]
-        self._rows = [row if isinstance(row, Mapping) else vars(row) if hasattr(row, "__dict__") else {"row": row} for row in rows]
-        self.all_columns = self.columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        self._table = {}
+        parts: dict[str, list] = {}  # columns, a chunk at a time: a million rows of tensors would fill the memory
+        for start in range(0, len(self.index), SCRIPTED_ROWS):
+            rows = [self._row(place, keep=self.stream) for place in range(start, min(start + SCRIPTED_ROWS, len(self.index)))]
+            for name in dict.fromkeys([*parts, *(name for row in rows for name in row)]):
+                parts.setdefault(name, [pa.nulls(start)]).append(_as_array(rows, name))
+        self._table = {name: _joined(chunks) for name, chunks in parts.items()}
+        self.all_columns = self.columns = list(self._table)
 
     def pieces(self, *names: str) -> Iterator[pa.Table]:
         """Yield all rows of some columns, in the order of `index`, a chunk at a time."""
@@ -92,9 +98,18 @@ class Split:
                     yield piece
             return
         for name in names:
-            if name not in self._table:
-                self._table[name] = pa.array([plain(row.get(name)) for row in self._rows])
-        yield pa.table({name: self._table[name] for name in names})
+            if isinstance(self._table[name], Exception):
+                raise self._table[name]
+        table = pa.table({name: self._table[name] for name in names})
+        for start in range(0, max(1, len(table)), CHUNK):
+            yield table.slice(start, CHUNK)
+
+    def _row(self, place: int, keep: bool = True) -> Mapping:
+        """Return a row of something that is no Arrow table, by its place; reading it again may give another one, so those asked for are kept."""
+        row = self._kept[place] if place in self._kept else _as_mapping(_row(self.dataset, int(self.index[place])))
+        if keep:
+            self._kept[place] = row
+        return row
 
     def column(self, name: str) -> pa.ChunkedArray:
         pieces = [chunk for piece in self.pieces(name) for chunk in piece[name].chunks]
@@ -111,7 +126,7 @@ class Split:
 
     def sample(self, places: Sequence[int]) -> list[dict]:
         """Return some rows, by their place, with the columns that Trainer hands to the collator."""
-        rows = [self.dataset[int(self.index[i])] if self.in_arrow else self._rows[int(i)] for i in places]
+        rows = [self.dataset[int(self.index[i])] if self.in_arrow else self._row(int(i)) for i in places]
         keep = self._setup.collated_columns
         return [{name: value for name, value in row.items() if keep is None or name in keep} for row in rows]
 
@@ -242,7 +257,7 @@ class Split:
 
     def source(self, place: int) -> Mapping:
         """Return a row by its place, with all columns, as plain Python values."""
-        return self.dataset.with_format(None)[int(self.index[place])] if self.in_arrow else self._rows[int(place)]
+        return self.dataset.with_format(None)[int(self.index[place])] if self.in_arrow else self._row(int(place))
 
     def show(self, place: int) -> str:
         """Return the start of a row's text, or of its ids."""
@@ -256,6 +271,25 @@ def _row(dataset: Any, place: int) -> Any:
         return dataset[place]
     except Exception as error:
         raise RuntimeError(f"reading row {place}: {said(error)}") from error
+
+
+def _as_mapping(row: Any) -> Mapping:
+    return row if isinstance(row, Mapping) else vars(row) if hasattr(row, "__dict__") else {"row": row}
+
+
+def _as_array(rows: Sequence[Mapping], name: str) -> pa.Array | Exception:
+    try:
+        return pa.array([plain(row.get(name)) for row in rows])
+    except Exception as error:  # values without a common type; whoever asks for the column will hear it
+        return error
+
+
+def _joined(parts: Sequence[pa.Array | Exception]) -> pa.ChunkedArray | Exception:
+    """Make one column of its chunks, whose types may differ: whole numbers here, floats there."""
+    try:
+        return pa.concat_tables([pa.table({"all": part}) for part in parts], promote_options="permissive")["all"]
+    except Exception as error:
+        return next((part for part in parts if isinstance(part, Exception)), error)
 
 
 def said(error: BaseException) -> str:
