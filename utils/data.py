@@ -224,17 +224,19 @@ def read_table(
     _check_dropped(dropped, len(frame), max_dropped, path.name)
 
     raw = frame.loc[used, label_columns].set_axis(number[used], axis=0)
-    made = {"row": number[used].to_numpy(), "text": frame.loc[used, text_column].to_numpy(), "label": raw[label_columns[0]].to_numpy()}
+    label = raw[label_columns[0]].to_numpy()
+    if task == "multi_label":
+        label = _joined(raw[label_columns[0]]) if joined else _joined_from_columns(raw, path, findings)
+    rows = pd.DataFrame({"row": number[used].to_numpy(), "text": frame.loc[used, text_column].array, "label": pd.array(label, dtype=str)})
     if task == "regression":
-        made["value"] = _numbers(raw[label_columns[0]], path)
-    elif task == "multi_label":
-        made["label"] = _joined(raw[label_columns[0]]) if joined else _joined_from_columns(raw, path, findings)
-    del frame
-    rows = pd.DataFrame(made).astype({"text": str, "label": str})
+        rows["value"] = _numbers(raw[label_columns[0]], path)
     rows = pd.concat([rows, others[used].reset_index(drop=True)], axis=1)
     findings += _na_findings(rows, number[blank_label], text_column, label_columns, task, path)
     if task != "regression":
         findings += _label_findings(rows["label"], task, path)
+    if joined and not rows["label"].str.contains(SEPARATOR, regex=False).any():
+        fix = f"Labels are joined by {SEPARATOR!r}; if yours are joined by another sign, replace it."
+        findings.append(Finding("label-noise", "warning", f"{path.name}: no row has more than one label.", fix))
     return Table(rows, findings, dropped, source)
 
 
@@ -357,9 +359,6 @@ def _label_findings(labels: pd.Series, task: str, path: Path) -> list[Finding]:
         shown = ", ".join(f"{name!r} ({counts[name]})" for name in rare[:10]) + (" and more" if len(rare) > 10 else "")
         fix = "Collect more, or merge them; a class with fewer than 3 stays in training when the table is split, and no score speaks of it."
         findings.append(Finding("label-noise", "warning", f"{path.name}: classes with fewer than 5 rows: {shown}.", fix))
-    if task == "multi_label" and not labels.str.contains(SEPARATOR, regex=False).any():
-        message = f"{path.name}: no row has more than one label."
-        findings.append(Finding("label-noise", "warning", message, f"Labels are joined by {SEPARATOR!r}; if yours are joined by another sign, replace it."))
     return findings
 
 
@@ -548,11 +547,24 @@ def _deal(rows: pd.DataFrame, shares: dict[str, float], task: str, rng: np.rando
             free = free[max(0, count) :]
         place[free] = len(shares)
     if task == "multi_label":
-        essential = 0 if at_least_one else len(shares)  # the model has to learn every label: the sample, or training
-        for group in groups:
-            if len(group) and not (place[group] == essential).any():
-                place[group[0]] = essential
+        _mend(place, groups, parts=len(shares), essential=0 if at_least_one else len(shares))
     return {name: rows[place == k] for k, name in enumerate(names)}
+
+
+def _mend(place: np.ndarray, groups: list[np.ndarray], parts: int, essential: int) -> None:
+    """Move single rows so that the part the model learns from has every label, and then every other part too, where training can spare a row."""
+    for group in groups:
+        if not (place[group] == essential).any():
+            place[group[0]] = essential
+    if essential < parts:  # a sample: nobody looks at the rows outside it
+        return
+    for group in groups:
+        for k in range(parts):
+            if len(group) > parts and not (place[group] == k).any():
+                learnt = group[place[group] == essential]
+                spare = (row for row in learnt[:100] if all(np.count_nonzero(place[other] == essential) > 1 for other in groups if row in other))
+                if (row := next(spare, None)) is not None:
+                    place[row] = k
 
 
 def _groups(rows: pd.DataFrame, task: str) -> list[np.ndarray]:

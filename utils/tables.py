@@ -36,7 +36,7 @@ MARKS = {  # byte order marks, the longer ones first: that of UTF-32 begins with
 }
 # What tables are really saved in. Given all it knows, the detection library takes one accented letter for any of twenty code pages.
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r", "mac_roman"]
-ENCODINGS += ["cp932", "euc_jp", "gb18030", "big5", "cp949"]
+EAST_ASIAN = ["cp932", "euc_jp", "gb18030", "big5", "cp949"]  # bytes that make sense in one of these seldom do so by chance
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 REFUSED = {  # suffix: what it is, and the way out
     **dict.fromkeys(SPREADSHEETS, "is a spreadsheet. Export the sheet as CSV UTF-8 (File, Save as) and give that file."),
@@ -96,11 +96,9 @@ def read_frame(path: Path, wanted: list[str], *, encoding: str | None = None, de
         source["encoding"] = _encoding(path, encoding, findings)
     elif encoding is not None:
         raise TableError(f"{path.name}: a Parquet file has no encoding. Leave out encoding={encoding!r}.")
-    if readers[suffix] is _read_delimited:
-        source["delimiter"] = _delimiter(path, source["encoding"], wanted, delimiter)
-    elif delimiter is not None:
+    if readers[suffix] is not _read_delimited and delimiter is not None:
         raise TableError(f"{path.name} has no delimiter. Leave out delimiter={delimiter!r}.")
-    frame = readers[suffix](path, wanted, source)
+    frame = readers[suffix](path, wanted, source, delimiter)
     source["rows"] = len(frame)
     return _without_index(frame, wanted, path, findings), source, findings
 
@@ -158,7 +156,7 @@ def _encoding(path: Path, asked: str | None, findings: list[Finding]) -> str:
     marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
     if asked is not None:
         try:
-            b"".decode(asked)
+            "a".encode(asked)
         except (LookupError, TypeError, ValueError):
             raise TableError(
                 f"encoding={asked!r} is none that Python knows. Write utf-8, cp1252 or utf-16, for example, or None to have it detected."
@@ -181,12 +179,14 @@ def _unmarked_encoding(path: Path, line: int, what: str, findings: list[Finding]
     """Guess the encoding of a file that is not UTF-8 (or, if what == "NUL", hardly is) and say so."""
     from charset_normalizer import from_bytes
 
-    sample, first = b"", None
+    first = None
     with _opened(path) as file:
-        if what == "NUL":
-            sample, candidates = file.read(SAMPLE), ["utf_16_le", "utf_16_be"]
-        else:
-            candidates = ENCODINGS
+        sample = file.read(SAMPLE)
+        wide = what == "NUL" or b"\0" in sample  # UTF-16 has a zero byte in every character of ASCII
+        candidates = ["utf_16_le", "utf_16_be"] if wide else ENCODINGS + EAST_ASIAN
+        if not wide:
+            sample = b""
+            file.seek(0)
             for piece in iter(lambda: file.readline(CHUNK), b""):
                 if not piece.isascii():  # the lines that tell encodings apart
                     sample += piece
@@ -202,16 +202,17 @@ def _unmarked_encoding(path: Path, line: int, what: str, findings: list[Finding]
                     f"or name the encoding, for example encoding='cp1252'."
                 )
     likely = list(from_bytes(sample, cp_isolation=candidates, enable_fallback=False, preemptive_behaviour=False))
-    names = [match.encoding for match in likely]
-    # Where it reads as well as the best, cp1252 is it: what Excel and Windows save in western Europe and America.
-    if what != "NUL" and (not likely or any("cp1252" in match.could_be_from_charset and match.chaos <= likely[0].chaos + 0.02 for match in likely)):
-        names = ["cp1252", *(name for name in names if name != "cp1252")]
+    names = [match.encoding for match in likely if match.coherence > 0 or match.encoding not in ENCODINGS]
+    if not wide:
+        # Where it reads as well as the best, cp1252 is it: what Excel and Windows save in western Europe and America.
+        western = any("cp1252" in match.could_be_from_charset and match.chaos <= likely[0].chaos + 0.02 for match in likely)
+        names = ["cp1252", *names] if western else [*names, "cp1252"]
     encoding = next((name for name in names if _flaw(path, name) is None), None)
     if encoding is None:
         if what == "NUL":
             raise TableError(f"{path.name}, line {line}: a NUL character. Save the file as UTF-8 text.")
         raise TableError(f"{path.name}, line {line}: neither utf-8 nor cp1252. Save the file as UTF-8, or name the encoding it was saved in.")
-    shown = (sample if what == "NUL" else first or sample).decode(encoding, "ignore").strip().split("\n")[0].strip()
+    shown = (first or sample).decode(encoding, "ignore").strip().split("\n")[0].strip()
     encoding = encoding.replace("utf_16_", "utf-16-")
     message = f"{path.name} is not UTF-8 (line {line}); it was read as {encoding}: {shown[:60]!r}."
     findings.append(Finding("encoding", "warning", message, "If that looks wrong, save it as UTF-8, or name its encoding."))
@@ -231,14 +232,21 @@ def _hint(line: str) -> str | None:
     return found[1] if found else None
 
 
-def _delimiter(path: Path, encoding: str, wanted: list[str], asked: str | None) -> str:
-    """Return the delimiter asked for, else the one that yields the columns wanted, else the one that yields most columns."""
-    if asked is not None and (not isinstance(asked, str) or len(asked) != 1 or asked in '\r\n"\0'):
-        raise TableError(f"delimiter={asked!r} must be one character, such as ',' ';' '|' or '\\t'. Write None to have it detected.")
+def _head(path: Path, encoding: str, wanted: list[str]) -> str:
+    """Return the first million characters."""
     with _characters(path, encoding, newline="") as stream:
         head = stream.read(CHUNK)
     if not head.strip():
         raise TableError(f"{path.name} is empty. It needs a header line with the columns {' and '.join(wanted)}.")
+    if not head.strip(' \t\r\n",;|'):
+        raise TableError(f"{path.name} has no header. Its first line must name the columns {' and '.join(wanted)}.")
+    return head
+
+
+def _delimiter(path: Path, head: str, wanted: list[str], asked: str | None) -> str:
+    """Return the delimiter asked for, else the one that yields the columns wanted, else the one that yields most columns."""
+    if asked is not None and (not isinstance(asked, str) or len(asked) != 1 or asked in '\r\n"\0'):
+        raise TableError(f"delimiter={asked!r} must be one character, such as ',' ';' '|' or '\\t'. Write None to have it detected.")
     if asked is not None:
         return asked
     if hint := _hint(head.split("\n", 1)[0]):
@@ -247,25 +255,37 @@ def _delimiter(path: Path, encoding: str, wanted: list[str], asked: str | None) 
     return max(candidates, key=lambda d: (sum(name in _first_record(head, d) for name in wanted), len(_first_record(head, d))))
 
 
-def _read_delimited(path: Path, wanted: list[str], source: dict) -> pd.DataFrame:
-    delimiter = source["delimiter"]
+def _read_delimited(path: Path, wanted: list[str], source: dict, delimiter: str | None) -> pd.DataFrame:
+    head = _head(path, source["encoding"], wanted)
+    delimiter = source["delimiter"] = _delimiter(path, head, wanted, delimiter)
     names: list[str] = []
     columns: list[list[pa.Array]] = []
     batch: list[list[str]] = []
+    lone = False  # whether a carriage return was met that ends no line
+
+    def lines(stream: IO[str]) -> Iterator[str]:
+        """Hide lone carriage returns, which the csv module takes for ends of lines and its writer leaves unquoted, behind a NUL, which no file has."""
+        nonlocal lone
+        for line in stream:
+            if "\r" in line and "\n" in head:
+                body = line.removesuffix("\n").removesuffix("\r")
+                if "\r" in body:
+                    lone, line = True, body.replace("\r", "\0") + line[len(body) :]
+            yield line
 
     def store() -> None:
         for chunks, values in zip(columns, zip(*batch, strict=True), strict=False):  # an empty batch has no columns
-            chunks.append(pa.array(values, pa.large_string()))
+            chunks.append(pa.array([value.replace("\0", "\r") for value in values] if lone else values, pa.large_string()))
         batch.clear()
 
-    with _characters(path, source["encoding"], newline="") as stream:
-        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+    with _characters(path, source["encoding"], newline="\n" if "\n" in head else "\r") as stream:
+        reader = csv.reader(lines(stream), delimiter=delimiter, strict=True)
         begin = 1  # the line where the row begins, which is what helps when a quote that is never closed swallows the rest of the file
         try:
             for fields in reader:
                 if not names:
                     if "".join(fields).strip() and not (begin == 1 and _hint(delimiter.join(fields))):
-                        names = fields
+                        names = [name.replace("\0", "\r") for name in fields]
                         _require_columns(names, wanted, path, delimiter)
                         columns = [[] for _ in names]
                 elif len(fields) == len(names):
@@ -297,7 +317,7 @@ def _text_series(chunks: list[pa.Array]) -> pd.Series:
 # --- JSONL, Parquet ---------------------------------------------------------------------------------------------------
 
 
-def _read_jsonl(path: Path, wanted: list[str], source: dict) -> pd.DataFrame:
+def _read_jsonl(path: Path, wanted: list[str], source: dict, _) -> pd.DataFrame:
     texts: dict[str, list[pa.Array]] = {name: [] for name in wanted}
     others: dict[str, list] = {}
     names: dict[str, None] = {}  # an ordered set
@@ -340,7 +360,7 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict) -> pd.DataFrame:
     return pd.DataFrame({name: _text_series(texts[name]) if name in texts else pd.Series(others[name], dtype=object) for name in names})
 
 
-def _read_parquet(path: Path, wanted: list[str], source: dict) -> pd.DataFrame:
+def _read_parquet(path: Path, wanted: list[str], source: dict, _) -> pd.DataFrame:
     try:
         with _opened(path) as file:
             table = pyarrow.parquet.read_table(io.BytesIO(file.read()) if path.suffix.lower() == ".gz" else file)
