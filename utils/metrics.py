@@ -636,6 +636,8 @@ def disbelieved(
     fold = np.empty(len(ids), dtype=int)
     shuffled = rng.permutation(len(ids))
     fold[shuffled[np.argsort(ids[shuffled], kind="stable")]] = np.arange(len(ids)) % folds
+    if not len(ids):
+        return pd.DataFrame({name: [] for name in ("row", "text", "label", "suggested", "probability")})
     views = [(_word_weights().fit_transform(texts), lambda shape, classes: _logistic(shape, classes))]
     if embeddings is not None:
         views.append((np.asarray(embeddings), lambda shape, classes: make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))))
