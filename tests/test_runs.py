@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import utils.runs
-from utils import ROOT, atomic_path
+from utils import ROOT, atomic_path, unquote_formula
 from utils.runs import PARAMETERS, ParameterError, RunError, check_parameters, model_card, open_run, summary, write_predictions, write_record
 
 GOOD = {
@@ -191,7 +191,8 @@ def test_predictions_keep_order_and_odd_characters(tmp_path):
     write_predictions(tmp_path / "p.csv", texts, labels, np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["x,y", "b"])
     with open(tmp_path / "p.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["text"] for row in rows] == texts
+    assert [row["text"] for row in rows] == [texts[0], "'=1+1", texts[2]]  # a spreadsheet would run the second one
+    assert [unquote_formula(row["text"]) for row in rows] == texts
     assert [row["predicted"] for row in rows] == ["x,y", "b", "x,y"]
     assert rows[0]["probability_x,y"] == "0.900000"
 

@@ -303,3 +303,44 @@ def losses(curves: Mapping[str, Sequence[float]], coin: float, every: int = 1) -
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside right upper", fontsize="small")
     return _finish(figure)
+
+
+def reliability_diagram(bins: Mapping[str, Mapping[str, Sequence[float]]], title: str = "How sure, and how often right") -> Figure:
+    """Draw how often the model is right against how sure it is; on the dotted line the two are equal. Below it the model is too sure.
+
+    Args:
+        bins: name -> table of `utils.metrics.reliability`, for example before and after the temperature. A mark's area is its bin's share of the rows.
+    """
+    figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
+    axes.plot([0, 1], [0, 1], ":", color="0.4", label="as sure as right")
+    for k, (name, table) in enumerate(bins.items()):
+        rows, sure, right = (np.asarray(table[column], dtype=float) for column in ("rows", "confidence", "right"))
+        axes.plot(sure, right, ("-", "--", "-.")[k % 3], color=COLOURS[k % len(COLOURS)], linewidth=1.2, zorder=2)
+        areas = 12 + 400 * rows / rows.sum()
+        axes.scatter(sure, right, areas, marker="os^D"[k % 4], color=COLOURS[k % len(COLOURS)], alpha=0.6, linewidths=0, zorder=3)
+        axes.plot([], [], ("-", "--", "-.")[k % 3] + "os^D"[k % 4], color=COLOURS[k % len(COLOURS)], label=_plain(name, 40))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set(title=title, xlabel="mean probability of the answer", ylabel="share of the answers that are right", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left", fontsize="small")
+    return _finish(figure)
+
+
+def regression_scatter(labels: Sequence[float], predicted: Sequence[float], name: str = "value") -> Figure:
+    """Draw predicted against true numbers, one point a row; on the dotted line they are equal.
+
+    Args:
+        labels, predicted: shape (rows,), in the unit of `name`.
+    """
+    labels, predicted = np.asarray(labels, dtype=float), np.asarray(predicted, dtype=float)
+    figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
+    both = np.concatenate([labels, predicted])
+    room = 0.04 * (np.ptp(both) or 1)
+    ends = (both.min() - room, both.max() + room)
+    axes.plot(ends, ends, ":", color="black", label="predicted = true", zorder=3)
+    axes.scatter(labels, predicted, s=12, color=BLUE, alpha=max(0.08, min(0.6, 300 / len(labels))), linewidths=0)
+    axes.set(title=f"Predicted against true ({len(labels):,} rows)", xlabel=f"true {_plain(name)}", ylabel=f"predicted {_plain(name)}", xlim=ends, ylim=ends)
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left", fontsize="small")
+    return _finish(figure)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils import ROOT, atomic_path, sha256
+from utils import ROOT, atomic_path, quote_formula, sha256
 
 DEFAULT_FOLDER = ROOT / "runs" / "training"
 CHECKPOINT_FILES = ("trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
@@ -234,6 +234,8 @@ def environment() -> dict[str, Any]:
 def write_predictions(path: Path, texts: Sequence[str], labels: Sequence[str], probabilities, names: Sequence[str]) -> None:
     """Write one line a test row, in the given order: text, label, predicted, probability_<label> for each label.
 
+    Texts and labels that a spreadsheet would run as formulas get an apostrophe in front; `utils.unquote_formula` takes it off.
+
     Args:
         probabilities: shape (rows, classes); each row sums to 1.
     """
@@ -241,7 +243,8 @@ def write_predictions(path: Path, texts: Sequence[str], labels: Sequence[str], p
         writer = csv.writer(file)
         writer.writerow(["text", "label", "predicted", *(f"probability_{name}" for name in names)])
         for text, label, row in zip(texts, labels, probabilities, strict=True):
-            writer.writerow([text, label, names[int(row.argmax())], *(f"{p:.6f}" for p in row)])
+            cells = (quote_formula(cell) for cell in (text, label, names[int(row.argmax())]))
+            writer.writerow([*cells, *(f"{p:.6f}" for p in row)])
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
