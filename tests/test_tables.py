@@ -220,6 +220,7 @@ REFUSED = [
     ("a column of JSON misspelt", "a.jsonl", lines({"txt": "a", "label": "b"}), {}, "has no column 'text'; it has 'txt', 'label'. Did you mean 'txt'?"),
     # values
     ("a list for a label", "a.jsonl", lines({"text": "a", "label": "x"}, {"text": "b", "label": ["x"]}), {}, "row 2, column 'label': \"['x']\" is a list. Give a text or a number"),
+    ("a date that no calendar has", "a.parquet", parquet(text=["a"], label=["x"], day=pa.array([10**15], pa.timestamp("s"))), {}, "column 'day': a value cannot be read"),
     ("bytes for a text", "a.parquet", parquet(text=[b"a"], label=["x"]), {}, "row 1, column 'text': \"b'a'\" is a bytes"),
     ("half a character", "a.jsonl", '{"text": "a", "label": "x"}\n{"text": "\\ud83d", "label": "x"}\n', {}, "row 2, column 'text': '\\ud83d' holds half a character"),
     ("a number too long", "a.jsonl", '{"text": ' + "9" * 5000 + ', "label": "x"}\n', {}, "line 1: not JSON"),

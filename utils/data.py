@@ -325,7 +325,8 @@ def _na_findings(rows: pd.DataFrame, without_label: pd.Series, text_column: str,
     findings = []
 
     def words(values: pd.Series) -> str:
-        return ", ".join(f"{word!r} ({in_words(rows.loc[values == word, 'row'])})" for word in sorted(NA_WORDS & set(values)))
+        values = values[values.isin(NA_WORDS)]
+        return ", ".join(f"{word!r} ({in_words(rows.loc[values.index[values == word], 'row'])})" for word in sorted(values.unique()))
 
     if found := words(rows["text"]):
         message = f"{path.name}: texts in column {text_column!r} that pandas.read_csv takes for missing: {found}. They are kept as words."

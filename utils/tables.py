@@ -376,8 +376,11 @@ def _read_parquet(path: Path, wanted: list[str], source: dict, _) -> pd.DataFram
         if name in wanted:
             chunks = column.cast(pa.large_string()).fill_null("").chunks if is_text else [_as_text(column.to_pylist(), 1, name, path)]
             columns[name] = _text_series(chunks)
-        else:  # through Python objects: pandas would turn integers with one null among them into floats
+            continue
+        try:  # through Python objects: pandas would turn integers with one null among them into floats
             columns[name] = pd.Series(column.to_pylist(), dtype=object)
+        except (pa.ArrowException, ValueError, OverflowError, KeyError) as error:  # a date that Python has not, an unknown time zone
+            raise TableError(f"{path.name}, column {name!r}: a value cannot be read ({error}). Leave that column out.") from None
     return pd.DataFrame(columns)
 
 
