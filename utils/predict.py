@@ -3,20 +3,19 @@
 import argparse
 import csv
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from utils import atomic_path, data, quote_formula
-from utils.data import Finding, TableError, locate
+from utils import atomic_path, quote_formula
+from utils.data import SEPARATOR, locate
 from utils.metrics import decide, probabilities_of
 from utils.models import ModelError, find_model, longest_input
+from utils.tables import Finding, TableError, free_name, read_frame
 
 WINDOW = 20_000  # texts that are tokenised and sorted at a time: enough to pad little, few enough for any memory
-SEPARATOR = "|"  # between the labels of one row, as in the tables that are read
 
 
 class Labelled(NamedTuple):
@@ -49,6 +48,8 @@ def predict_file(
     batch_size: int = 64,
     max_length: int | None = None,
     device: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
 ) -> Labelled:
     """Label every text of a table and write a CSV: the table's own columns, then `predicted` and `probability_<label>` for each label.
 
@@ -66,6 +67,7 @@ def predict_file(
         batch_size: texts computed at a time. They are sorted by length, the longest first, so that little is padded.
         max_length: tokens after which a text is cut; None takes the most that model and tokenizer allow. Give what the model was trained with.
         device: such as "cpu" or "cuda"; None takes a GPU if there is one.
+        encoding, delimiter: as for `read_table`; None recognises them.
 
     Raises:
         TableError: the table cannot be read, or the output would overwrite it or is no CSV.
@@ -80,7 +82,7 @@ def predict_file(
     limit = longest_input(Path(classifier.name_or_path), tokenizer)
     if max_length is not None and max_length > limit:
         raise ModelError(f"max_length={max_length} is more than the {limit} tokens that {model} takes. Lower it.")
-    table, findings = read_texts(path, text_column)
+    table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
     texts = table[text_column].tolist()
     filled = [k for k, text in enumerate(texts) if text.strip()]
@@ -98,7 +100,7 @@ def predict_file(
     added = ["predicted"] + ([] if task == "regression" else [f"probability_{name}" for name in names])
     place = np.full(len(texts), -1)  # of each row's answer
     place[filled] = np.arange(len(filled))
-    table = table.rename(columns=_other_names(table.columns, added))
+    table = table.rename(columns={name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table})
     with atomic_path(target) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([quote_formula(name) for name in [*table.columns, *added]])
@@ -203,36 +205,6 @@ def batches(tokenizer, texts: list[str], batch_size: int, max_length: int) -> It
                 bar.update(len(places))
 
 
-# --- the table --------------------------------------------------------------------------------------------------------
-
-
-def read_texts(path: Path, text_column: str) -> tuple[pd.DataFrame, list[Finding]]:
-    """Return all rows of a table that needs no labels, and the reader's remarks. The texts are str, "" where blank; a CSV's other columns are, too.
-
-    Raises:
-        TableError: as `read_table`.
-    """
-    findings: list[Finding] = []
-    readers = {".csv": data._read_delimited, ".tsv": data._read_delimited, ".txt": data._read_delimited}
-    readers |= {".jsonl": data._read_jsonl, ".ndjson": data._read_jsonl, ".parquet": data._read_parquet}
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
-    if path.is_dir() or suffix not in readers:
-        raise TableError(f"{path.name}: a table ends in {', '.join(sorted(readers))}, each also with .gz. Export it as CSV.")
-    return readers[suffix](path, [text_column], findings), findings
-
-
-def _other_names(own: Iterable[str], new: Iterable[str]) -> dict[str, str]:
-    """Return new names for the table's own columns that are called like one that is added."""
-    taken, other = {*own, *new}, {}
-    for name in own:
-        if name in new:
-            other[name] = f"{name}_in_file"
-            while other[name] in taken:
-                other[name] += "_"
-            taken.add(other[name])
-    return other
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.predict", description="Label a file of texts with a saved model.")
     parser.add_argument("model", help="a folder that notebook 04 wrote, such as runs/training/model")
@@ -241,6 +213,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--text-column", default="text", help="the column that holds the texts (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="texts computed at a time (default: %(default)s)")
     parser.add_argument("--max-length", type=int, help="tokens after which a text is cut (default: all that the model takes)")
+    parser.add_argument("--encoding", help="of a CSV (default: recognised)")
+    parser.add_argument("--delimiter", help="of a CSV (default: recognised)")
     parser.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
     try:
         print(predict_file(**vars(parser.parse_args(arguments))))
