@@ -118,6 +118,7 @@ def catalogue() -> pd.DataFrame:
 # --- while it trains --------------------------------------------------------------------------------------------------
 
 FP16_PATIENCE = 20  # steps that the loss scaler of fp16 may skip in a row before that means something
+SAME = 2e-6  # logits closer than this differ by rounding only; of a small model with random weights they are still 1e-5 apart
 LEARNING = 0.99  # an evaluation loss below so much of the one before is learning
 
 
@@ -190,6 +191,10 @@ class Watch(TrainerCallback):
         high = coin is not None and loss > 5 * coin * max(1, args.gradient_accumulation_steps) and (warm or self._highest_rate > 1e-4)
         self._high_losses = self._high_losses + 1 if high and self._highest_rate > 1e-4 else 0
         if self._high_losses >= 2:
+            asked = _ask(model, kwargs.get("train_dataloader"))
+            if asked is not None and asked[0] is not None and asked[0] < 3 * coin:
+                self._high_losses = 0  # a loss of the user's own, with another scale: a sum, or weighted
+                return
             self._stop(
                 "lr-too-high",
                 f"At step {state.global_step} the training loss is {loss:.3g}, twice in a row more than five times that of a model that knows nothing ({coin:.3g}): "
@@ -220,30 +225,35 @@ class Watch(TrainerCallback):
             {"loss": loss, "classes": classes, "accuracy": _number(metrics.get(f"{prefix}accuracy")), "train": self._losses[-1] if self._losses else None}
         )
         if coin is not None:
-            self._collapsed(what, seen, coin, majority, args, state)
+            self._collapsed(what, seen, coin, majority, args, state, model, dataloader)
         self._note_overfitting(what, seen)
         self._note_majority(prefix, seen, majority)
 
-    def _collapsed(self, what: str, seen: list[dict], coin: float, majority: tuple[float, int] | None, args, state):
-        """Tell a model that has collapsed from one that has not begun to learn: the loss of the first is high, or has stopped falling."""
-        rate, last = max(self._highest_rate, args.learning_rate if state.global_step else 0), seen[-1]
-        one_class = [entry["classes"] == 1 for entry in seen]
-        flat = len(seen) > 1 and last["loss"] > LEARNING * min(entry["loss"] for entry in seen[:-1])
+    def _collapsed(self, what: str, seen: list[dict], coin: float, majority: tuple[float, int] | None, args, state, model, dataloader):
+        """Tell a model that has collapsed from one that has not begun to learn, which also gives one class only, and from a loss of the user's own."""
+        rate, last, asked = max(self._highest_rate, args.learning_rate), seen[-1], None
+        one_class = [entry["classes"] == 1 for entry in seen[-2:]] == [True, True]
+        if one_class or (last["loss"] > 3 * coin and rate > 1e-4):
+            asked = _ask(model, dataloader)
+        own, same = asked or (None, None)
+        loss = last["loss"] if own is None else min(own, last["loss"])
+        train = last["train"] / max(1, args.gradient_accumulation_steps) if last["train"] is not None else math.inf
         lower = f"learning_rate={min(5e-5, rate / 10):g}, warmup_steps=0.1; then train a freshly loaded model"
-        if one_class[-2:] == [True, True]:
+        if one_class:
+            flat = last["loss"] > LEARNING * min(entry["loss"] for entry in seen[:-1])
             balanced = majority is None or majority[0] < 0.8
-            long = (state.epoch or 0) >= 1 and state.global_step >= 100
-            far = rate > 1e-4 and rate * state.global_step >= 0.1  # Adam moves a weight by up to the rate in a step: from so far it does not come back
-            if last["loss"] > 1.2 * coin or (flat and balanced and (far or long)):
+            long = (state.epoch or 0) >= 1 and state.global_step >= args.get_warmup_steps(max(1, state.max_steps)) + 300
+            too_high = rate > 1e-4 if same is None else rate >= 5e-3 and "adam" in str(args.optim) and _all_trained(model)
+            if (loss > 1.2 * coin and train > 1.2 * coin) or (flat and (same or too_high or (balanced and long))):
                 self._stop(
                     "lr-too-high",
                     f"{what} is the second in a row in which the model gives one class only, and its loss of {last['loss']:.3g} does not fall (a model that knows nothing: "
-                    f"{coin:.3g}). The likely cause is the learning rate ({rate:.2g}); if that is small, look at the labels.",
+                    f"{coin:.3g}). {'Its outputs are the same numbers for every text. ' if same else ''}The likely cause is the learning rate ({rate:.2g}); if that is small, "
+                    "look at the labels and the tokens.",
                     lower,
                 )
         scored_badly = majority is not None and last["accuracy"] is not None and last["accuracy"] <= majority[0] + 0.5 / majority[1]
-        train = last["train"] / max(1, args.gradient_accumulation_steps) if last["train"] is not None else None
-        if last["loss"] > 3 * coin and rate > 1e-4 and (train is None or train > 1.5 * coin) and (scored_badly or last["accuracy"] is None):
+        if loss > 3 * coin and rate > 1e-4 and train > 1.5 * coin and (scored_badly or last["accuracy"] is None):
             self._stop(
                 "lr-too-high",
                 f"{what} has a loss of {last['loss']:.3g}, more than three times that of a model that knows nothing ({coin:.3g}), and the training loss is no better: the run "
@@ -307,6 +317,35 @@ def _coin(model: Any) -> float | None:
     if not type(getattr(model, "module", model)).__name__.endswith("ForSequenceClassification") or classes < 2 or kind == "regression":
         return None
     return math.log(2 if kind == "multi_label_classification" else classes)
+
+
+def _ask(model: Any, dataloader: Any) -> tuple[float | None, bool | None] | None:
+    """Ask a classifier about a few rows of a dataloader, in evaluation mode and without a trace.
+
+    Returns:
+        its own loss, whatever loss it is trained with; and whether the logits are the same for all rows: a collapsed model does not look at its input,
+        while one that has not learnt anything yet gives slightly different numbers. None for what cannot be said, as in half precision.
+    """
+    modes = {module: module.training for module in model.modules()} if model is not None else {}
+    try:
+        with same_randomness(), torch.no_grad():
+            rows = [dataloader.dataset[int(i)] for i in np.unique(np.linspace(0, len(dataloader.dataset) - 1, 16).astype(int))]
+            batch = {name: value.to(model.device) for name, value in dataloader.collate_fn(rows).items()}
+            outputs = model.eval()(**batch)
+            logits, loss = outputs.logits, getattr(outputs, "loss", None)
+            gap = float((logits.max(dim=0).values - logits.min(dim=0).values).max())
+            told = len(rows) >= 4 and logits.dtype == torch.float32
+            return None if loss is None else float(loss), gap < SAME * max(1.0, float(logits.abs().max())) if told else None
+    except Exception:  # a stream, or a batch that this model does not take: then there is nothing to be learnt here
+        return None
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _all_trained(model: Any) -> bool:
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, on in sizes if on) > 0.5 * sum(size for size, _ in sizes)
 
 
 # --- after saving -----------------------------------------------------------------------------------------------------
