@@ -414,6 +414,36 @@ def _in_order(names: set[str]) -> list[str]:
     return by_character
 
 
+def encode_labels(rows: pd.DataFrame, labels: list[str], task: str = "single_label") -> np.ndarray:
+    """Return what the model is to learn of rows of `read_table`.
+
+    Args:
+        labels: those of `label_names`; of no account for regression.
+
+    Returns:
+        single_label: the place of each row's label in `labels`, int64, shape (rows,). multi_label: 0 or 1 for each label, float32, shape
+        (rows, labels). regression: the values, float32, shape (rows,).
+    """
+    if task == "regression":
+        return rows["value"].to_numpy(np.float32)
+    place = {label: i for i, label in enumerate(labels)}
+    if task == "single_label":
+        return np.array([place[label] for label in rows["label"]], dtype=np.int64)
+    encoded = np.zeros((len(rows), len(labels)), dtype=np.float32)
+    for row, joined in enumerate(rows["label"]):
+        encoded[row, [place[label] for label in joined.split(SEPARATOR) if label]] = 1
+    return encoded
+
+
+def decode_labels(predicted, labels: list[str], task: str = "single_label") -> list[str]:
+    """Return predictions in the form in which `rows["label"]` has the truth; `predicted` is shaped as what `encode_labels` returns."""
+    if task == "regression":
+        return [f"{value:.6g}" for value in predicted]
+    if task == "single_label":
+        return [labels[i] for i in predicted]
+    return [SEPARATOR.join(label for label, there in zip(labels, row, strict=True) if there) for row in predicted]
+
+
 def normalise(texts: pd.Series) -> pd.Series:
     """Return the texts as they are compared for repeats: casefolded, runs of white space made one blank."""
     return pd.Series([" ".join(text.casefold().split()) for text in texts], index=texts.index, dtype=str, name=texts.name)

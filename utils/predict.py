@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from utils import atomic_path, quote_formula
-from utils.data import SEPARATOR, locate
+from utils.data import decode_labels, locate
 from utils.metrics import decide, probabilities_of
-from utils.models import ModelError, find_model, longest_input
+from utils.models import ModelError, find_model, head_and_tail, longest_input
 from utils.tables import Finding, TableError, free_name, read_frame
 
 WINDOW = 20_000  # texts that are tokenised and sorted at a time: enough to pad little, few enough for any memory
@@ -36,7 +36,7 @@ class Labelled(NamedTuple):
         if self.blank:
             said.append(f"{self.blank:,} blank texts have an empty prediction.")
         if self.cut:
-            said.append(f"{self.cut:,} texts are longer than the model reads and were judged by their beginning.")
+            said.append(f"{self.cut:,} texts are longer than the model reads and were judged by a part of them.")
         return "\n".join([*said, *map(str, self.findings)])
 
 
@@ -54,7 +54,7 @@ def predict_file(
     """Label every text of a table and write a CSV: the table's own columns, then `predicted` and `probability_<label>` for each label.
 
     What `predicted` is, the model's config says (`problem_type`): one label; any number of labels joined by "|" (none: an empty cell); or, for regression, a
-    number, and then there are no probabilities. `config.thresholds`, if 04 saved any, are used. Rows stand in the order of the file. A row with
+    number, and then there are no probabilities. `config.thresholds` and `config.long_texts`, as 04 saves them, are used. Rows stand in the order of the file. A row with
     a blank text stays and has empty cells. The file appears whole or not at all.
 
     Cells that a spreadsheet would run as a formula get an apostrophe in front (`utils.quote_formula`); to undo that exactly:
@@ -89,12 +89,7 @@ def predict_file(
     logits, cut = _logits(classifier, tokenizer, [texts[k] for k in filled], batch_size, max_length or limit)
     probabilities = probabilities_of(logits, task)
     answers = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
-    if task == "regression":
-        words = [f"{answer:.6f}" for answer in answers]
-    elif task == "multi_label":
-        words = [SEPARATOR.join(names[k] for k in np.flatnonzero(answer)) for answer in answers]
-    else:
-        words = [names[answer] for answer in answers]
+    words = decode_labels(answers, names, task)
 
     shares = probabilities[:, None][:, :0] if task == "regression" else probabilities  # a number has none
     added = ["predicted"] + ([] if task == "regression" else [f"probability_{name}" for name in names])
@@ -174,14 +169,14 @@ def _logits(classifier, tokenizer, texts: list[str], batch_size: int, max_length
     import torch
 
     logits, cut = np.zeros((len(texts), classifier.config.num_labels), dtype=np.float32), 0
-    for places, batch, longer in batches(tokenizer, texts, batch_size, max_length):
+    for places, batch, longer in batches(tokenizer, texts, batch_size, max_length, getattr(classifier.config, "long_texts", "head")):
         with torch.inference_mode():
             logits[places] = classifier(**batch.to(classifier.device)).logits.float().cpu().numpy()
         cut += longer
     return logits, cut
 
 
-def batches(tokenizer, texts: list[str], batch_size: int, max_length: int) -> Iterator[tuple[np.ndarray, dict, int]]:
+def batches(tokenizer, texts: list[str], batch_size: int, max_length: int, long_texts: str = "head") -> Iterator[tuple[np.ndarray, dict, int]]:
     """Tokenise and yield batches of texts of similar length, the longest of each window first, with a progress bar.
 
     Yields:
@@ -193,7 +188,11 @@ def batches(tokenizer, texts: list[str], batch_size: int, max_length: int) -> It
     # None shows no bar where nobody watches a terminal; HF_HUB_DISABLE_PROGRESS_BARS=1 shows none anywhere.
     with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=None if logging.is_progress_bar_enabled() else True) as bar:
         for start in range(0, len(texts), WINDOW):
-            encoded = tokenizer(texts[start : start + WINDOW], truncation=True, max_length=max_length, return_overflowing_tokens=False)
+            window = texts[start : start + WINDOW]
+            if long_texts == "head_tail":
+                encoded = head_and_tail(tokenizer, window, max_length)
+            else:
+                encoded = tokenizer(window, truncation=True, max_length=max_length)
             lengths = np.array([len(ids) for ids in encoded["input_ids"]])
             order = np.argsort(-lengths, kind="stable")
             for first in range(0, len(order), batch_size):
