@@ -1,4 +1,4 @@
-"""What takes longer to measure than a test may: `python tests/benchmarks.py reader` or `regression`; each prints a line of JSON a measurement."""
+"""What takes longer to measure than a test may: `python tests/benchmarks.py reader`, `regression` or `long_texts`; each prints a line of JSON a measurement."""
 
 import argparse
 import json
@@ -149,9 +149,81 @@ def regression(domain: str, repeats: list[int]) -> None:
         print(json.dumps({"set": domain, "repeats": len(scores), "pearson": round(float(np.mean(scores)), 3), "std": round(float(np.std(scores, ddof=1)), 3)}))
 
 
+def long_texts(kind: str, seed: int = 42) -> None:
+    """Compare three ways to deal with texts of about four times `max_length`: their beginning, beginning and end, and overlapping chunks with pooled logits.
+
+    A text is made of eight sentences of the bundled film reviews. `kind` "spread": its label is the sign of the sum of their ratings, so every
+    sentence counts. "ending": the last two sentences have the label's sign, the other six are random, as where a reviewer concludes.
+    """
+    import numpy as np
+    import pandas as pd
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments, set_seed
+
+    sys.path.insert(0, str(ROOT))
+    from utils.data import read_table, split_table
+    from utils.models import find_model, head_and_tail
+
+    length = 64
+    splits = split_table(read_table("reviews"), seed=seed)
+    draw = np.random.default_rng(seed)
+
+    def make(rows, count: int):
+        rating = pd.to_numeric(rows["valence"]).to_numpy()
+        sentences, texts, labels = rows["text"].to_numpy(), [], []
+        for _ in range(count):
+            label = int(draw.integers(2))
+            while True:
+                chosen = draw.choice(len(rows), 8, replace=False)
+                if kind == "ending":
+                    chosen[6:] = draw.choice(np.flatnonzero((rating > 0) == label), 2, replace=False)
+                if kind == "ending" or (rating[chosen].sum() > 0) == label:
+                    break
+            texts.append(" ".join(sentences[chosen]))
+            labels.append(label)
+        return texts, np.array(labels)
+
+    train, test = make(splits.train, 800), make(splits.test, 400)
+    checkpoint = find_model("minilm-l6")
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+
+    def prepared(way: str, texts, labels) -> tuple[Dataset, np.ndarray]:
+        if way == "chunks":
+            cut = tokenizer(texts, truncation=True, max_length=length, stride=length // 4, return_overflowing_tokens=True)
+            owner = np.array(cut.pop("overflow_to_sample_mapping"))
+        else:
+            cut = head_and_tail(tokenizer, texts, length) if way == "head_tail" else tokenizer(texts, truncation=True, max_length=length)
+            owner = np.arange(len(texts))
+        return Dataset.from_dict({**cut, "label": labels[owner]}), owner
+
+    tokens = np.array([len(ids) for ids in tokenizer(train[0], verbose=False)["input_ids"]])
+    for way in ("head", "head_tail", "chunks"):
+        started = time.perf_counter()
+        set_seed(seed)
+        model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=2, dtype=torch.float32)
+        with tempfile.TemporaryDirectory() as folder:
+            args = TrainingArguments(folder, num_train_epochs=2, per_device_train_batch_size=16, learning_rate=1e-4, warmup_steps=0.1, save_strategy="no",
+                                     per_device_eval_batch_size=64, logging_strategy="no", disable_tqdm=True, seed=seed)  # fmt: skip
+            trainer = Trainer(model, args, train_dataset=prepared(way, *train)[0], processing_class=tokenizer)
+            trainer.train()
+            rows, owner = prepared(way, *test)
+            logits = trainer.predict(rows).predictions
+        pooled = np.zeros((len(test[1]), 2))
+        np.add.at(pooled, owner, logits)
+        found = {
+            "texts": kind,
+            "way": way,
+            "max_length": length,
+            "median_tokens": int(np.median(tokens)),
+            "accuracy": float((pooled.argmax(1) == test[1]).mean()),
+        }
+        print(json.dumps(found | {"test_rows": len(test[1]), "seconds": round(time.perf_counter() - started)}), flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["reader", "regression"])
+    parser.add_argument("what", nargs="?", choices=["reader", "regression", "long_texts"])
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
     parser.add_argument("--sets", nargs="+", default=["tweets", "reviews", "products", "editorials"])
     parser.add_argument("--repeats", type=int, nargs="+", default=[0, 1, 2])
@@ -165,5 +237,8 @@ if __name__ == "__main__":
     elif arguments.what == "regression":
         for name in arguments.sets:
             regression(name, arguments.repeats)
+    elif arguments.what == "long_texts":
+        for kind in ("spread", "ending"):
+            long_texts(kind)
     else:
-        parser.error("name what to measure: reader or regression")
+        parser.error("name what to measure: reader, regression or long_texts")

@@ -189,10 +189,8 @@ def batches(tokenizer, texts: list[str], batch_size: int, max_length: int, long_
     with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=None if logging.is_progress_bar_enabled() else True) as bar:
         for start in range(0, len(texts), WINDOW):
             window = texts[start : start + WINDOW]
-            if long_texts == "head_tail":
-                encoded = head_and_tail(tokenizer, window, max_length)
-            else:
-                encoded = tokenizer(window, truncation=True, max_length=max_length)
+            both = long_texts == "head_tail"
+            encoded = head_and_tail(tokenizer, window, max_length) if both else tokenizer(window, truncation=True, max_length=max_length)
             lengths = np.array([len(ids) for ids in encoded["input_ids"]])
             order = np.argsort(-lengths, kind="stable")
             for first in range(0, len(order), batch_size):
