@@ -302,7 +302,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     data, test, used = record["data"], record["test"], record["parameters"]
     task, (main, _, low, high) = used["task"], _main_score(record)
     scores = {BASELINES[name]: block for name, block in record["baselines"].items()} | {"this model": test}
-    columns = [name for name in test if name in record["validation"] and name != "loss"]
+    columns = [name for name in test if name != "loss" and not name.endswith("_ci95")]
     lines = ["---", "library_name: transformers", "pipeline_tag: text-classification", "---", ""]
     lines += [
         "# A text classifier fine-tuned with the Hugging Face Trainer"
@@ -318,7 +318,10 @@ def model_card(record: Mapping[str, Any]) -> str:
     lines += ["", "```python", "from transformers import pipeline", "", CALLS[task], "```"]
     lines += ["", "## Scores on the test split", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(f'{block[column]:.3f}' for column in columns)} |" for name, block in scores.items()]
-    lines += ["", f"{data['test_rows']:,} rows; 95% interval of this model's {main}: {low:.3f} to {high:.3f}."]
+    lines += [
+        "",
+        f"{data['test_rows']:,} rows; 95% interval of this model's {main}: {low:.3f} to {high:.3f} ({'Wilson' if task == 'single_label' else 'bootstrap'}).",
+    ]
     lines += ["", "## Data", "", "| split | rows |", "|---|---|"]
     lines += [f"| {name} | {data[f'{name}_rows']:,} |" for name in ("train", "validation", "test")]
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in data["dropped"].items() if count)
