@@ -199,6 +199,9 @@ def label_type(setup):
                 (f"dataset = dataset.filter(lambda row: row[{split.label_column!r}] is not None)"),
             )
         elif split.labels is not None and split.labels.dtype.kind == "f" and not (finite := np.isfinite(split.labels)).all():
+            tried = _tensor_labels(setup)
+            if tried is not None and not tried.isfinite().all() and _loss_accepts(setup) and setup.dry.loss.isfinite():
+                continue  # the dry run had such a row, and this loss leaves it out
             yield (
                 f"The label is nan or infinite in {places(~finite, split)} of the {split.in_words} data: a batch with such a row has a loss of nan, and spoils all weights.",
                 f"dataset = dataset.filter(lambda row: math.isfinite(row[{split.label_column!r}]))",
@@ -921,7 +924,8 @@ def dtype_auto(setup):
     if halves and not _unscalable(setup, halves):
         kind = str(next(iter(halves.values())).dtype).removeprefix("torch.")
         yield (
-            f"{len(halves)} trainable weights are {kind}, as the checkpoint stores them: small updates are rounded away, and the loss moves in coarse steps or not at all.",
+            f"{len(halves)} trainable weights are {kind} (a checkpoint can be stored like that, and .half() does it too): small updates are rounded away, and the loss "
+            "moves in coarse steps or not at all.",
             "from_pretrained(..., dtype=torch.float32), and bf16=True or fp16=True in TrainingArguments for speed",
         )
 

@@ -81,16 +81,15 @@ class Split:
 
     def pieces(self, *names: str) -> Iterator[pa.Table]:
         """Yield all rows of some columns, in the order of `index`, a chunk at a time."""
-        if self.in_arrow and self._stored is not None:
+        if self.in_arrow:
             table = self.dataset.data.table.select(list(names))
             for start in range(0, table.num_rows, CHUNK):
-                low, high = np.searchsorted(self._stored, [start, start + CHUNK])
-                if low < high:
-                    yield table.slice(start, CHUNK).take(pa.array(self._stored[low:high] - start))
-            return
-        if self.in_arrow:
-            if self.rows:
-                yield from self.dataset.with_format("arrow", columns=list(names)).iter(batch_size=CHUNK)
+                piece = table.slice(start, CHUNK)
+                if self._stored is not None:
+                    low, high = np.searchsorted(self._stored, [start, start + CHUNK])
+                    piece = piece.take(pa.array(self._stored[low:high] - start))
+                if len(piece):
+                    yield piece
             return
         for name in names:
             if name not in self._table:

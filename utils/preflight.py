@@ -118,7 +118,10 @@ def catalogue() -> pd.DataFrame:
 # --- while it trains --------------------------------------------------------------------------------------------------
 
 FP16_PATIENCE = 20  # steps that the loss scaler of fp16 may skip in a row before that means something
-SAME = 2e-6  # logits closer than this differ by rounding only; of a small model with random weights they are still 1e-5 apart
+SAME, NEARLY = (
+    1e-5,
+    1e-4,
+)  # how far logits of different rows are apart, as a part of their size: by rounding only; a small model that has learnt nothing has 1e-3
 LEARNING = 0.99  # an evaluation loss below so much of the one before is learning
 
 
@@ -235,19 +238,21 @@ class Watch(TrainerCallback):
         one_class = [entry["classes"] == 1 for entry in seen[-2:]] == [True, True]
         if one_class or (last["loss"] > 3 * coin and rate > 1e-4):
             asked = _ask(model, dataloader)
-        own, same = asked or (None, None)
+        own, gap = asked or (None, None)
         loss = last["loss"] if own is None else min(own, last["loss"])
         train = last["train"] / max(1, args.gradient_accumulation_steps) if last["train"] is not None else math.inf
         lower = f"learning_rate={min(5e-5, rate / 10):g}, warmup_steps=0.1; then train a freshly loaded model"
         if one_class:
+            collapsed = next((k for k, entry in enumerate(reversed(seen)) if entry["classes"] != 1), len(seen))
             flat = last["loss"] > LEARNING * min(entry["loss"] for entry in seen[:-1])
             balanced = majority is None or majority[0] < 0.8
             long = (state.epoch or 0) >= 1 and state.global_step >= args.get_warmup_steps(max(1, state.max_steps)) + 300
-            too_high = rate > 1e-4 if same is None else rate >= 5e-3 and "adam" in str(args.optim) and _all_trained(model)
-            if (loss > 1.2 * coin and train > 1.2 * coin) or (flat and (same or too_high or (balanced and long))):
+            same = gap is not None and gap <= (NEARLY if flat and balanced and rate >= 2e-3 else SAME)
+            too_high = rate > 1e-4 if gap is None else rate >= 5e-3 and "adam" in str(getattr(args.optim, "value", args.optim)) and _all_trained(model)
+            if (loss > 1.2 * coin and train > 1.2 * coin) or same or (flat and (too_high or (balanced and long))):
                 self._stop(
                     "lr-too-high",
-                    f"{what} is the second in a row in which the model gives one class only, and its loss of {last['loss']:.3g} does not fall (a model that knows nothing: "
+                    f"{what} is the {_nth(collapsed)} in a row in which the model gives one class only, and its loss of {last['loss']:.3g} does not fall (a model that knows nothing: "
                     f"{coin:.3g}). {'Its outputs are the same numbers for every text. ' if same else ''}The likely cause is the learning rate ({rate:.2g}); if that is small, "
                     "look at the labels and the tokens.",
                     lower,
@@ -270,7 +275,7 @@ class Watch(TrainerCallback):
             self._findings["overfitting"] = Finding(
                 "overfitting",
                 "warning",
-                f"{what} is the second in a row with a higher loss ({seen[-1]['loss']:.3f}) than the best one ({seen[best]['loss']:.3f}, {len(seen) - 1 - best} evaluations ago), "
+                f"{what} is the {_nth(len(seen) - 1 - best)} in a row with a higher loss ({seen[-1]['loss']:.3f}) than the best one ({seen[best]['loss']:.3f}, {len(seen) - 1 - best} evaluations ago), "
                 "while the training loss goes on falling: the model learns the training rows by heart.",
                 "EarlyStoppingCallback(2) with load_best_model_at_end=True, or fewer epochs",
             )
@@ -303,6 +308,10 @@ class Watch(TrainerCallback):
         return self._majority[id(dataset)]
 
 
+def _nth(count: int) -> str:
+    return {2: "second", 3: "third", 4: "fourth", 5: "fifth", 6: "sixth"}.get(count, f"{count}th")
+
+
 def _number(value: Any) -> float | None:
     try:
         return float(value)
@@ -319,12 +328,12 @@ def _coin(model: Any) -> float | None:
     return math.log(2 if kind == "multi_label_classification" else classes)
 
 
-def _ask(model: Any, dataloader: Any) -> tuple[float | None, bool | None] | None:
+def _ask(model: Any, dataloader: Any) -> tuple[float | None, float | None] | None:
     """Ask a classifier about a few rows of a dataloader, in evaluation mode and without a trace.
 
     Returns:
-        its own loss, whatever loss it is trained with; and whether the logits are the same for all rows: a collapsed model does not look at its input,
-        while one that has not learnt anything yet gives slightly different numbers. None for what cannot be said, as in half precision.
+        its own loss, whatever loss it is trained with; and how far the logits of different rows are apart, as a part of their size: a collapsed model does not
+        look at its input, while one that has not learnt anything yet gives slightly different numbers. None for what cannot be said, as in half precision.
     """
     modes = {module: module.training for module in model.modules()} if model is not None else {}
     try:
@@ -335,7 +344,7 @@ def _ask(model: Any, dataloader: Any) -> tuple[float | None, bool | None] | None
             logits, loss = outputs.logits, getattr(outputs, "loss", None)
             gap = float((logits.max(dim=0).values - logits.min(dim=0).values).max())
             told = len(rows) >= 4 and logits.dtype == torch.float32
-            return None if loss is None else float(loss), gap < SAME * max(1.0, float(logits.abs().max())) if told else None
+            return None if loss is None else float(loss), gap / max(float(logits.abs().max()), 1e-12) if told else None
     except Exception:  # a stream, or a batch that this model does not take: then there is nothing to be learnt here
         return None
     finally:
