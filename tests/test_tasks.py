@@ -10,7 +10,7 @@ import pytest
 from test_training import metrics_of, papermill
 
 from notebooks import printed, read
-from utils import ROOT
+from utils import ROOT, unquote_formula
 from utils.data import read_table
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def run(folder, **parameters):
 def label_again(folder, *options):
     """Label the test texts with the saved model in another process, as a user would, and return the column of answers."""
     predictions = pd.read_csv(folder / "run" / "predictions.csv", dtype=str, keep_default_na=False)
-    predictions[["text"]].to_csv(folder / "new.csv", index=False)
+    predictions[["text"]].map(unquote_formula).to_csv(folder / "new.csv", index=False)
     command = [sys.executable, "-m", "utils.predict", str(folder / "run" / "model"), str(folder / "new.csv"), str(folder / "labelled.csv"), *options]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return pd.read_csv(folder / "labelled.csv", dtype=str, keep_default_na=False)["predicted"].tolist()
