@@ -586,6 +586,18 @@ def sentence_pairs(folder):
 
 
 @setup()
+def same_words_in_another_order(folder):
+    """Other texts, with other labels: "man bites dog"."""
+    texts = sentences(60, 1, 4, 10)
+    turned = [" ".join(reversed(text.split())) for text in texts]
+
+    def tokenised(texts, shift):
+        return Dataset.from_dict({"label": [(i + shift) % 2 for i in range(60)], **BERT(texts)})
+
+    return trainer(folder, data={"train_dataset": tokenised(texts, 0), "eval_dataset": tokenised(turned, 1)})
+
+
+@setup()
 def very_short_texts(folder):
     words = WORDS[:100]
     both = Dataset.from_dict({"text": words, "label": [i % 2 for i in range(100)], **BERT(words)})
@@ -1224,6 +1236,18 @@ def test_watch_lets_other_families_go_on(tmp_path, family, share):
 
 def test_watch_lets_class_weights_go_on(tmp_path):
     watched(noisy(tmp_path, share=0.9, given={"compute_loss_func": weighted_loss}))
+
+
+def test_watch_lets_a_loss_of_another_scale_go_on(tmp_path):
+    """The sum over a batch is sixteen times the mean; that is no divergence."""
+
+    def summed(outputs, labels, num_items_in_batch=None):
+        return torch.nn.functional.cross_entropy(outputs.logits, labels, reduction="sum")
+
+    args = {"learning_rate": 3e-4, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 16}
+    made = noisy(tmp_path, given={"compute_loss_func": summed}, **args)
+    watched(made)
+    assert min(entry["loss"] for entry in made.state.log_history if "loss" in entry) > 10 * np.log(2)
 
 
 def test_watch_lets_accumulation_go_on_where_the_loss_is_right(tmp_path):
