@@ -333,6 +333,23 @@ def test_typed_text_is_shown_and_markup_in_it_does_not_run(lab, notebook):
     assert not what_ran(lab)
 
 
+@pytest.mark.slow
+def test_another_mistake_is_shown_with_its_symptom(lab, server):
+    """The control of 05, in a notebook of its own: the chapter trains for a minute before it gets there, and nbval runs it anyway."""
+    run_all(
+        lab,
+        write_notebook(
+            server, "pitfalls", "import sys\nsys.path.insert(0, '..')", "from utils.widgets import pitfall_explorer\npitfall_explorer('split-leak')"
+        ),
+    )
+    choice, cell = first(lab, ".jp-OutputArea-output .widget-dropdown select", "list of choices")
+    with step(lab, "Choosing another mistake"):
+        before = shown(lab, cell)
+        assert "The same text in two splits" in before
+        choice.select_option("ga-loss")
+        assert "model.accepts_loss_kwargs = False" in shown(lab, cell, before=before)
+
+
 # --- the tests' own test: what they look for is seen where it happens
 
 

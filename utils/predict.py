@@ -29,7 +29,7 @@ class Labelled(NamedTuple):
     findings: list[Finding]
 
     def __str__(self) -> str:
-        said = [f"{self.rows:,} rows written to {self.file}."]
+        said = [f"{self.rows:,} rows written to {self.file.name}."]
         if self.counts:
             shown = sorted(self.counts.items(), key=lambda item: -item[1])
             said.append(f"Predicted: {', '.join(f'{name} {count:,}' for name, count in shown[:20])}{', ...' if len(shown) > 20 else ''}.")
