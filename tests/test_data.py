@@ -54,7 +54,7 @@ def as_table(texts, labels):
         ("bom.csv", b"\xef\xbb\xbf" + CSV.encode()),
         ("utf16.csv", CSV.encode("utf-16")),
         ("crlf.csv", CSV.replace("\n", "\r\n")),
-        ("a.csv.gz", gzip.compress(CSV.encode())),
+        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
         ("a.jsonl", '{"text": "fine day", "label": "good"}\r\n\r\n{"label": "bad", "text": "awful day"}\r\n'),
     ],
 )

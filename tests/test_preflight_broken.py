@@ -1878,7 +1878,9 @@ def test_garbage_yields_a_report(garbage, tmp_path):
     assert len(report.findings) < 12, str(report)
 
 
-@pytest.mark.parametrize("test_dataset", [7, "test.csv", [None], NESTED, Raises(), pd.DataFrame({"text": ["a"]}), DatasetDict(), {}, []], ids=repr)
+@pytest.mark.parametrize(
+    "test_dataset", [7, "test.csv", [None], NESTED, Raises(), pd.DataFrame({"text": ["a"]}), DatasetDict(), {}, []], ids=lambda value: type(value).__name__
+)
 def test_garbage_for_the_test_yields_a_report(test_dataset, tmp_path):
     assert str(preflight(trainer_for(tmp_path), test_dataset=test_dataset))
 
