@@ -1,5 +1,6 @@
 """Measurements that take longer than a test may: `python tests/benchmarks.py NAME`. Each prints what it measured."""
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -73,7 +74,49 @@ def regression(domain: str, first: str = "0", repeats: str = "3") -> None:
         print(json.dumps({"set": domain, "repeats": len(scores), "pearson": round(float(np.mean(scores)), 3), "std": round(float(np.std(scores, ddof=1)), 3)}))
 
 
-MEASUREMENTS = {"regression": regression}
+def batch(runs: str = "200", workers: str = "2", pause: str = "0") -> None:
+    """Run a notebook that does nothing (but sleep for `pause` seconds) so often, and print what a run costs early and late, and how much memory the batch holds."""
+    import threading
+
+    import nbformat
+    import psutil
+
+    from utils.batch import LEFT_BEHIND, run_batch
+
+    held, done = [], threading.Event()
+
+    def watch():
+        while not done.wait(2):
+            family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+            with contextlib.suppress(psutil.Error):  # without the runs' own processes: those come and go
+                held.append(sum(each.memory_info().rss for each in family if LEFT_BEHIND not in each.environ()) / 1e6)
+
+    cells = [nbformat.v4.new_code_cell("number = 0  # which run\npause = 0.0  # seconds", metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell("import time\ntime.sleep(pause)")]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    with tempfile.TemporaryDirectory() as folder:
+        nbformat.write(notebook, Path(folder) / "nothing.ipynb")
+        spec = {"notebook": f"{folder}/nothing.ipynb", "parameters": {"pause": float(pause)}, "grid": {"number": list(range(int(runs)))}}
+        threading.Thread(target=watch).start()
+        started = time.perf_counter()
+        try:
+            table = run_batch(spec, Path(folder) / "out", workers=int(workers))
+        finally:
+            done.set()
+        seconds, quarter, part = time.perf_counter() - started, len(table) // 4, max(1, len(held) // 4)
+        found = {"runs": len(table), "failed": int((table["status"] == "failed").sum()), "workers": int(workers), "seconds": round(seconds, 1)}
+        found |= {"seconds_a_run": round(seconds * int(workers) / len(table), 2)}
+        found |= {
+            f"seconds_{when}_quarter": round(float(each.mean()), 2)
+            for when, each in (("first", table["seconds"][:quarter]), ("last", table["seconds"][-quarter:]))
+        }
+        found |= {"megabytes_early": round(float(np.median(held[part : 2 * part]))), "megabytes_late": round(float(np.median(held[-part:])))}
+        started = time.perf_counter()
+        run_batch(spec, Path(folder) / "out", workers=int(workers))
+        print(json.dumps(found | {"seconds_when_nothing_is_left": round(time.perf_counter() - started, 2)}))
+
+
+MEASUREMENTS = {"regression": regression, "batch": batch}
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:] or ["help"]

@@ -173,7 +173,9 @@ def test_a_failing_run_stops_no_other_and_the_same_again_runs_only_the_failed_on
     assert table["status"].tolist() == ["completed", "completed", "failed", "completed"]
     assert table["error"].tolist() == ["", "", "ValueError: number 7 is broken", ""]
     bad = out / table["run_id"][2]
-    assert [output.ename for cell in read(bad / "notebook.ipynb").cells for output in cell.get("outputs", []) if output.output_type == "error"] == ["ValueError"]
+    assert [output.ename for cell in read(bad / "notebook.ipynb").cells for output in cell.get("outputs", []) if output.output_type == "error"] == [
+        "ValueError"
+    ]
     assert printed(read(out / table["run_id"][1] / "notebook.ipynb"), "work").startswith("2 ")
 
     before, began = results(out), (bad / "began.txt").stat().st_mtime_ns
@@ -331,7 +333,9 @@ def test_a_run_that_kills_its_worker_every_time_fails_with_that_reason(tmp_path)
     assert table["status"].tolist() == ["completed", "failed", "completed"]
     assert table["error"][1] == "KilledWorker: 3 workers died while they ran it"
     notebook = read(tmp_path / "out" / table["run_id"][1] / "notebook.ipynb")
-    assert [output.evalue for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"] == ["3 workers died while they ran it"]
+    assert [output.evalue for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"] == [
+        "3 workers died while they ran it"
+    ]
     assert not sum(at_work(tmp_path / "out"), [])
 
 
@@ -481,9 +485,10 @@ def test_a_full_disk_corrupts_no_finished_run(small_disk, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_the_template_gives_what_a_plain_papermill_call_gives_and_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
+def test_the_template_gives_what_a_plain_papermill_call_gives_and_goes_on_from_a_checkpoint(tmp_path, tweets, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    common = {"max_train_samples": 64, "demonstrations": False, "num_train_epochs": 2}
+    tweets.rows[["text", "label"]].head(200).to_csv(tmp_path / "few.csv", index=False)
+    common = {"data_file": str(tmp_path / "few.csv"), "max_train_samples": 64, "demonstrations": False, "num_train_epochs": 2}
     table = run_batch({"notebook": str(TEMPLATE), "parameters": common, "grid": {"seed": [3]}}, tmp_path / "batch", workers=1)
     assert table["error"].tolist() == [""]
     folder = tmp_path / "batch" / table["run_id"][0]
@@ -499,7 +504,7 @@ def test_the_template_gives_what_a_plain_papermill_call_gives_and_goes_on_from_a
     assert table["test_accuracy"][0] == ours["test"]["accuracy"]
     assert table["validation_f1_macro"][0] == ours["validation"]["f1_macro"]
     assert table.columns.tolist() == [
-        "run_id", "max_train_samples", "demonstrations", "num_train_epochs", "seed", "status",
+        "run_id", "data_file", "max_train_samples", "demonstrations", "num_train_epochs", "seed", "status",
         "validation_accuracy", "validation_f1_macro", "test_accuracy", "test_f1_macro", "seconds", "error",
     ]  # fmt: skip
 
@@ -547,7 +552,9 @@ def leaderboard_of(folder, accuracies, rows=600, same_rows=True):
             labels = np.array(["no", "yes"])[np.random.default_rng(0 if same_rows else rate).integers(2, size=rows)]
             right = np.arange(rows) < round(accuracy * rows)
             predicted = np.where(right, labels, np.where(labels == "yes", "no", "yes"))
-            pd.DataFrame({"text": [f"NA {k}" for k in range(rows)], "label": labels, "predicted": predicted}).to_csv(folder / run / "predictions.csv", index=False)
+            pd.DataFrame({"text": [f"NA {k}" for k in range(rows)], "label": labels, "predicted": predicted}).to_csv(
+                folder / run / "predictions.csv", index=False
+            )
             scores = {"validation_accuracy": accuracy, "validation_f1_macro": accuracy, "test_accuracy": accuracy - 0.01, "test_f1_macro": accuracy}
             table.append({"run_id": run, "rate": rate, "seed": seed, "status": "completed"} | scores | {"seconds": 10.0 + seed, "error": ""})
     return pd.DataFrame(table)

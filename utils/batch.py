@@ -10,6 +10,7 @@ driver is gone. So nothing stays behind when one of them is killed, and a run co
 import argparse
 import ast
 import difflib
+import getpass
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -229,7 +231,7 @@ def _fault(name: str, value: Any, defaults: Mapping[str, Any]) -> str | None:
 
 def run_one() -> None:
     """Be the process of one run: its job is the first line of stdin, and stdin closes when nobody waits for it any more."""
-    stdin = open(0, "rb", buffering=0, closefd=False)  # unbuffered: Python cannot end while a thread waits in a buffered one
+    stdin = os.fdopen(os.dup(0), "rb", buffering=0)  # unbuffered: Python cannot end while a thread waits in a buffered one
     job = json.loads(stdin.readline())
     writing = threading.Lock()
 
@@ -366,20 +368,9 @@ def _worker_task():
     names = THREADS
 
     def run_on_worker(job, root, environment, slots):
-        import getpass
-        import json
-        import os
-        import re
-        import subprocess
-        import sys
-        import tempfile
-        import time
-        from pathlib import Path
-
         from dask.system import CPU_COUNT
         from distributed import get_worker
         from distributed.comm.addressing import get_address_host
-        from filelock import FileLock, Timeout
 
         def free_device():
             """Lock a device for this run. The lock is the machine's: workers that share it do not know of each other."""
@@ -453,8 +444,8 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=None,
-            worker_dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
             memory_limit=0,  # the runs are processes of their own: what the worker itself takes says nothing
             silence_logs=50,
             preload=["import signal; signal.signal(signal.SIGINT, lambda *_: None)"],  # Ctrl-C is for the driver, which ends the workers
