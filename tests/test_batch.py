@@ -399,6 +399,7 @@ def cluster(tmp_path):
     start.worker = lambda *options, **environment: start(
         "dask_worker", start.address, "--no-nanny", "--no-dashboard", "--nthreads", "1", "--local-directory", str(tmp_path), *options, **environment
     )
+    start.scheduler = processes[0]
     yield start
     for process in reversed(processes):
         process.kill()
@@ -425,6 +426,17 @@ def test_on_a_cluster_one_of_two_workers_is_killed_half_way(sweep, cluster):
     driver.wait()
     wait_for(lambda: not sum(at_work(sweep.out), []), 10)
     assert workers[1].poll() is None
+
+
+def test_a_scheduler_that_is_lost_is_said_and_nothing_counts_as_failed(sweep, cluster):
+    cluster.worker()
+    driver = sweep.start("--scheduler", cluster.address)
+    wait_for(lambda: sweep.said(driver) and list(sweep.out.glob("*/began.txt")))
+    cluster.scheduler.kill()
+    status, said = sweep.finish(driver)
+    assert status == 2
+    assert said.splitlines()[-1].startswith("the Dask scheduler was lost")
+    assert sweep.leaderboard().empty
 
 
 def test_runs_are_bound_to_one_device_each(tmp_path, cluster):

@@ -521,7 +521,8 @@ def _warn_of_another_version(jobs: list[dict[str, Any]], records: Mapping[str, A
 
 def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Path, workers: int | None, scheduler: str | None) -> None:
     """Keep every worker busy until nothing is left, and the leaderboard up to date."""
-    from asyncio import CancelledError
+    import asyncio
+    import concurrent.futures
 
     import distributed
     from distributed.comm.addressing import get_address_host
@@ -567,9 +568,10 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                         _write_leaderboard(plan, records, output_dir)
                         bar.update()
             except BaseException:
-                client.cancel(list(running), force=True)
+                with suppress(Exception):  # a scheduler that is gone has nothing to cancel
+                    client.cancel(list(running), force=True)
                 raise
-    except (CancelledError, OSError, distributed.comm.CommClosedError) as error:
+    except (asyncio.CancelledError, concurrent.futures.CancelledError, OSError) as error:  # CommClosedError is an OSError
         raise BatchError(f"the Dask scheduler was lost ({type(error).__name__}); the same command goes on with what is unfinished") from None
     finally:
         for job in running.values():  # when the prompt is back, nothing runs any more
