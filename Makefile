@@ -33,11 +33,12 @@ run: setup
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests
+	@# two files at a time, one thread each: trainings with two threads slow each other down several times
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests
 	@# on a copy, with the exercises solved: runs/training of whoever works here stays as it is
 	@rm -rf runs/nbval && mkdir -p runs/nbval && cp -R notebooks utils data runs/nbval/
 	@$(BIN)/python tests/notebooks.py runs/nbval/notebooks
-	FINETUNE_REPO= $(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=1200 --durations=5 -p no:cacheprovider runs/nbval/notebooks
+	OMP_NUM_THREADS=1 FINETUNE_REPO= $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=1200 --durations=5 -p no:cacheprovider runs/nbval/notebooks
 	@rm -rf runs/nbval
 
 lab: setup

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import utils.runs
-from utils import ROOT, atomic_path
+from utils import ROOT, atomic_path, unquote_formula
 from utils.runs import PARAMETERS, ParameterError, RunError, check_parameters, model_card, open_run, summary, write_predictions, write_record
 
 GOOD = {
     "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text", "label_column": "label",
-    "task": "single_label", "model_name": "minilm-l6", "max_length": 128, "max_train_samples": None, "num_train_epochs": 3,
+    "task": "single_label", "encoding": None, "delimiter": None, "max_dropped": 0.5, "model_name": "minilm-l6", "max_length": 128,
+    "long_texts": "head", "max_train_samples": None, "num_train_epochs": 3,
     "learning_rate": 5e-5, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1,
     "weight_decay": 0.01, "warmup_steps": 0.1, "class_weights": False, "early_stopping_patience": 2, "seed": 42,
     "report_to": "none", "resume": False, "output_dir": None, "demonstrations": True,
@@ -43,7 +44,12 @@ def test_good_parameters_come_back_in_order():
         ("warmup_steps", 1.5, "warmup_steps must be a number of steps, or a share of them below 1"),
         ("class_weights", "yes", "class_weights must be True or False, not 'yes' (str)"),
         ("max_length", 2, "max_length must be a whole number, 3 or more"),
-        ("task", "multi_label", "task must be 'single_label'"),
+        ("task", "multilabel", "task must be 'single_label' or 'multi_label' or 'regression', not 'multilabel'"),
+        ("label_column", [], "label_column must be a column name, or a list of them, not []"),
+        ("label_column", ["a", 3], "label_column must be a column name, or a list of them"),
+        ("delimiter", ";;", "delimiter must be one character, or None"),
+        ("max_dropped", 1.5, "max_dropped must be a share from 0 to 1"),
+        ("long_texts", "tail", "long_texts must be 'head' or 'head_tail'"),
         ("report_to", None, "report_to must be 'none' or the name of a tracker"),
         ("data_file", " ", "data_file must be a text that is not empty"),
         ("seed", -1, "seed must be a whole number from 0"),
@@ -188,12 +194,34 @@ def test_the_record_is_read_back_and_summed_up(tmp_path):
 
 def test_predictions_keep_order_and_odd_characters(tmp_path):
     texts, labels = ['a "quoted"\nline', "=1+1", "😀"], ["x,y", "b", "b"]
-    write_predictions(tmp_path / "p.csv", texts, labels, np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["x,y", "b"])
+    write_predictions(tmp_path / "p.csv", texts, labels, ["x,y", "b", "x,y"], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["x,y", "b"])
     with open(tmp_path / "p.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["text"] for row in rows] == texts
+    assert [row["text"] for row in rows] == [texts[0], "'=1+1", texts[2]]  # a spreadsheet would run the second one
+    assert [unquote_formula(row["text"]) for row in rows] == texts
     assert [row["predicted"] for row in rows] == ["x,y", "b", "x,y"]
     assert rows[0]["probability_x,y"] == "0.900000"
+
+
+def test_predictions_of_numbers_have_no_probabilities(tmp_path):
+    write_predictions(tmp_path / "p.csv", ["a", "b"], ["-1.5", "2"], ["-1.25", "1.75"])
+    assert (tmp_path / "p.csv").read_text().splitlines() == ["text,label,predicted", "a,-1.5,-1.25", "b,2,1.75"]
+
+
+def test_the_card_and_the_summary_of_a_regression_speak_of_numbers(tmp_path):
+    scores = {"pearson": 0.9, "spearman": 0.8, "mae": 0.4}
+    baselines = {"mean": {"pearson": 0.0, "spearman": 0.0, "mae": 1.5}, "tfidf_ridge": {"pearson": 0.7, "spearman": 0.6, "mae": 1.0}}
+    test = scores | {"loss": 0.3, "pearson_ci95": [0.85, 0.93]}
+    changed = record() | {"parameters": GOOD | {"task": "regression"}, "baselines": baselines, "test": test}
+    card = model_card(changed)
+    assert "gives each text a number." in card
+    assert "| this model | 0.900 | 0.800 | 0.400 |" in card
+    assert 'function_to_apply="none"' in card
+    assert "0.850 to 0.930 (bootstrap)" in card
+    assert "a\\|b" not in card
+    write_record(tmp_path, changed)
+    assert "Test pearson 0.900" in summary(tmp_path)
+    assert "against 0.700 for TF-IDF + ridge regression and 0.000 for the mean of the training rows" in summary(tmp_path)
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

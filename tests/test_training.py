@@ -17,7 +17,7 @@ import torch
 
 from notebooks import cell_of, exercises, printed, read, solve
 from utils import ROOT
-from utils.data import split_table
+from utils.data import encode_labels, split_table
 
 TEMPLATE = ROOT / "notebooks" / "04_training.ipynb"
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1", "FINETUNE_REPO": str(ROOT)}
@@ -224,15 +224,19 @@ def test_class_weights_and_tensorboard_do_what_they_say(own_table, tweets):
     assert list((own_table / "rare" / "tensorboard").glob("events.out.tfevents.*"))
 
 
-def weighted_loss_of(counts):
-    """Run the notebook's own cell for labels with these counts, and return its loss function and weights."""
-    labels = [f"class {k}" for k in range(len(counts))]
-    frame = pd.DataFrame({"label": np.repeat(labels, counts)})
-    splits = type("Splits", (), {"train": frame})
-    namespace = {"model": type("Model", (), {})(), "splits": splits, "labels": labels, "torch": torch}
+def loss_cell(rows, labels, task="single_label", class_weights=True):
+    """Run the notebook's own cell for a column of labels, and return its loss function and weights."""
+    splits = type("Splits", (), {"train": pd.DataFrame({"label": rows})})
+    namespace = {"model": type("Model", (), {})(), "splits": splits, "labels": labels, "task": task, "class_weights": class_weights}
+    namespace |= {"torch": torch, "np": np, "encode_labels": encode_labels}
     exec(cell_of(read(TEMPLATE), "loss").source, namespace)
     assert namespace["model"].accepts_loss_kwargs is False
-    return namespace["weighted_loss"], namespace["weights"]
+    return namespace["weighted_loss"], namespace.get("weights")
+
+
+def weighted_loss_of(counts):
+    labels = [f"class {k}" for k in range(len(counts))]
+    return loss_cell(np.repeat(labels, counts), labels)
 
 
 def test_class_weights_are_scikit_learns_balanced_ones():
@@ -253,3 +257,19 @@ def test_the_weighted_loss_counts_a_rare_row_for_more_and_survives_accumulation(
     halves = [type("Outputs", (), {"logits": outputs.logits[rows]}) for rows in (slice(0, 2), slice(2, 4))]
     accumulated = sum(loss(half, labels[rows], num_items_in_batch=torch.tensor(4)) for half, rows in zip(halves, (slice(0, 2), slice(2, 4)), strict=True))
     assert accumulated.item() == pytest.approx(by_hand.item())
+
+
+def test_the_weighted_loss_of_several_labels_weighs_what_is_rare_and_survives_accumulation():
+    loss, weights = loss_cell(["a", "a|b", "", "a"], ["a", "b"], "multi_label")
+    assert weights.tolist() == [pytest.approx(1 / 3), 3]
+    logits, targets = torch.tensor([[2.0, -1.0], [0.5, 0.0], [-1.0, 1.0], [0.0, 0.0]]), torch.tensor([[1.0, 0], [1, 1], [0, 0], [1, 0]])
+    outputs = type("Outputs", (), {"logits": logits})
+    by_hand = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights).item()
+    assert loss(outputs, targets).item() == pytest.approx(by_hand)
+    halves = [(type("Outputs", (), {"logits": logits[rows]}), targets[rows]) for rows in (slice(0, 2), slice(2, 4))]
+    assert sum(loss(*half, num_items_in_batch=targets.ne(-100).sum()) for half in halves).item() == pytest.approx(by_hand)
+
+
+def test_class_weights_for_numbers_are_refused():
+    with pytest.raises(ValueError, match="class_weights=True needs classes, and task is 'regression'. Set class_weights to False."):
+        loss_cell(["1.5"], ["value"], "regression")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -51,3 +52,25 @@ def atomic_path(target: Path) -> Iterator[Path]:
         if target.is_dir():
             shutil.rmtree(target)  # os.replace cannot put a folder over one that holds files
         os.replace(partial, target)
+
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def quote_formula(cell):
+    """Put an apostrophe before a text that a spreadsheet would run as a formula (OWASP, "CSV injection"); return anything else as it is.
+
+    That is a text starting with = + - @, a tab or a carriage return and that is not a number: "-3.5" stays. The apostrophe shows in the file and not in the
+    spreadsheet. `unquote_formula` undoes it exactly; so that it can, a text with apostrophes before such a character gets one more.
+    """
+    if isinstance(cell, str) and cell.lstrip("'").startswith(FORMULA_STARTS) and not NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+def unquote_formula(cell):
+    """Take off the apostrophe of `quote_formula`. For a whole file: `frame = pandas.read_csv(path, dtype=str, keep_default_na=False).map(unquote_formula)`."""
+    if isinstance(cell, str) and cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS):
+        return cell[1:]
+    return cell

@@ -27,7 +27,7 @@ from transformers.data.data_collator import default_data_collator
 from transformers.integrations import get_available_reporting_integrations
 
 from utils.data import in_words, variants
-from utils.facts import Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, text_config, untouched
+from utils.facts import Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, said, text_config, untouched
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
 
@@ -199,6 +199,9 @@ def label_type(setup):
                 (f"dataset = dataset.filter(lambda row: row[{split.label_column!r}] is not None)"),
             )
         elif split.labels is not None and split.labels.dtype.kind == "f" and not (finite := np.isfinite(split.labels)).all():
+            tried = _tensor_labels(setup)
+            if tried is not None and not tried.isfinite().all() and _loss_accepts(setup) and setup.dry.loss.isfinite():
+                continue  # the dry run had such a row, and this loss leaves it out
             yield (
                 f"The label is nan or infinite in {places(~finite, split)} of the {split.in_words} data: a batch with such a row has a loss of nan, and spoils all weights.",
                 f"dataset = dataset.filter(lambda row: math.isfinite(row[{split.label_column!r}]))",
@@ -376,11 +379,11 @@ def no_loss(setup):
         return
     if setup.trainer.label_names and split.label_column is None:
         reason, fix = _without_labels(split)
-        if setup.dry.failed is None or "did not return a loss" in str(setup.dry.failed) or not setup.own_loss:
+        if setup.dry.failed is None or "did not return a loss" in said(setup.dry.failed) or not setup.own_loss:
             yield f"The training data have no labels: {reason}. Without them the model returns no loss, and the first step fails.", fix
     elif setup.dry.collated.get("train") is not None and not setup.errors & {"label-type", "label-range"}:
-        said = str(setup.dry.failed or "did not return a loss")
-        if "did not return a loss" in said or "unexpected keyword argument 'label" in said:
+        words = said(setup.dry.failed) if setup.dry.failed else "did not return a loss"
+        if "did not return a loss" in words or "unexpected keyword argument 'label" in words:
             yield (
                 f"{type(setup.model).__name__} computes no loss from the labels: a model without a classification head, or one whose forward takes no labels.",
                 "AutoModelForSequenceClassification.from_pretrained(...), or a compute_loss_func",
@@ -921,7 +924,8 @@ def dtype_auto(setup):
     if halves and not _unscalable(setup, halves):
         kind = str(next(iter(halves.values())).dtype).removeprefix("torch.")
         yield (
-            f"{len(halves)} trainable weights are {kind}, as the checkpoint stores them: small updates are rounded away, and the loss moves in coarse steps or not at all.",
+            f"{len(halves)} trainable weights are {kind} (a checkpoint can be stored like that, and .half() does it too): small updates are rounded away, and the loss "
+            "moves in coarse steps or not at all.",
             "from_pretrained(..., dtype=torch.float32), and bf16=True or fp16=True in TrainingArguments for speed",
         )
 
@@ -1085,7 +1089,7 @@ def resume_mismatch(setup):
     new = "A new output_dir, without resume_from_checkpoint; or set the arguments back to those of that run"
     done, planned = state.get("global_step", 0), state.get("max_steps")
     if setup.steps and done >= setup.steps:
-        yield f"{folder.name} has done {done} steps, and this run has {setup.steps}: it would end at once, with 0 steps and a loss of 0.0.", new
+        yield f"{folder.name} has done {done} steps, and this run has {setup.steps}: it would end at once, after no step (with a loss of 0.0) or one.", new
     elif setup.steps and planned and planned != setup.steps:
         yield f"{folder.name} belongs to a run of {planned} steps, this one has {setup.steps}: its schedule would go on where that one was.", new
     batch = state.get("train_batch_size")
@@ -1136,22 +1140,25 @@ def trained_twice(setup):
         )
 
 
-def fingerprint(model: torch.nn.Module) -> tuple[float, ...] | None:
-    """Return a few numbers of the last trainable weights, which any training moves; equal numbers mean equal weights, as far as one can tell cheaply."""
-    last = next((p for p in reversed(list(model.parameters())) if p.requires_grad and p.numel()), None)
-    return None if last is None else tuple(last.detach().flatten()[:32].float().cpu().tolist())
+def fingerprint(model: torch.nn.Module) -> dict[str, bytes]:
+    """Return the first few numbers of each trainable tensor: training moves most of them, a new head or a thawed layer only its own."""
+    return {name: p.detach().flatten()[:8].float().cpu().numpy().tobytes() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def remember(model: torch.nn.Module) -> None:
     """Note on the model how its weights are now, unless that was noted before: `moved_since` compares."""
-    if getattr(model, "_weights_at_first_sight", None) is None:
-        model._weights_at_first_sight = fingerprint(model)
+    with contextlib.suppress(Exception):  # weights that are not here (sharded, on the meta device): then nothing is known of them
+        if getattr(model, "_weights_at_first_sight", None) is None:
+            model._weights_at_first_sight = fingerprint(model)
 
 
 def moved_since(model: torch.nn.Module) -> bool:
     """Say whether the weights are others than when they were first looked at, by preflight or by Watch. Weights that were set back are not."""
     before = getattr(model, "_weights_at_first_sight", None)
-    return before is not None and fingerprint(model) != before
+    if not before:
+        return False
+    moved = [values != before[name] for name, values in fingerprint(model).items() if name in before]
+    return sum(moved) >= max(1, len(moved) / 2)
 
 
 @pitfall("frozen", "P", "warning", "Part of the model is frozen, silently; or all of it: 'element 0 of tensors does not require grad'", "requires_grad_(True)")
@@ -1270,11 +1277,11 @@ def metrics_shape(setup):
         hint = f" The model returns {len(setup.dry.logits)} outputs, so predictions is a tuple." if several else ""
         if several:
             fix = "logits = predictions[0] if isinstance(predictions, tuple) else predictions"
-        elif "multiclass" in str(error):
+        elif "multiclass" in said(error):
             fix = "f1_score(labels, predicted, average='macro')"
         else:
             fix = "logits, labels = prediction.predictions, prediction.label_ids; predicted = logits.argmax(axis=-1)"
-        yield f"compute_metrics fails, which would show after the first epoch: {type(error).__name__}: {error}.{hint}", fix
+        yield f"compute_metrics fails, which would show after the first epoch: {said(error)}.{hint}", fix
     elif setup.dry.scored and not isinstance(setup.dry.scored[0], Mapping):
         yield f"compute_metrics returns {type(setup.dry.scored[0]).__name__}, and Trainer needs a dict.", "return {'accuracy': accuracy}"
     elif metrics is not None and (odd := [key for key in metrics if not isinstance(key, str)]):
@@ -1290,12 +1297,10 @@ def best_metric_missing(setup):
     metric = setup.args.metric_for_best_model
     if metric is None or not (setup.chooses_best or setup.args.lr_scheduler_type == "reduce_lr_on_plateau") or not setup.evals:
         return
-    if setup.args.eval_strategy == "no" or setup.dry.metrics_failed is not None or "metrics-shape" in setup.errors:
+    if setup.args.eval_strategy == "no" or setup.dry.metrics_failed is not None or setup.errors & {"metrics-shape", "eval-labels-missing"}:
         return
     known = {f"eval_{key}".replace("eval_eval_", "eval_") for key in [*(setup.dry.metrics or {}), "loss", "runtime", "samples_per_second", "steps_per_second"]}
-    if "eval-labels-missing" in setup.errors:
-        known.discard("eval_loss")
-    elif setup.trainer.compute_metrics is not None and setup.dry.metrics is None:
+    if setup.trainer.compute_metrics is not None and setup.dry.metrics is None:
         return  # it could not be tried
     if isinstance(setup.trainer.eval_dataset, Mapping):
         known = {f"eval_{name}_{key.removeprefix('eval_')}" for name in setup.trainer.eval_dataset for key in known}
@@ -1346,13 +1351,15 @@ MESSAGES = {  # what a failed dry run says -> the entry that explains it
 def dry_run(setup):
     failures = [(f"making a batch of the {setup.splits[name].in_words} data", error) for name, error in setup.dry.refused.items()]
     failures += [("the first forward pass", setup.dry.failed)] if setup.dry.failed is not None else []
+    for name, error in setup.unreadable.items():
+        yield f"The {name} data cannot be read: {said(error)}", "Mend what the message names: dataset[0], dataset[1], ... must all work"
     for what, error in failures:
-        explained = [id for words, id in MESSAGES.items() if re.search(words, str(error))]
+        explained = [id for words, id in MESSAGES.items() if re.search(words, said(error))]
         data = {"not-tokenised", "label-type", "label-range", "label-float", "multi-label-ints", "problem-type-stuck", "no-loss", "too-long", "num-labels-one"}
         data |= {"tokenizer-mismatch", "pad-token", "old-compute-loss", "smoothing-float", "wrong-container", "two-label-columns", "empty-tokenizer"}
         if not setup.errors & data:
             yield (
-                f"In a dry run, {what} fails: {type(error).__name__}: {str(error)[:300]}",
+                f"In a dry run, {what} fails: {said(error)}",
                 (f"See {explained[0]!r} in the catalogue: {CATALOGUE[explained[0]].fix}" if explained else "Mend what the message names"),
             )
 

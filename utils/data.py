@@ -1,15 +1,14 @@
 """Tables of labelled text: the bundled data sets, a reader for your own file, and the split."""
 
-import codecs
 import csv
-import difflib
-import gzip
 import io
-import json
+import math
+import re
 import subprocess
 import sys
 import tarfile
 import tempfile
+import unicodedata
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,12 +18,20 @@ import numpy as np
 import pandas as pd
 
 from utils import ROOT, atomic_path, find_input, sha256
+from utils.tables import Finding, TableError, free_name, read_frame
 
 DATA_DIR = ROOT / "data"
 ARCHIVE_NAME = "vaderSentiment-0.5.zip"
 ARCHIVE_SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
-csv.field_size_limit(2**31 - 1)  # the default refuses a text of more than 131,072 characters
 INNER_ARCHIVE = "vaderSentiment-0.5/additional_resources/hutto_ICWSM_2014.tar.gz"
+
+
+TASKS = ("single_label", "multi_label", "regression")
+SEPARATOR = "|"  # joins the labels of one row in multi_label
+MAX_CLASSES = 1000
+NA_WORDS = frozenset(  # what pandas.read_csv takes for missing, and a table may mean
+    ["#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]
+)
 
 
 class Source(NamedTuple):
@@ -42,38 +49,25 @@ BUNDLED = {
 }
 
 
-class TableError(ValueError):
-    """A table that cannot be used as it is; the message names the file, the place, the value and the remedy."""
-
-
 class FetchError(RuntimeError):
     """The bundled data could not be fetched; the message says what to do."""
-
-
-class Finding(NamedTuple):
-    """One remark: a stable id, the level ("error" or "warning"), what was seen, and what to do about it."""
-
-    id: str
-    level: str
-    message: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.level}: {self.id}: {self.message} {self.fix}"
 
 
 class Table(NamedTuple):
     """What `read_table` returns.
 
     rows: one line a usable row, in the order of the file: `row` (its number in the file, the first below the header is 1),
-        `text`, `label` (both str), then the file's other columns.
+        `text`, `label` (both str), for regression `value` (the label as a float), then the file's other columns.
     findings: remarks that did not stop the reading.
     dropped: how many rows were left out, by reason.
+    source: how the file was read: `file` (its name), `encoding`, `delimiter` (None where a format has none) and `rows` (all of them,
+        those left out included). None for a table that was not read from a file.
     """
 
     rows: pd.DataFrame
     findings: list[Finding]
     dropped: dict[str, int]
+    source: dict | None = None
 
 
 class Splits(NamedTuple):
@@ -165,201 +159,228 @@ def locate(data_file: str | Path) -> Path:
         return DATA_DIR / f"{data_file}.csv"
     try:
         return find_input(data_file)
-    except FileNotFoundError as error:
+    except (OSError, ValueError) as error:  # not there; or a path that no system takes
         raise TableError(f"{error} The bundled sets are called {', '.join(BUNDLED)}.") from None
 
 
 # --- reading a table --------------------------------------------------------------------------------------------------
 
 
-def read_table(data_file: str | Path, text_column: str = "text", label_column: str = "label") -> Table:
+def read_table(
+    data_file: str | Path,
+    text_column: str = "text",
+    label_column: str | list[str] = "label",
+    *,
+    task: str = "single_label",
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    max_dropped: float = 0.5,
+) -> Table:
     """Read labelled texts from a bundled set (by name) or from a CSV, TSV, JSONL or Parquet file, plain or gzipped.
 
-    Every value of a CSV is read as the text it is: "NA" and "None" are words, 007 keeps its zeros. Encoding (UTF-8, UTF-16 with its
-    mark, else cp1252) and delimiter (the one that yields both columns) are recognised. Blank texts and labels are dropped and counted.
+    Every value of a CSV is read as the text it is: "NA" and "None" are words, 007 keeps its zeros. Encoding (a byte order mark's, else UTF-8,
+    else what the bytes look like, in doubt cp1252) and delimiter (the one that yields the columns asked for) are recognised unless you
+    name them; `Table.source` says what was found. Blank texts and labels are dropped and counted; if the dropped are more than the share
+    `max_dropped` of all rows, the table is refused.
+
+    `label` depends on the task:
+        single_label: the text in `label_column`. Typed files: whole numbers without ".0", booleans as True and False.
+        multi_label: the row's labels joined by "|", in the order of `label_names`. `label_column` is a column in which they are joined by "|"
+            (blanks around the bar do not count, nor does a label repeated), or a list of columns named like the labels that hold 0 or 1
+            (or 0.0, 1.0, true, false). In the second form a row of zeros is a row with no label, and `label` is "".
+        regression: the text of a finite number; the column `value` beside it has it as a float.
 
     Raises:
         TableError: it cannot be read rightly; the message names the file, the row, column or value, and the remedy.
     """
+    if task not in TASKS:
+        raise TableError(f"task={task!r} is none of {', '.join(TASKS)}.")
+    if not 0 <= max_dropped <= 1:
+        raise TableError(f"max_dropped={max_dropped!r} must be a share of the rows, from 0 to 1.")
+    label_columns = _label_columns(text_column, label_column, task)
     path = locate(data_file)
-    findings: list[Finding] = []
-    kinds = {".csv": _read_delimited, ".tsv": _read_delimited, ".txt": _read_delimited}
-    kinds |= {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".parquet": _read_parquet}
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if suffix.lower() in (".xlsx", ".xls", ".ods"):
-        raise TableError(f"{path.name} is a spreadsheet. Export the sheet as CSV UTF-8 (File, Save as) and give that file.")
-    if path.is_dir() or suffix.lower() not in kinds:
-        raise TableError(f"{path.name}: a table ends in {', '.join(sorted(kinds))}, each also with .gz. Export it as CSV.")
+    frame, source, findings = read_frame(path, [text_column, *label_columns], encoding=encoding, delimiter=delimiter)
 
-    frame = kinds[suffix.lower()](path, [text_column, label_column], findings)
-    keep = {text_column: "text", label_column: "label"}
-    other = {name: f"{name}_in_file" for name in ("row", "text", "label") if name in frame and name not in keep}
-    frame = frame.rename(columns=other | keep).assign(row=np.arange(1, len(frame) + 1))
-    frame = frame[["row", "text", "label", *(c for c in frame if c not in ("row", "text", "label"))]]
-    return _without_blanks(frame, path, text_column, label_column, findings)
-
-
-def _read_bytes(path: Path) -> bytes:
-    if path.suffix != ".gz":
-        return path.read_bytes()
-    try:
-        return gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
-        raise TableError(f"{path.name} is not a whole gzip file ({error}). Compress it again, or give the file unpacked.") from None
-
-
-def _decode(raw: bytes, path: Path, findings: list[Finding]) -> str:
-    marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-    encoding = next((name for mark, name in marks.items() if raw.startswith(mark)), "utf-8")
-    try:
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        try:
-            text = raw.decode("cp1252")
-        except UnicodeDecodeError:
-            raise TableError(f"{path.name}, line {line}: neither {encoding} nor cp1252. Save the file as UTF-8.") from None
-        sample = text.split("\n")[line - 1][:60]
-        findings.append(
-            Finding(
-                "encoding", "warning", f"{path.name} is not UTF-8 (line {line}); it was read as cp1252: {sample!r}.", "If that looks wrong, save it as UTF-8."
-            )
-        )
-    if "\0" in text:
-        raise TableError(f"{path.name}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL character. Save the file as UTF-8 text.")
-    return text
-
-
-def _read_delimited(path: Path, wanted: list[str], findings: list[Finding]) -> pd.DataFrame:
-    text = _decode(_read_bytes(path), path, findings)
-    if not text.strip():
-        raise TableError(f"{path.name} is empty. It needs a header line with the columns {' and '.join(wanted)}.")
-
-    def header(delimiter: str) -> list[str]:
-        return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-
-    delimiters = "\t,;|" if ".tsv" in path.suffixes else ",;\t|"
-    # The right delimiter is the one that yields the columns asked for; failing that, the one that yields most columns.
-    delimiter = max(delimiters, key=lambda d: (sum(name in header(d) for name in wanted), len(header(d))))
-    names = header(delimiter)
-    _require_columns(names, wanted, path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    values = []
-    try:
-        next(reader)
-        for fields in reader:
-            if fields and len(fields) != len(names):  # pandas would fill a short row up, and take a long one's first value for an index
-                raise TableError(
-                    f"{path.name}, line {reader.line_num}: {len(fields)} values, but the header has {len(names)} columns. "
-                    f"A text that holds {delimiter!r} or a line break must stand in double quotes."
-                )
-            if fields:  # an empty line is no row
-                values.append(fields)
-    except csv.Error as error:
-        raise TableError(
-            f"{path.name}, line {reader.line_num}: {error}. A text that holds {delimiter!r}, a quote or a line break must stand in double quotes, "
-            f"and a double quote inside it be written twice."
-        ) from None
-    return pd.DataFrame(values, columns=_unique(names), dtype=str)
-
-
-def _read_jsonl(path: Path, wanted: list[str], findings: list[Finding]) -> pd.DataFrame:
-    records = []
-    # Not splitlines(): it would also break lines inside a text, at U+2028 for one.
-    for number, line in enumerate(_decode(_read_bytes(path), path, findings).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise TableError(f"{path.name}, line {number}: not JSON ({error}). Each line must be one JSON object.") from None
-        if not isinstance(record, dict):
-            raise TableError(f"{path.name}, line {number}: {line[:60]!r} is not a JSON object. Each line must be one.")
-        records.append(record)
-    if not records:
-        raise TableError(f"{path.name} is empty. Each line must be a JSON object with {' and '.join(wanted)}.")
-    names = list(dict.fromkeys(name for record in records for name in record))
-    _require_columns(names, wanted, path)
-    return _as_text(pd.DataFrame({name: [record.get(name) for record in records] for name in names}, dtype=object), wanted, path)
-
-
-def _read_parquet(path: Path, wanted: list[str], findings: list[Finding]) -> pd.DataFrame:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(io.BytesIO(_read_bytes(path)))
-    except pyarrow.ArrowException as error:
-        raise TableError(f"{path.name} is not a whole Parquet file ({error}). Write it again.") from None
-    _require_columns(table.column_names, wanted, path)
-    # Through Python objects: pandas would turn integers with one null among them into floats.
-    columns = dict(zip(_unique(table.column_names), (column.to_pylist() for column in table.columns), strict=True))
-    return _as_text(pd.DataFrame(columns, dtype=object), wanted, path)
-
-
-def _as_text(frame: pd.DataFrame, wanted: list[str], path: Path) -> pd.DataFrame:
-    """Turn typed values of the two columns into text: None becomes "" (blank), 1.0 becomes "1"."""
-    for name in wanted:
-        values = frame[name]
-        for row, value in enumerate(values, start=1):
-            if not isinstance(value, (str, int, float, type(None))):  # bool is an int
-                raise TableError(f"{path.name}, row {row}, column {name!r}: {str(value)[:60]!r} is a {type(value).__name__}. Give a text or a number.")
-        as_text = ["" if v is None or v != v else str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
-        frame[name] = pd.Series(as_text, index=frame.index, dtype=str)
-    return frame
-
-
-def _unique(names: list[str]) -> list[str]:
-    """Tell columns of the same name apart by their place in the file."""
-    return [name if names.index(name) == k else f"{name}_{k + 1}" for k, name in enumerate(names)]
-
-
-def _require_columns(names: list[str], wanted: list[str], path: Path) -> None:
-    for name in wanted:
-        if names.count(name) > 1:
-            raise TableError(f"{path.name} has {names.count(name)} columns called {name!r}. Rename all but one.")
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise TableError(f"{path.name} has no column {name!r}; it has {', '.join(map(repr, names))}.{hint} Set text_column and label_column.")
-    if len(set(wanted)) < len(wanted):
-        raise TableError(f"text_column and label_column are both {wanted[0]!r}. Name two different columns of {path.name}.")
-
-
-def _without_blanks(frame: pd.DataFrame, path: Path, text_column: str, label_column: str, findings: list[Finding]) -> Table:
-    blank_text = frame["text"].str.strip() == ""
-    blank_label = (frame["label"].str.strip() == "") & ~blank_text
-    for blank, column, id in ((blank_text, text_column, "empty-text"), (blank_label, label_column, "empty-label")):
+    ours = {"row", "text", "label"} | ({"value"} if task == "regression" else set())
+    others = frame.drop(columns=[text_column, *label_columns])
+    others = others.rename(columns={name: free_name(f"{name}_in_file", {*others.columns}) for name in ours if name in others})
+    joined = task == "multi_label" and isinstance(label_column, str)
+    blank_text = _blank(frame[text_column])
+    blank_label = ~blank_text & np.logical_and.reduce([_blank(frame[name], SEPARATOR if joined else "") for name in label_columns])
+    number = pd.Series(np.arange(1, len(frame) + 1))
+    for blank, id, fix in (
+        (blank_text, "empty-text", "Fill in or delete."),
+        (blank_label, "empty-label", "To keep a row as one without any label, give the labels as 0/1 columns." if joined else "Fill in or delete."),
+    ):
         if blank.any():
-            message = f"{path.name}: {in_words(frame.loc[blank, 'row'])} blank in column {column!r} and left out."
-            findings.append(Finding(id, "warning", message, "Fill in or delete."))
+            column = repr(text_column) if id == "empty-text" else " and ".join(map(repr, label_columns))
+            findings.append(Finding(id, "warning", f"{path.name}: {in_words(number[blank])} blank in column {column} and left out.", fix))
+    used = ~(blank_text | blank_label)
+    if not used.any():
+        raise TableError(
+            f"{path.name}: no row has both a text and a label. Fill the columns {text_column!r} and {', '.join(map(repr, label_columns))}, or name others."
+        )
     dropped = {"blank_text": int(blank_text.sum()), "blank_label": int(blank_label.sum())}
-    rows = frame[~(blank_text | blank_label)].reset_index(drop=True)
-    if rows.empty:
-        raise TableError(f"{path.name}: no row has both a text and a label. Fill the columns {text_column!r} and {label_column!r}.")
-    findings += _label_findings(rows["label"], path)
-    return Table(rows, findings, dropped)
+    _check_dropped(dropped, len(frame), max_dropped, path.name)
+
+    raw = frame.loc[used, label_columns].set_axis(number[used], axis=0)
+    label = raw[label_columns[0]].to_numpy()
+    if task == "multi_label":
+        label = _joined(raw[label_columns[0]]) if joined else _joined_from_columns(raw, path, findings)
+    rows = pd.DataFrame({"row": number[used].to_numpy(), "text": frame.loc[used, text_column].array, "label": pd.array(label, dtype=str)})
+    if task == "regression":
+        rows["value"] = _numbers(raw[label_columns[0]], path)
+    rows = pd.concat([rows, others[used].reset_index(drop=True)], axis=1)
+    findings += _na_findings(rows, number[blank_label], text_column, label_columns, task, path)
+    if task != "regression":
+        findings += _label_findings(rows["label"], task, path)
+    if joined and not rows["label"].str.contains(SEPARATOR, regex=False).any():
+        fix = f"Labels are joined by {SEPARATOR!r}; if yours are joined by another sign, replace it."
+        findings.append(Finding("label-noise", "warning", f"{path.name}: no row has more than one label.", fix))
+    return Table(rows, findings, dropped, source)
 
 
-def _label_findings(labels: pd.Series, path: Path) -> list[Finding]:
+def _label_columns(text_column: str, label_column: str | list[str], task: str) -> list[str]:
+    """Return the label columns as a list, after looking at the names alone."""
+    names = [label_column] if isinstance(label_column, str) else label_column
+    if not isinstance(text_column, str) or not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        raise TableError(f"text_column={text_column!r} and label_column={label_column!r} must be names of columns (for 0/1 columns a list of names).")
+    if names is label_column and task != "multi_label":
+        raise TableError(f"label_column={label_column!r} names several columns, which only task='multi_label' has. Name one column.")
+    if text_column in names:
+        raise TableError(f"text_column and label_column are both {text_column!r}. Name two different columns.")
+    for name in names:
+        if names is label_column and (names.count(name) > 1 or SEPARATOR in name or not name.strip()):
+            why = "is named twice" if names.count(name) > 1 else f"is blank or holds {SEPARATOR!r}, which joins labels"
+            raise TableError(f"label_column: {name!r} {why}. Rename the column, or name it once.")
+    return list(names)
+
+
+def _blank(column: pd.Series, ignore: str = "") -> np.ndarray:
+    # Python's idea of white space on every version of pandas, and the one that `normalise` has
+    return np.fromiter((not (text.replace(ignore, "") if ignore else text).strip() for text in column), bool, len(column))
+
+
+def _check_dropped(dropped: dict[str, int], rows: int, max_dropped: float, what: str) -> None:
+    lost = sum(dropped.values())
+    if lost > max_dropped * rows:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items() if count)
+        raise TableError(
+            f"{what}: {lost:,} of {rows:,} rows would be left out ({reasons}), more than max_dropped={max_dropped} allows. "
+            f"Mend them, or raise max_dropped if they may go."
+        )
+
+
+def _numbers(labels: pd.Series, path: Path) -> np.ndarray:
+    """Return the labels (indexed by row number) as float64."""
+
+    def number(text: str) -> float:
+        try:
+            return math.nan if "_" in text else float(text)  # Python reads 1_000 as a number; nobody else does
+        except ValueError:
+            return math.nan
+
+    values = np.fromiter(map(number, labels), float, len(labels))
+    wrong = labels[~np.isfinite(values)]
+    if len(wrong):
+        first = wrong.iloc[0]
+        more = f" ({in_words(wrong.index)} are not)" if len(wrong) > 1 else ""
+        remedy = "Correct it, or leave the cell empty to have the row left out."
+        if re.fullmatch(r"\s*[+-]?\d*,\d+\s*", first):
+            remedy = f"Write decimals with a point: {first.strip().replace(',', '.')}."
+        raise TableError(f"{path.name}, row {wrong.index[0]}, column {labels.name!r}: {first[:60]!r} is no finite number{more}. {remedy}")
+    return values
+
+
+def _joined(labels: pd.Series) -> list[str]:
+    """Write labels joined by "|" in one way: no blanks around the bar, each label once, in the order of `label_names`."""
+    sets = {text: {name.strip() for name in text.split(SEPARATOR)} - {""} for text in labels.unique()}
+    order = {name: k for k, name in enumerate(_in_order(set().union(*sets.values())))}
+    written = {text: SEPARATOR.join(sorted(names, key=order.get)) for text, names in sets.items()}
+    return [written[text] for text in labels]
+
+
+def _joined_from_columns(cells: pd.DataFrame, path: Path, findings: list[Finding]) -> list[str]:
+    """Join the names of the columns that hold 1."""
+    means = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+    flags = {}
+    for name in cells:
+        known = {text: means.get(text.strip().casefold()) for text in cells[name].unique()}
+        unknown = [text for text, flag in known.items() if flag is None]
+        if unknown:
+            row = cells.index[(cells[name] == unknown[0]).to_numpy()][0]
+            raise TableError(f"{path.name}, row {row}, column {name!r}: {unknown[0][:60]!r} is neither 0 nor 1. Write one of them in every label column.")
+        flags[name] = [known[text] for text in cells[name]]
+    never = [name for name in flags if not any(flags[name])]
+    if never:
+        message = f"{path.name}: {', '.join(map(repr, never))} is 1 in no row, so it is not among the labels."
+        findings.append(Finding("label-noise", "warning", message, "Nothing can be learnt about it; add rows that have it."))
+    names = _in_order(set(flags) - set(never))
+    rows = zip(*(flags[name] for name in names), strict=True) if names else [()] * len(cells)
+    return [SEPARATOR.join(name for name, flag in zip(names, row, strict=True) if flag) for row in rows]
+
+
+def _na_findings(rows: pd.DataFrame, without_label: pd.Series, text_column: str, label_columns: list[str], task: str, path: Path) -> list[Finding]:
+    """Remark on words that pandas would have read as missing, and on labels that an earlier program has spoilt by reading them so."""
+    findings = []
+
+    def words(values: pd.Series) -> str:
+        values = values[values.isin(NA_WORDS)]
+        return ", ".join(f"{word!r} ({in_words(rows.loc[values.index[values == word], 'row'])})" for word in sorted(values.unique()))
+
+    if found := words(rows["text"]):
+        message = f"{path.name}: texts in column {text_column!r} that pandas.read_csv takes for missing: {found}. They are kept as words."
+        findings.append(Finding("na-strings", "warning", message, "If they are holes that an earlier program left, empty those cells."))
+    if task == "regression" or len(label_columns) > 1:
+        return findings
+    labels = rows["label"] if task == "single_label" else rows["label"].where(rows["label"].isin(NA_WORDS), "")
+    if found := words(labels):
+        message = f"{path.name}: labels in column {label_columns[0]!r} that pandas.read_csv takes for missing: {found}. They are kept as a class."
+        fix = "They may be holes that an earlier program left: if so, fill them in or empty those cells."
+        findings.append(Finding("na-strings", "warning", message, fix))
+    whole = set(labels.unique()) - NA_WORDS
+    if task == "single_label" and whole and all(re.fullmatch(r"-?\d+\.0", label) for label in whole) and (len(without_label) or found):
+        shown = ", ".join(map(repr, _in_order(whole)[:5]))
+        holes = f" where {in_words(without_label)} blank" if len(without_label) else ""
+        message = f"{path.name}: the labels in column {label_columns[0]!r} look like {shown}{holes}."
+        fix = "Whole numbers become such floats in a program that met holes among them: fill the holes in, and write 1 for 1.0."
+        findings.append(Finding("na-strings", "warning", message, fix))
+    return findings
+
+
+def _label_findings(labels: pd.Series, task: str, path: Path) -> list[Finding]:
     """Remark on labels that look like one class written in several ways, and on classes too small to learn."""
     findings = []
-    counts = labels.value_counts()
+    counts = _rows_of_label(labels, task)
     for same in variants(counts.index):
         written = ", ".join(f"{name!r} ({counts[name]} rows)" for name in same)
         findings.append(Finding("label-noise", "warning", f"{path.name}: labels that may be one class: {written}.", "Write each in one way."))
     rare = sorted(counts[counts < 5].index)
     if rare:
         shown = ", ".join(f"{name!r} ({counts[name]})" for name in rare[:10]) + (" and more" if len(rare) > 10 else "")
-        findings.append(Finding("label-noise", "warning", f"{path.name}: classes with fewer than 5 rows: {shown}.", "Collect more, or merge them."))
+        fix = "Collect more, or merge them; a class with fewer than 3 stays in training when the table is split, and no score speaks of it."
+        findings.append(Finding("label-noise", "warning", f"{path.name}: classes with fewer than 5 rows: {shown}.", fix))
     return findings
 
 
+def _rows_of_label(labels: pd.Series, task: str) -> pd.Series:
+    """Count the rows of each label; in multi_label a row counts for each of its labels."""
+    counts = labels.value_counts()
+    if task != "multi_label":
+        return counts
+    each: dict[str, int] = {}
+    for joined, count in counts.items():
+        for name in filter(None, joined.split(SEPARATOR)):
+            each[name] = each.get(name, 0) + count
+    return pd.Series(each, dtype=int)
+
+
 def variants(names: Iterable[str]) -> list[list[str]]:
-    """Return the groups of names that differ only in capitals and in blanks at their ends."""
+    """Return the groups of names that differ only in capitals, in blanks, in how an accent is stored, or as 1 and 1.0 do."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        groups.setdefault(name.strip().casefold(), []).append(name)
+        key = " ".join(unicodedata.normalize("NFC", name.casefold()).split())
+        groups.setdefault(re.sub(r"^([+-]?\d+)\.0+$", r"\1", key), []).append(name)
     return [same for _, same in sorted(groups.items()) if len(same) > 1]
 
 
@@ -372,18 +393,60 @@ def in_words(numbers) -> str:
 # --- labels and splits ------------------------------------------------------------------------------------------------
 
 
-def label_names(labels: pd.Series) -> list[str]:
-    """Return the distinct labels in an order that never changes: numbers by value, everything else alphabetically."""
-    names = sorted(set(labels))
-    try:
-        return sorted(names, key=int)
-    except ValueError:
-        return names
+def label_names(labels: pd.Series, task: str = "single_label") -> list[str]:
+    """Return the distinct labels in an order that never changes: numbers by value, everything else alphabetically (by code point).
+
+    For multi_label, `labels` are joined by "|" as `read_table` writes them, and the single labels are returned.
+    """
+    names = set(labels)
+    return _in_order({name for joined in names for name in joined.split(SEPARATOR)} - {""} if task == "multi_label" else names)
+
+
+def _in_order(names: set[str]) -> list[str]:
+    by_character = sorted(names)  # settles what has the same value, such as 1 and 01
+    for number in (int, float):
+        try:
+            values = {name: number(name) for name in names}
+        except ValueError:
+            continue
+        if all(math.isfinite(value) for value in values.values()):
+            return sorted(by_character, key=values.get)
+    return by_character
+
+
+def encode_labels(rows: pd.DataFrame, labels: list[str], task: str = "single_label") -> np.ndarray:
+    """Return what the model is to learn of rows of `read_table`.
+
+    Args:
+        labels: those of `label_names`; of no account for regression.
+
+    Returns:
+        single_label: the place of each row's label in `labels`, int64, shape (rows,). multi_label: 0 or 1 for each label, float32, shape
+        (rows, labels). regression: the values, float32, shape (rows,).
+    """
+    if task == "regression":
+        return rows["value"].to_numpy(np.float32)
+    place = {label: i for i, label in enumerate(labels)}
+    if task == "single_label":
+        return np.array([place[label] for label in rows["label"]], dtype=np.int64)
+    encoded = np.zeros((len(rows), len(labels)), dtype=np.float32)
+    for row, joined in enumerate(rows["label"]):
+        encoded[row, [place[label] for label in joined.split(SEPARATOR) if label]] = 1
+    return encoded
+
+
+def decode_labels(predicted, labels: list[str], task: str = "single_label") -> list[str]:
+    """Return predictions in the form in which `rows["label"]` has the truth; `predicted` is shaped as what `encode_labels` returns."""
+    if task == "regression":
+        return [f"{value:.6g}" for value in predicted]
+    if task == "single_label":
+        return [labels[i] for i in predicted]
+    return [SEPARATOR.join(label for label, there in zip(labels, row, strict=True) if there) for row in predicted]
 
 
 def normalise(texts: pd.Series) -> pd.Series:
     """Return the texts as they are compared for repeats: casefolded, runs of white space made one blank."""
-    return texts.str.casefold().str.split().str.join(" ")
+    return pd.Series([" ".join(text.casefold().split()) for text in texts], index=texts.index, dtype=str, name=texts.name)
 
 
 def split_table(
@@ -391,9 +454,11 @@ def split_table(
     validation: Table | None = None,
     test: Table | None = None,
     *,
+    task: str = "single_label",
     validation_share: float = 0.15,
     test_share: float = 0.15,
     max_train_samples: int | None = None,
+    max_dropped: float = 0.5,
     seed: int = 42,
 ) -> Splits:
     """Split into train, validation and test so that every class keeps its share and no text is in two splits.
@@ -401,91 +466,151 @@ def split_table(
     Texts are compared as `normalise` writes them. In `table`, a text repeated with one label keeps its first row; a text with two labels
     loses all its rows, for nobody can say which is right. Where you bring your own `validation` or `test`, the test rows are never touched:
     rows with the same text leave the validation and the training rows instead. `max_train_samples` keeps a stratified sample.
-    A class with too few rows for every split goes to the training rows.
+
+    What keeps its share is, by task, each class; each label, the rarest dealt first (after Sechidis et al., On the Stratification of Multi-Label
+    Data, 2011); each of ten ranges of the value with equally many rows. A class with too few rows for every split goes to the training rows.
+
+    `max_dropped` limits the share of a table's rows that are lost: blank ones, contradictions, and texts that are in the validation or test file.
+    A repeat or a row not sampled is no loss.
 
     Raises:
-        TableError: fewer than two classes, labels in validation or test that training does not have, or a split without rows.
+        TableError: more rows lost than `max_dropped` allows; training rows with nothing to tell apart (fewer than two classes or values) or
+            more than 1,000 classes; labels in validation or test that training does not have; a split without rows.
     """
+    if task not in TASKS:
+        raise TableError(f"task={task!r} is none of {', '.join(TASKS)}.")
+    given = {name: part for name, part in (("training", table), ("validation", validation), ("test", test)) if part}
+    if task == "regression" and any("value" not in part.rows for part in given.values()):
+        raise TableError("The rows have no column 'value'. Read every table with task='regression'.")
     findings, dropped = list(table.findings), dict(table.dropped)
-    rows = table.rows.assign(_key=normalise(table.rows["text"]))
+    # The text as compared is the index until the end, so that no column of the table can be in its way.
+    frames = {name: part.rows.set_axis(normalise(part.rows["text"]), axis=0) for name, part in given.items()}
+    rows = frames["training"]
 
-    labels_of_text = rows.groupby("_key")["label"].transform("nunique")
+    labels_of_text = rows["value" if task == "regression" else "label"].groupby(level=0, sort=False).transform("nunique").to_numpy()
     conflict = rows[labels_of_text > 1]
     if len(conflict):
         example = conflict.iloc[0]
-        seen = sorted(set(conflict.loc[conflict["_key"] == example["_key"], "label"]))
+        seen = sorted(set(conflict.loc[conflict.index == conflict.index[0], "label"]))
         message = f"{in_words(conflict['row'])} hold texts that carry two labels, for example {example['text'][:60]!r}: {', '.join(map(repr, seen))}. All are left out."
         findings.append(Finding("conflicting-labels", "warning", message, "Decide on one label for each text."))
-    rows = rows[labels_of_text == 1]
-    repeated = rows["_key"].duplicated()
+    rows = rows[labels_of_text <= 1]
+    repeated = rows.index.duplicated()
     if repeated.any():
         message = f"{in_words(rows.loc[repeated, 'row'])} repeat an earlier text with the same label and are left out."
         findings.append(Finding("repeated-text", "warning", message, "Nothing to do: kept twice, they could end up in two splits."))
     dropped |= {"conflicting_labels": len(conflict), "repeated_text": int(repeated.sum())}
-    rows = rows[~repeated]
+    frames["training"] = rows[~repeated]
 
-    own = {name: part.rows.assign(_key=normalise(part.rows["text"])) for name, part in (("validation", validation), ("test", test)) if part}
     for part in (validation, test):
         if part:
             findings += part.findings
             for reason, count in part.dropped.items():
                 dropped[reason] = dropped.get(reason, 0) + count
-    if "validation" in own and "test" in own:
-        own["validation"] = _without_texts_of(own["test"], own["validation"], "test", "validation", findings, dropped)
-    for name in own:
-        rows = _without_texts_of(own[name], rows, name, "training", findings, dropped)
+    lost = {name: dict(part.dropped) for name, part in given.items()}
+    lost["training"]["conflicting_labels"] = len(conflict)
+    for keep, name in (("test", "validation"), ("validation", "training"), ("test", "training")):
+        if keep in frames and name in frames:
+            shared = frames[name].index.isin(frames[keep].index)
+            dropped[f"{name}_text_in_{keep}"] = lost[name][f"{name}_text_in_{keep}"] = int(shared.sum())
+            if shared.any():
+                message = f"{in_words(frames[name].loc[shared, 'row'])} of the {name} data are also in the {keep} file and are left out of {name}."
+                findings.append(Finding("split-leak", "warning", message, "A text seen in training makes its test score worthless."))
+            frames[name] = frames[name][~shared]
+    for name, part in given.items():
+        what = f"{part.source['file']}, the {name} data" if part.source else f"The {name} data"
+        _check_dropped(lost[name], len(part.rows) + sum(part.dropped.values()), max_dropped, what)
 
     rng = np.random.RandomState(seed)  # RandomState's stream is frozen by NumPy, so a seed means the same split everywhere
-    shares = {name: share for name, share in (("test", test_share), ("validation", validation_share)) if name not in own}
-    parts = own | _deal(rows, shares, rng)
-    train, names = parts["train"], set(parts["train"]["label"])
-    if len(names) < 2:
-        raise TableError(f"The training rows have {len(names)} class(es): {', '.join(sorted(names)) or 'none'}. A classifier needs at least two.")
+    shares = {name: share for name, share in (("test", test_share), ("validation", validation_share)) if name not in frames}
+    training = frames.pop("training")
+    parts = frames | _deal(training, shares, task, rng)
+    classes = {name: set() if task == "regression" else set(label_names(frame["label"], task)) for name, frame in parts.items()}
+    train, names = parts["train"], classes["train"]
+    _check_train(train, names, task)
     for name in ("validation", "test"):
         if parts[name].empty:
-            raise TableError(f"The {name} split would be empty: {len(rows)} rows are too few. Add rows, or give a {name}_file.")
-        unknown = sorted(set(parts[name]["label"]) - names)
+            raise TableError(f"The {name} split would be empty: {len(training)} rows are too few. Add rows, or give a {name}_file.")
+        unknown = _in_order(classes[name] - names)
         if unknown:
             raise TableError(f"The {name} rows have labels that no training row has: {', '.join(map(repr, unknown[:10]))}. Correct them or add training rows.")
-        missing = sorted(names - set(parts[name]["label"]))
+        missing = _in_order(names - classes[name])
         if missing:
             message = f"The {name} split has no row of {', '.join(map(repr, missing[:10]))}."
             findings.append(Finding("single-class-split", "warning", message, "Its scores say nothing about these classes; add rows."))
     if max_train_samples is not None and max_train_samples < len(train):
-        if max_train_samples < len(names):
-            raise TableError(f"max_train_samples={max_train_samples} is fewer than the {len(names)} classes. Raise it.")
-        kept = _deal(train, {"kept": max_train_samples / len(train)}, rng, at_least_one=True)["kept"]
+        if max_train_samples < max(len(names), 2):
+            raise TableError(f"max_train_samples={max_train_samples} is fewer than the {max(len(names), 2)} classes. Raise it.")
+        kept = _deal(train, {"kept": max_train_samples / len(train)}, task, rng, at_least_one=True)["kept"]
         dropped["not_sampled"] = len(train) - len(kept)
-        train = kept
-    clean = {name: frame.drop(columns="_key").reset_index(drop=True) for name, frame in (parts | {"train": train}).items()}
-    return Splits(clean["train"], clean["validation"], clean["test"], findings, dropped)
+        parts["train"] = kept
+    return Splits(*(parts[name].reset_index(drop=True) for name in ("train", "validation", "test")), findings, dropped)
 
 
-def _without_texts_of(keep: pd.DataFrame, rows: pd.DataFrame, keep_name: str, rows_name: str, findings: list, dropped: dict) -> pd.DataFrame:
-    shared = rows["_key"].isin(set(keep["_key"]))
-    dropped[f"{rows_name}_text_in_{keep_name}"] = int(shared.sum())
-    if shared.any():
-        message = f"{in_words(rows.loc[shared, 'row'])} of the {rows_name} data are also in the {keep_name} file and are left out of {rows_name}."
-        findings.append(Finding("split-leak", "warning", message, "A text seen in training makes its test score worthless."))
-    return rows[~shared]
+def _check_train(train: pd.DataFrame, names: set[str], task: str) -> None:
+    if task == "single_label" and len(names) < 2:
+        raise TableError(f"The training rows have {len(names)} class(es): {', '.join(sorted(names)) or 'none'}. A classifier needs at least two.")
+    if len(names) > MAX_CLASSES:
+        raise TableError(
+            f"The training rows have {len(names):,} classes, more than {MAX_CLASSES:,}: {', '.join(map(repr, _in_order(names)[:3]))}, ... "
+            f"Is label_column the right one? Numbers are for task='regression'; otherwise merge classes."
+        )
+    if task != "single_label" and train["value" if task == "regression" else "label"].nunique() < 2:
+        shown = f"the same label, {train['label'].iloc[0]!r}" if len(train) else "no label"
+        raise TableError(f"All {len(train):,} training rows have {shown}: there is nothing to tell apart. Add rows with other labels.")
 
 
-def _deal(rows: pd.DataFrame, shares: dict[str, float], rng: np.random.RandomState, at_least_one: bool = False) -> dict[str, pd.DataFrame]:
-    """Deal each class's shuffled rows out by share; the rest is "train". Row order is kept.
+def _deal(rows: pd.DataFrame, shares: dict[str, float], task: str, rng: np.random.RandomState, at_least_one: bool = False) -> dict[str, pd.DataFrame]:
+    """Deal each group's shuffled rows out by share; the rest is "train". Row order is kept.
 
-    scikit-learn's stratified split refuses classes of one row, and more classes than rows to deal; tables have both.
+    scikit-learn's stratified split refuses classes of one row, and more classes than rows to deal; tables have both. In multi_label, where a row
+    is in several groups, a group deals what the groups before it have left, counting what they have given to each part.
     """
-    chosen: dict[str, list[int]] = {name: [] for name in [*shares, "train"]}
-    for _, group in sorted(rows.groupby("label", sort=True), key=lambda item: item[0]):
-        order = rng.permutation(group.index.to_numpy())
-        enough = len(order) > len(shares) or at_least_one  # one row for each part, training included
-        start = 0
-        for name, share in shares.items():
-            count = max(1, round(len(order) * share)) if enough else 0
-            chosen[name].extend(order[start : start + count])
-            start += count
-        chosen["train"].extend(order[start:])
-    return {name: rows.loc[sorted(index)] for name, index in chosen.items()}
+    names = [*shares, "train"]
+    place = np.full(len(rows), -1)  # of each row, the part it goes to
+    groups = _groups(rows, task)
+    for group in groups:
+        free = rng.permutation(group[place[group] < 0])
+        enough = len(group) > len(shares) or at_least_one  # one row for each part, training included
+        for k, share in enumerate(shares.values()):
+            count = max(1, round(len(group) * share)) - np.count_nonzero(place[group] == k) if enough else 0
+            place[free[: max(0, count)]] = k
+            free = free[max(0, count) :]
+        place[free] = len(shares)
+    if task == "multi_label":
+        _mend(place, groups, parts=len(shares), essential=0 if at_least_one else len(shares))
+    return {name: rows[place == k] for k, name in enumerate(names)}
+
+
+def _mend(place: np.ndarray, groups: list[np.ndarray], parts: int, essential: int) -> None:
+    """Move single rows so that the part the model learns from has every label, and then every other part too, where training can spare a row."""
+    for group in groups:
+        if not (place[group] == essential).any():
+            place[group[0]] = essential
+    if essential < parts:  # a sample: nobody looks at the rows outside it
+        return
+    for group in groups:
+        for k in range(parts):
+            if len(group) > parts and not (place[group] == k).any():
+                learnt = group[place[group] == essential]
+                spare = (row for row in learnt[:100] if all(np.count_nonzero(place[other] == essential) > 1 for other in groups if row in other))
+                if (row := next(spare, None)) is not None:
+                    place[row] = k
+
+
+def _groups(rows: pd.DataFrame, task: str) -> list[np.ndarray]:
+    """Return the positions of the rows that share a class, a label (the rarest first; rows without one last), or a tenth of the range of values."""
+    if task == "regression":
+        return np.array_split(np.argsort(rows["value"].to_numpy(), kind="stable"), max(1, min(10, len(rows) // 10)))
+    classes = rows.groupby(rows["label"].to_numpy()).indices
+    if task == "single_label":
+        return [positions for _, positions in sorted(classes.items())]
+    groups: dict[str, list] = {}
+    for joined, positions in sorted(classes.items()):
+        for name in joined.split(SEPARATOR):
+            groups.setdefault(name, []).append(positions)
+    whole = {name: np.sort(np.concatenate(positions)) for name, positions in groups.items()}
+    return [whole[name] for name in sorted(whole, key=lambda name: (name == "", len(whole[name]), name))]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,10 @@ from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, default
 from transformers.trainer_utils import get_last_checkpoint
 
 CHUNK = 50_000  # rows looked at together, so that a million rows need little memory
-SCRIPTED_ROWS = 2_000  # of a dataset that computes its rows on the fly, or a stream
+IN_WORDS = {"train": "training", "eval": "evaluation"}
+SCRIPTED_ROWS = (
+    2_000  # that are read at a time where there is no Arrow table, and all that are read of a dataset that computes its rows on the fly, or a stream
+)
 
 
 def plain(value: Any) -> Any:
@@ -51,7 +54,7 @@ class Split:
 
     def __init__(self, name: str, dataset: Any, setup: "Setup"):
         self.name, self.dataset, self._setup = name, dataset, setup
-        self.in_words = {"train": "training", "eval": "evaluation"}.get(name, name)
+        self.in_words = IN_WORDS.get(name, name)
         scripted = isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"  # set_transform: rows are made when asked for
         self.stream = not hasattr(dataset, "__len__")
         self.rows = None if self.stream else len(dataset)
@@ -68,33 +71,45 @@ class Split:
             return
         if self.stream:
             again = dataset if isinstance(dataset, datasets.IterableDataset) else None  # any other iterator might be used up by looking at it
-            rows = list(itertools.islice(again, SCRIPTED_ROWS)) if again is not None else []
-            self.index = np.arange(len(rows))
+            self._kept = dict(enumerate(map(_as_mapping, itertools.islice(again, SCRIPTED_ROWS)))) if again is not None else {}
+            self.index = np.arange(len(self._kept))
         else:
+            self._kept = {}
             if scripted and self.rows > SCRIPTED_ROWS:
                 self.index = np.linspace(0, self.rows - 1, SCRIPTED_ROWS).astype(int)
-            rows = [dataset[int(i)] for i in self.index]
-        self._rows = [row if isinstance(row, Mapping) else vars(row) if hasattr(row, "__dict__") else {"row": row} for row in rows]
-        self.all_columns = self.columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        self._table = {}
+        parts: dict[str, list] = {}  # columns, a chunk at a time: a million rows of tensors would fill the memory
+        for start in range(0, len(self.index), SCRIPTED_ROWS):
+            rows = [self._row(place, keep=self.stream) for place in range(start, min(start + SCRIPTED_ROWS, len(self.index)))]
+            for name in dict.fromkeys([*parts, *(name for row in rows for name in row)]):
+                parts.setdefault(name, [pa.nulls(start)]).append(_as_array(rows, name))
+        self._table = {name: _joined(chunks) for name, chunks in parts.items()}
+        self.all_columns = self.columns = list(self._table)
 
     def pieces(self, *names: str) -> Iterator[pa.Table]:
         """Yield all rows of some columns, in the order of `index`, a chunk at a time."""
-        if self.in_arrow and self._stored is not None:
+        if self.in_arrow:
             table = self.dataset.data.table.select(list(names))
             for start in range(0, table.num_rows, CHUNK):
-                low, high = np.searchsorted(self._stored, [start, start + CHUNK])
-                if low < high:
-                    yield table.slice(start, CHUNK).take(pa.array(self._stored[low:high] - start))
-            return
-        if self.in_arrow:
-            if self.rows:
-                yield from self.dataset.with_format("arrow", columns=list(names)).iter(batch_size=CHUNK)
+                piece = table.slice(start, CHUNK)
+                if self._stored is not None:
+                    low, high = np.searchsorted(self._stored, [start, start + CHUNK])
+                    piece = piece.take(pa.array(self._stored[low:high] - start))
+                if len(piece):
+                    yield piece
             return
         for name in names:
-            if name not in self._table:
-                self._table[name] = pa.array([plain(row.get(name)) for row in self._rows])
-        yield pa.table({name: self._table[name] for name in names})
+            if isinstance(self._table[name], Exception):
+                raise self._table[name]
+        table = pa.table({name: self._table[name] for name in names})
+        for start in range(0, max(1, len(table)), CHUNK):
+            yield table.slice(start, CHUNK)
+
+    def _row(self, place: int, keep: bool = True) -> Mapping:
+        """Return a row of something that is no Arrow table, by its place; reading it again may give another one, so those asked for are kept."""
+        row = self._kept[place] if place in self._kept else _as_mapping(_row(self.dataset, int(self.index[place])))
+        if keep:
+            self._kept[place] = row
+        return row
 
     def column(self, name: str) -> pa.ChunkedArray:
         pieces = [chunk for piece in self.pieces(name) for chunk in piece[name].chunks]
@@ -111,7 +126,7 @@ class Split:
 
     def sample(self, places: Sequence[int]) -> list[dict]:
         """Return some rows, by their place, with the columns that Trainer hands to the collator."""
-        rows = [self.dataset[int(self.index[i])] if self.in_arrow else self._rows[int(i)] for i in places]
+        rows = [self.dataset[int(self.index[i])] if self.in_arrow else self._row(int(i)) for i in places]
         keep = self._setup.collated_columns
         return [{name: value for name, value in row.items() if keep is None or name in keep} for row in rows]
 
@@ -242,13 +257,47 @@ class Split:
 
     def source(self, place: int) -> Mapping:
         """Return a row by its place, with all columns, as plain Python values."""
-        return self.dataset.with_format(None)[int(self.index[place])] if self.in_arrow else self._rows[int(place)]
+        return self.dataset.with_format(None)[int(self.index[place])] if self.in_arrow else self._row(int(place))
 
     def show(self, place: int) -> str:
         """Return the start of a row's text, or of its ids."""
         if self.text_column is not None:
             return repr(str(self.source(place)[self.text_column])[:60])
         return f"ids {plain(self.sample([place])[0].get(self._setup.input_name, []))[:8]}"
+
+
+def _row(dataset: Any, place: int) -> Any:
+    try:
+        return dataset[place]
+    except Exception as error:
+        raise RuntimeError(f"reading row {place}: {said(error)}") from error
+
+
+def _as_mapping(row: Any) -> Mapping:
+    return row if isinstance(row, Mapping) else vars(row) if hasattr(row, "__dict__") else {"row": row}
+
+
+def _as_array(rows: Sequence[Mapping], name: str) -> pa.Array | Exception:
+    try:
+        return pa.array([plain(row.get(name)) for row in rows])
+    except Exception as error:  # values without a common type; whoever asks for the column will hear it
+        return error
+
+
+def _joined(parts: Sequence[pa.Array | Exception]) -> pa.ChunkedArray | Exception:
+    """Make one column of its chunks, whose types may differ: whole numbers here, floats there."""
+    try:
+        return pa.concat_tables([pa.table({"all": part}) for part in parts], promote_options="permissive")["all"]
+    except Exception as error:
+        return next((part for part in parts if isinstance(part, Exception)), error)
+
+
+def said(error: BaseException) -> str:
+    """Return an exception's kind and words, in one line; some have no words that can be had."""
+    try:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    except Exception:
+        return type(error).__name__
 
 
 def is_list(kind: pa.DataType | None) -> bool:
@@ -267,6 +316,7 @@ class Setup:
         self.model = trainer.accelerator.unwrap_model(trainer.model)
         self.config = getattr(self.model, "config", None)
         self.tokenizer = trainer.processing_class if trainer.processing_class is not None else getattr(trainer.data_collator, "tokenizer", None)
+        self.unreadable: dict[str, Exception] = {}  # data sets of which a row could not be had
         self.errors: set[str] = set()  # ids found so far; the dry run does not repeat what they explain
         self.given = {"train": trainer.train_dataset}
         if isinstance(trainer.eval_dataset, Mapping) and not hasattr(trainer.eval_dataset, "input_ids"):
@@ -278,7 +328,14 @@ class Setup:
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        return {name: Split(name, part, self) for name, part in self.given.items() if container_fault(part) is None}
+        splits = {}
+        for name, part in self.given.items():
+            if container_fault(part) is None:
+                try:
+                    splits[name] = Split(name, part, self)
+                except Exception as error:  # reading a row may run any code
+                    self.unreadable[IN_WORDS.get(name, name)] = error
+        return splits
 
     @property
     def train(self) -> Split | None:
@@ -410,6 +467,8 @@ class DryRun:
                 if len(split.index):
                     try:
                         self.collated[split.name] = setup.collator(split.sample(self.choose(split)))
+                        if not isinstance(self.collated[split.name], Mapping):
+                            raise TypeError(f"the collator returned {type(self.collated.pop(split.name)).__name__}, and Trainer needs a dict of tensors")
                     except Exception as error:  # whatever a collator may raise is what the reader has to hear of
                         self.refused[split.name] = error
             batch = self.collated.get("train", next(iter(self.collated.values()), None))

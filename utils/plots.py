@@ -69,11 +69,14 @@ def learning_curves(log_history: Sequence[Mapping]) -> Figure:
     left.plot((starts + ends) / 2, [loss for _, loss in train], "o-", color=BLUE, markersize=4, label="training")
     epochs = [entry.get("epoch") or 0 for entry in evaluations]
     left.plot(epochs, [entry["eval_loss"] for entry in evaluations], "s--", color=ORANGE, label="validation")
-    left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
-    for key, name, style in (("eval_accuracy", "accuracy", "s-"), ("eval_f1_macro", "macro-F1", "^--")):
+    squared = any("eval_pearson" in entry for entry in evaluations)
+    left.set(title="Loss", xlabel="epoch", ylabel="mean squared error" if squared else "cross-entropy (nats)")
+    kinds = {"eval_accuracy": ("accuracy", "s-", GREEN), "eval_f1_macro": ("macro-F1", "^--", PURPLE)}
+    kinds |= {"eval_pearson": ("Pearson's r", "s-", GREEN), "eval_spearman": ("Spearman's rho", "^--", PURPLE)}
+    for key, (name, style, color) in kinds.items():
         if any(key in entry for entry in evaluations):
-            right.plot(epochs, [entry.get(key, np.nan) for entry in evaluations], style, color=GREEN if key.endswith("accuracy") else PURPLE, label=name)
-    right.set(title="Validation scores", xlabel="epoch", ylabel="score (0 to 1)")
+            right.plot(epochs, [entry.get(key, np.nan) for entry in evaluations], style, color=color, label=name)
+    right.set(title="Validation scores", xlabel="epoch", ylabel="correlation (−1 to 1)" if squared else "score (0 to 1)")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
@@ -302,4 +305,60 @@ def losses(curves: Mapping[str, Sequence[float]], coin: float, every: int = 1) -
     axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside right upper", fontsize="small")
+    return _finish(figure)
+
+
+def reliability_diagram(bins: Mapping[str, Mapping[str, Sequence[float]]], title: str = "How sure, and how often right") -> Figure:
+    """Draw how often the model is right against how sure it is; on the dotted line the two are equal. Below it the model is too sure.
+
+    Args:
+        bins: name -> table of `utils.metrics.reliability`, for example before and after the temperature. A mark's area is its bin's share of the rows.
+    """
+    figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
+    axes.plot([0, 1], [0, 1], ":", color="0.4", label="as sure as right")
+    for k, (name, table) in enumerate(bins.items()):
+        rows, sure, right = (np.asarray(table[column], dtype=float) for column in ("rows", "confidence", "right"))
+        axes.plot(sure, right, ("-", "--", "-.")[k % 3], color=COLOURS[k % len(COLOURS)], linewidth=1.2, zorder=2)
+        areas = 12 + 400 * rows / rows.sum()
+        axes.scatter(sure, right, areas, marker="os^D"[k % 4], color=COLOURS[k % len(COLOURS)], alpha=0.6, linewidths=0, zorder=3)
+        axes.plot([], [], ("-", "--", "-.")[k % 3] + "os^D"[k % 4], color=COLOURS[k % len(COLOURS)], label=_plain(name, 40))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set(title=title, xlabel="mean probability of the answer", ylabel="share of the answers that are right", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left", fontsize="small")
+    return _finish(figure)
+
+
+def regression_scatter(labels: Sequence[float], predicted: Sequence[float], name: str = "value") -> Figure:
+    """Draw predicted against true numbers, one point a row; on the dotted line they are equal.
+
+    Args:
+        labels, predicted: shape (rows,), in the unit of `name`.
+    """
+    labels, predicted = np.asarray(labels, dtype=float), np.asarray(predicted, dtype=float)
+    figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
+    both = np.concatenate([labels, predicted])
+    room = 0.04 * (np.ptp(both) or 1)
+    ends = (both.min() - room, both.max() + room)
+    axes.plot(ends, ends, ":", color="black", label="predicted = true", zorder=3)
+    axes.scatter(labels, predicted, s=12, color=BLUE, alpha=max(0.08, min(0.6, 300 / len(labels))), linewidths=0)
+    axes.set(title=f"Predicted against true ({len(labels):,} rows)", xlabel=f"true {_plain(name)}", ylabel=f"predicted {_plain(name)}", xlim=ends, ylim=ends)
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left", fontsize="small")
+    return _finish(figure)
+
+
+def value_distribution(values: Mapping[str, Sequence[float]], name: str = "value") -> Figure:
+    """Draw how the numbers of a regression are distributed in each split. `values` maps split -> numbers, in the unit that `name` says."""
+    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
+    edges = np.histogram_bin_edges(np.concatenate([np.asarray(numbers, dtype=float) for numbers in values.values()]), bins=30)
+    for k, (split, numbers) in enumerate(values.items()):
+        shares = np.histogram(numbers, edges)[0] / len(numbers)
+        axes.stairs(
+            shares, edges, color=COLOURS[k % len(COLOURS)], linestyle=("-", "--", ":")[k % 3], linewidth=1.8, label=f"{_plain(split)} ({len(numbers):,} rows)"
+        )
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set(title="Distribution of the values", xlabel=_plain(name), ylabel="share of the split's rows")
+    axes.legend(loc="best", fontsize="small")
     return _finish(figure)

@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, Trainer, TrainerCallback
 
 from utils.checks import CATALOGUE, IGNORED, remember
 from utils.data import Finding
-from utils.facts import Setup, same_randomness, untouched
+from utils.facts import Setup, said, same_randomness, untouched
 
 
 class PreflightError(ValueError):
@@ -92,7 +92,7 @@ def preflight(trainer: Trainer, test_dataset: Any = None) -> Report:
     Returns:
         A report. A healthy set-up has no finding. A check that fails itself becomes a finding called "check-failed".
     """
-    setup, findings = Setup(trainer, test_dataset), []
+    setup, findings, failed = Setup(trainer, test_dataset), [], {}
     for entry in sorted((entry for entry in CATALOGUE.values() if entry.find), key=lambda entry: (entry.dry, entry.id == "dry-run")):
         try:
             with same_randomness():  # reading a row may draw
@@ -101,11 +101,11 @@ def preflight(trainer: Trainer, test_dataset: Any = None) -> Report:
                     if findings[-1].level == "error":
                         setup.errors.add(entry.id)
         except Exception as error:  # a broken set-up must not break the check of it
-            if not setup.errors:
-                message = f"The check {entry.id!r} could not look: {type(error).__name__}: {str(error)[:200]}"
-                findings.append(Finding("check-failed", "warning", message, "Look at what the message names; the other checks did look"))
-    with contextlib.suppress(Exception):
-        remember(setup.model)
+            failed.setdefault(said(error), []).append(entry.id)
+    for error, ids in failed.items():
+        message = f"{len(ids)} check(s) ({', '.join(ids)}) could not look: {error}"
+        findings.append(Finding("check-failed", "warning", message, "Look at what the message names; the other checks did look"))
+    remember(setup.model)
     return Report(findings)
 
 
@@ -118,6 +118,10 @@ def catalogue() -> pd.DataFrame:
 # --- while it trains --------------------------------------------------------------------------------------------------
 
 FP16_PATIENCE = 20  # steps that the loss scaler of fp16 may skip in a row before that means something
+SAME, NEARLY = (
+    1e-5,
+    1e-4,
+)  # how far logits of different rows are apart, as a part of their size: by rounding only; a small model that has learnt nothing has 1e-3
 LEARNING = 0.99  # an evaluation loss below so much of the one before is learning
 
 
@@ -158,10 +162,10 @@ class Watch(TrainerCallback):
             remember(model)
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        last = next((p for p in reversed(list(model.parameters())) if p.grad is not None), None) if model is not None else None
-        if last is not None:
-            # the last weights are the head's: NaN anywhere in the loss reaches their gradient, and clipping spreads it to all
-            self._gradient(bool(torch.isfinite(last.grad).all()), args, state)
+        # the largest number of each gradient: nan stays nan, and unlike a sum it cannot overflow
+        sizes = [torch.linalg.vector_norm(p.grad, math.inf) for p in model.parameters() if p.grad is not None and not p.grad.is_sparse]
+        if sizes:
+            self._gradient(bool(torch.isfinite(torch.stack([size.to(sizes[0]) for size in sizes])).all()), args, state)
 
     def _gradient(self, finite: bool, args, state):
         self._bad_gradients = 0 if finite else self._bad_gradients + 1
@@ -190,6 +194,10 @@ class Watch(TrainerCallback):
         high = coin is not None and loss > 5 * coin * max(1, args.gradient_accumulation_steps) and (warm or self._highest_rate > 1e-4)
         self._high_losses = self._high_losses + 1 if high and self._highest_rate > 1e-4 else 0
         if self._high_losses >= 2:
+            asked = _ask(model, kwargs.get("train_dataloader"))
+            if asked is not None and asked[0] is not None and asked[0] < 3 * coin:
+                self._high_losses = 0  # a loss of the user's own, with another scale: a sum, or weighted
+                return
             self._stop(
                 "lr-too-high",
                 f"At step {state.global_step} the training loss is {loss:.3g}, twice in a row more than five times that of a model that knows nothing ({coin:.3g}): "
@@ -220,29 +228,37 @@ class Watch(TrainerCallback):
             {"loss": loss, "classes": classes, "accuracy": _number(metrics.get(f"{prefix}accuracy")), "train": self._losses[-1] if self._losses else None}
         )
         if coin is not None:
-            self._collapsed(what, seen, coin, majority, args, state)
+            self._collapsed(what, seen, coin, majority, args, state, model, dataloader)
         self._note_overfitting(what, seen)
         self._note_majority(prefix, seen, majority)
 
-    def _collapsed(self, what: str, seen: list[dict], coin: float, majority: tuple[float, int] | None, args, state):
-        """Tell a model that has collapsed from one that has not begun to learn: the loss of the first is high, or has stopped falling."""
-        rate, last = max(self._highest_rate, args.learning_rate if state.global_step else 0), seen[-1]
-        one_class = [entry["classes"] == 1 for entry in seen]
-        flat = len(seen) > 1 and last["loss"] > LEARNING * min(entry["loss"] for entry in seen[:-1])
+    def _collapsed(self, what: str, seen: list[dict], coin: float, majority: tuple[float, int] | None, args, state, model, dataloader):
+        """Tell a model that has collapsed from one that has not begun to learn, which also gives one class only, and from a loss of the user's own."""
+        rate, last, asked = max(self._highest_rate, args.learning_rate), seen[-1], None
+        one_class = [entry["classes"] == 1 for entry in seen[-2:]] == [True, True]
+        if one_class or (last["loss"] > 3 * coin and rate > 1e-4):
+            asked = _ask(model, dataloader)
+        own, gap = asked or (None, None)
+        loss = last["loss"] if own is None else min(own, last["loss"])
+        train = last["train"] / max(1, args.gradient_accumulation_steps) if last["train"] is not None else math.inf
         lower = f"learning_rate={min(5e-5, rate / 10):g}, warmup_steps=0.1; then train a freshly loaded model"
-        if one_class[-2:] == [True, True]:
+        if one_class:
+            collapsed = next((k for k, entry in enumerate(reversed(seen)) if entry["classes"] != 1), len(seen))
+            flat = last["loss"] > LEARNING * min(entry["loss"] for entry in seen[:-1])
             balanced = majority is None or majority[0] < 0.8
-            long = (state.epoch or 0) >= 1 and state.global_step >= 100
-            if last["loss"] > 1.2 * coin or (flat and (rate > 1e-4 or (balanced and long))):
+            long = (state.epoch or 0) >= 1 and state.global_step >= args.get_warmup_steps(max(1, state.max_steps)) + 300
+            same = gap is not None and gap <= (NEARLY if flat and balanced and rate >= 2e-3 else SAME)
+            too_high = rate > 1e-4 if gap is None else rate >= 5e-3 and "adam" in str(getattr(args.optim, "value", args.optim)) and _all_trained(model)
+            if (loss > 1.2 * coin and train > 1.2 * coin) or same or (flat and (too_high or (balanced and long))):
                 self._stop(
                     "lr-too-high",
-                    f"{what} is the second in a row in which the model gives one class only, and its loss of {last['loss']:.3g} does not fall (a model that knows nothing: "
-                    f"{coin:.3g}). The likely cause is the learning rate ({rate:.2g}); if that is small, look at the labels.",
+                    f"{what} is the {_nth(collapsed)} in a row in which the model gives one class only, and its loss of {last['loss']:.3g} does not fall (a model that knows nothing: "
+                    f"{coin:.3g}). {'Its outputs are the same numbers for every text. ' if same else ''}The likely cause is the learning rate ({rate:.2g}); if that is small, "
+                    "look at the labels and the tokens.",
                     lower,
                 )
         scored_badly = majority is not None and last["accuracy"] is not None and last["accuracy"] <= majority[0] + 0.5 / majority[1]
-        train = last["train"] / max(1, args.gradient_accumulation_steps) if last["train"] is not None else None
-        if last["loss"] > 3 * coin and rate > 1e-4 and (train is None or train > 1.5 * coin) and (scored_badly or last["accuracy"] is None):
+        if loss > 3 * coin and rate > 1e-4 and train > 1.5 * coin and (scored_badly or last["accuracy"] is None):
             self._stop(
                 "lr-too-high",
                 f"{what} has a loss of {last['loss']:.3g}, more than three times that of a model that knows nothing ({coin:.3g}), and the training loss is no better: the run "
@@ -259,7 +275,7 @@ class Watch(TrainerCallback):
             self._findings["overfitting"] = Finding(
                 "overfitting",
                 "warning",
-                f"{what} is the second in a row with a higher loss ({seen[-1]['loss']:.3f}) than the best one ({seen[best]['loss']:.3f}, {len(seen) - 1 - best} evaluations ago), "
+                f"{what} is the {_nth(len(seen) - 1 - best)} in a row with a higher loss ({seen[-1]['loss']:.3f}) than the best one ({seen[best]['loss']:.3f}, {len(seen) - 1 - best} evaluations ago), "
                 "while the training loss goes on falling: the model learns the training rows by heart.",
                 "EarlyStoppingCallback(2) with load_best_model_at_end=True, or fewer epochs",
             )
@@ -292,6 +308,10 @@ class Watch(TrainerCallback):
         return self._majority[id(dataset)]
 
 
+def _nth(count: int) -> str:
+    return {2: "second", 3: "third", 4: "fourth", 5: "fifth", 6: "sixth"}.get(count, f"{count}th")
+
+
 def _number(value: Any) -> float | None:
     try:
         return float(value)
@@ -308,6 +328,35 @@ def _coin(model: Any) -> float | None:
     return math.log(2 if kind == "multi_label_classification" else classes)
 
 
+def _ask(model: Any, dataloader: Any) -> tuple[float | None, float | None] | None:
+    """Ask a classifier about a few rows of a dataloader, in evaluation mode and without a trace.
+
+    Returns:
+        its own loss, whatever loss it is trained with; and how far the logits of different rows are apart, as a part of their size: a collapsed model does not
+        look at its input, while one that has not learnt anything yet gives slightly different numbers. None for what cannot be said, as in half precision.
+    """
+    modes = {module: module.training for module in model.modules()} if model is not None else {}
+    try:
+        with same_randomness(), torch.no_grad():
+            rows = [dataloader.dataset[int(i)] for i in np.unique(np.linspace(0, len(dataloader.dataset) - 1, 16).astype(int))]
+            batch = {name: value.to(model.device) for name, value in dataloader.collate_fn(rows).items()}
+            outputs = model.eval()(**batch)
+            logits, loss = outputs.logits, getattr(outputs, "loss", None)
+            gap = float((logits.max(dim=0).values - logits.min(dim=0).values).max())
+            told = len(rows) >= 4 and logits.dtype == torch.float32
+            return None if loss is None else float(loss), gap / max(float(logits.abs().max()), 1e-12) if told else None
+    except Exception:  # a stream, or a batch that this model does not take: then there is nothing to be learnt here
+        return None
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _all_trained(model: Any) -> bool:
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(size for size, on in sizes if on) > 0.5 * sum(size for size, _ in sizes)
+
+
 # --- after saving -----------------------------------------------------------------------------------------------------
 
 
@@ -320,14 +369,15 @@ def check_saved(folder: str | Path, trainer: Trainer, rows: int = 8) -> Report:
         rows: how many rows to ask.
 
     Returns:
-        A report: "saved-differs" for another label map or other logits, "empty-tokenizer" for a tokenizer that was not saved. Nothing is changed.
+        A report: "saved-differs" for another label map or other logits, "empty-tokenizer" for a tokenizer that was not saved, "nan-hidden" for weights
+        that were lost in training. Nothing is changed.
     """
     setup = Setup(trainer)
     with untouched(setup):
         try:
             return Report(_saved(Path(folder), setup, rows))
         except Exception as error:
-            message = f"What is in {Path(folder).name} cannot be compared: {type(error).__name__}: {str(error)[:300]}"
+            message = f"What is in {Path(folder).name} cannot be compared: {said(error)}"
             return Report([Finding("saved-differs", "error", message, "Save again: trainer.model.save_pretrained(folder); tokenizer.save_pretrained(folder)")])
 
 
@@ -345,6 +395,10 @@ def _saved(folder: Path, setup: Setup, rows: int):
     if new:
         yield Finding("saved-differs", "error", f"{folder.name} lacks {', '.join(new[:3])}: loaded again, they are random numbers.", again)
     names, saved_names = ([config.id2label[i] for i in sorted(config.id2label)] for config in (model.config, loaded.config))
+    if names == saved_names and model.config.label2id != loaded.config.label2id:
+        yield Finding(
+            "saved-differs", "error", f"The model's label2id is {model.config.label2id}, in {folder.name} it is {loaded.config.label2id}."[:500], again
+        )
     if names != saved_names:
         yield Finding("saved-differs", "error", f"The model's labels are {names[:8]}, in {folder.name} they are {saved_names[:8]}.", again)
 
@@ -359,6 +413,13 @@ def _saved(folder: Path, setup: Setup, rows: int):
     with torch.no_grad():
         before = model(**setup.trainer._prepare_inputs(inputs)).logits.float().cpu()
         after = loaded.eval()(**inputs).logits.float()
+    if not torch.isfinite(after).all():
+        yield Finding(
+            "nan-hidden",
+            "error",
+            f"On {len(after)} rows the model in {folder.name} answers nan or inf: the weights were lost in training, and it gives one class for every text.",
+            "Train a freshly loaded model with a lower learning rate and Watch()",
+        )
     if before.shape != after.shape or not torch.allclose(before, after, atol=1e-3, rtol=1e-3, equal_nan=True):
         gap = (
             f"by up to {(before - after).abs().max():.3g}" if before.shape == after.shape else f"in their shape, {tuple(before.shape)} and {tuple(after.shape)}"

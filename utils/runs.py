@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils import ROOT, atomic_path, sha256
+from utils import ROOT, atomic_path, quote_formula, sha256
 
 DEFAULT_FOLDER = ROOT / "runs" / "training"
 CHECKPOINT_FILES = ("trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
@@ -51,6 +51,10 @@ def _optional(rule: Rule) -> Rule:
     return Rule((*rule.types, type(None)), lambda value: value is None or rule.valid(value), f"{rule.words}, or None")
 
 
+def _choice(*values: str) -> Rule:
+    return Rule((str,), lambda value: value in values, " or ".join(map(repr, values)))
+
+
 TEXT = Rule((str,), lambda value: bool(value.strip()), "a text that is not empty")
 SWITCH = Rule((bool,), lambda value: True, "True or False")
 
@@ -59,10 +63,16 @@ PARAMETERS: dict[str, Rule] = {
     "validation_file": _optional(TEXT),
     "test_file": _optional(TEXT),
     "text_column": TEXT,
-    "label_column": TEXT,
-    "task": Rule((str,), lambda value: value == "single_label", "'single_label'"),
+    "label_column": Rule(
+        (str, list), lambda value: bool(value) and all(isinstance(name, str) and name.strip() for name in value), "a column name, or a list of them"
+    ),
+    "task": _choice("single_label", "multi_label", "regression"),
+    "encoding": _optional(TEXT),
+    "delimiter": _optional(Rule((str,), lambda value: len(value) == 1, "one character")),
+    "max_dropped": _number(lambda value: 0 <= value <= 1, "a share from 0 to 1"),
     "model_name": TEXT,
     "max_length": _whole(3),  # two special tokens and one of the text
+    "long_texts": _choice("head", "head_tail"),
     "max_train_samples": _optional(_whole(2)),
     "num_train_epochs": _number(lambda value: value > 0, "a number above 0"),
     "learning_rate": _number(lambda value: 0 < value < 1, "a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5)"),
@@ -231,17 +241,21 @@ def environment() -> dict[str, Any]:
     } | {name: version(name) for name in packages}
 
 
-def write_predictions(path: Path, texts: Sequence[str], labels: Sequence[str], probabilities, names: Sequence[str]) -> None:
-    """Write one line a test row, in the given order: text, label, predicted, probability_<label> for each label.
+def write_predictions(path: Path, texts: Sequence[str], labels: Sequence[str], predicted: Sequence[str], probabilities=None, names: Sequence[str] = ()) -> None:
+    """Write one line a test row, in the given order: text, label, predicted, and probability_<label> for each label.
+
+    Texts and labels that a spreadsheet would run as formulas get an apostrophe in front; `utils.unquote_formula` takes it off.
 
     Args:
-        probabilities: shape (rows, classes); each row sums to 1.
+        labels, predicted: in the form of `utils.data.decode_labels`.
+        probabilities: shape (rows, labels), with `names` for the labels; None where the task has none.
     """
     with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label", "predicted", *(f"probability_{name}" for name in names)])
-        for text, label, row in zip(texts, labels, probabilities, strict=True):
-            writer.writerow([text, label, names[int(row.argmax())], *(f"{p:.6f}" for p in row)])
+        shares = [()] * len(texts) if probabilities is None else probabilities
+        for *cells, row in zip(texts, labels, predicted, shares, strict=True):
+            writer.writerow([*map(quote_formula, cells), *(f"{p:.6f}" for p in row)])
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -258,24 +272,69 @@ def _cell(value: Any) -> str:
     return " ".join(text.split())
 
 
+GIVES = {
+    "single_label": "gives each text one of these labels",
+    "multi_label": "gives each text any number of these labels",
+    "regression": "gives each text a number",
+}
+CALLS = {
+    "single_label": 'classify = pipeline("text-classification", model="model")\nclassify("a text", truncation=True)',
+    "multi_label": 'classify = pipeline("text-classification", model="model", top_k=None)  # a probability for each label; thresholds: model/config.json\n'
+    'classify("a text", truncation=True)',
+    "regression": 'rate = pipeline("text-classification", model="model", function_to_apply="none")\nrate("a text", truncation=True)  # "score" is the number',
+}
+BASELINES = {
+    "majority": "the commonest label",
+    "tfidf_logreg": "TF-IDF + logistic regression",
+    "mean": "the mean of the training rows",
+    "tfidf_ridge": "TF-IDF + ridge regression",
+}
+
+
+def _main_score(record: Mapping[str, Any]) -> tuple[str, float, float, float]:
+    """Return the name of the score that has an interval, the test score, and the interval's ends."""
+    name = next(key.removesuffix("_ci95") for key in record["test"] if key.endswith("_ci95"))
+    return name, record["test"][name], *record["test"][f"{name}_ci95"]
+
+
 def model_card(record: Mapping[str, Any]) -> str:
-    """Return the model card as Markdown: what it was trained on, how good it is, and where to be careful."""
+    """Return the model card as Markdown: what it was trained on, how good it is, how to call it, and where to be careful."""
     data, test, used = record["data"], record["test"], record["parameters"]
-    low, high = test["accuracy_ci95"]
-    scores = {"majority class": record["baselines"]["majority"], "TF-IDF + logistic regression": record["baselines"]["tfidf_logreg"], "this model": test}
+    task, (main, _, low, high) = used["task"], _main_score(record)
+    scores = {BASELINES[name]: block for name, block in record["baselines"].items()} | {"this model": test}
+    columns = [name for name in test if name != "loss" and not name.endswith("_ci95")]
     lines = ["---", "library_name: transformers", "pipeline_tag: text-classification", "---", ""]
-    lines += ["# A text classifier fine-tuned with the Hugging Face Trainer", ""]
-    lines += [f"It was fine-tuned from `{used['model_name']}` on `{_cell(Path(used['data_file']).name)}` and gives each text one of these labels:", ""]
-    lines += [f"- {_cell(label)}" for label in data["labels"]]
-    lines += ["", "## Scores on the test split", "", "| | accuracy | macro-F1 |", "|---|---|---|"]
-    lines += [f"| {name} | {block['accuracy']:.3f} | {block['f1_macro']:.3f} |" for name, block in scores.items()]
-    lines += ["", f"{data['test_rows']:,} rows; 95% interval of this model's accuracy: {low:.3f} to {high:.3f} (Wilson)."]
+    lines += [
+        "# A text classifier fine-tuned with the Hugging Face Trainer"
+        if task != "regression"
+        else "# A text regression model fine-tuned with the Hugging Face Trainer",
+        "",
+    ]
+    lines += [
+        f"It was fine-tuned from `{used['model_name']}` on `{_cell(Path(used['data_file']).name)}` and {GIVES[task]}{':' if task != 'regression' else '.'}",
+        "",
+    ]
+    lines += [f"- {_cell(label)}" for label in data["labels"]] if task != "regression" else []
+    lines += ["", "```python", "from transformers import pipeline", "", CALLS[task], "```"]
+    lines += ["", "## Scores on the test split", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(f'{block[column]:.3f}' for column in columns)} |" for name, block in scores.items()]
+    lines += [
+        "",
+        f"{data['test_rows']:,} rows; 95% interval of this model's {main}: {low:.3f} to {high:.3f} ({'Wilson' if task == 'single_label' else 'bootstrap'}).",
+    ]
     lines += ["", "## Data", "", "| split | rows |", "|---|---|"]
     lines += [f"| {name} | {data[f'{name}_rows']:,} |" for name in ("train", "validation", "test")]
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in data["dropped"].items() if count)
     lines += ["", f"Rows left out: {left_out or 'none'}. Texts equal but for case and white space were never put into two splits."]
-    lines += ["", "## Limits", "", "- It knows only texts like those it was trained on, and always gives one of its labels, to any text."]
-    lines += ["- Its probabilities are not calibrated.", f"- Texts are cut after {used['max_length']} tokens."]
+    lines += ["", "## Limits", "", "- It knows only texts like those it was trained on, and answers to any text."]
+    if "calibration" in record:
+        found = record["calibration"]
+        lines += [
+            f"- Its probabilities were divided by a temperature of {found['temperature']:.2f}, fitted on the validation rows. On the test rows they are off by "
+            f"{found['ece']:.3f} on average (expected calibration error; {found['ece_before']:.3f} without)."
+        ]
+    kept = "their beginning and their end are kept" if used["long_texts"] == "head_tail" else "their beginning is kept"
+    lines += [f"- Texts are cut to {used['max_length']} tokens; {kept}."]
     lines += ["", "## Parameters", "", "| parameter | value |", "|---|---|"]
     for name, value in used.items():
         if name not in NOT_IDENTITY:  # of a file the card gives the name only: folders are nobody's business
@@ -295,13 +354,11 @@ def summary(folder: Path) -> str:
         record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except OSError:
         raise RunError(f"{display_path(folder)} has no metrics.json: the run did not finish.") from None
-    test, baselines = record["test"], record["baselines"]
-    low, high = test["accuracy_ci95"]
+    name, value, low, high = _main_score(record)
+    others = " and ".join(f"{block[name]:.3f} for {BASELINES[baseline]}" for baseline, block in reversed(record["baselines"].items()))
     return (
         f"The fine-tuned model is in {display_path(folder / 'model')}\n"
-        f"Test accuracy {test['accuracy']:.3f} (95% interval {low:.3f} to {high:.3f}, {record['data']['test_rows']:,} rows), "
-        f"against {baselines['tfidf_logreg']['accuracy']:.3f} for TF-IDF + logistic regression "
-        f"and {baselines['majority']['accuracy']:.3f} for the commonest label\n"
+        f"Test {name} {value:.3f} (95% interval {low:.3f} to {high:.3f}, {record['data']['test_rows']:,} rows), against {others}\n"
         f"Everything about the run: {display_path(folder / 'metrics.json')}, {display_path(folder / 'README.md')}"
     )
 

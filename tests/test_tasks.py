@@ -1,0 +1,110 @@
+"""04_training on other tables and for the other tasks, through papermill and with nothing but parameters."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_training import metrics_of, papermill
+
+from notebooks import printed, read
+from utils import ROOT, unquote_formula
+from utils.data import read_table
+
+pytestmark = pytest.mark.slow
+SHORT = {"demonstrations": False, "learning_rate": 1e-4, "per_device_train_batch_size": 8, "output_dir": "run"}
+
+
+def run(folder, **parameters):
+    """Train in `folder`, and return metrics.json, predictions.csv and the executed notebook."""
+    result = papermill(folder, SHORT | parameters)
+    assert result.returncode == 0, result.stdout[-3000:]
+    predictions = pd.read_csv(folder / "run" / "predictions.csv", dtype=str, keep_default_na=False)
+    return metrics_of(folder / "run"), predictions, read(folder / "out.ipynb")
+
+
+def label_again(folder, *options):
+    """Label the test texts with the saved model in another process, as a user would, and return the column of answers."""
+    predictions = pd.read_csv(folder / "run" / "predictions.csv", dtype=str, keep_default_na=False)
+    predictions[["text"]].map(unquote_formula).to_csv(folder / "new.csv", index=False)
+    command = [sys.executable, "-m", "utils.predict", str(folder / "run" / "model"), str(folder / "new.csv"), str(folder / "labelled.csv"), *options]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return pd.read_csv(folder / "labelled.csv", dtype=str, keep_default_na=False)["predicted"].tolist()
+
+
+def accounted_for(data, rows):
+    assert sum(data[f"{name}_rows"] for name in ("train", "validation", "test")) + sum(data["dropped"].values()) == rows
+
+
+def test_several_labels_in_a_cp1252_table_with_semicolons(tmp_path, tweets):
+    rows = tweets.rows.head(700)
+    valence = pd.to_numeric(rows["valence"])
+    tags = pd.Series(np.where(valence > 0, "très bon", "böse"), index=rows.index)
+    tags += np.where(valence.abs() > 2, " | strong", "") + np.where(rows["text"].str.contains("!"), "|loud", "")
+    frame = pd.DataFrame({"Größe": rows["row"], "text": rows["text"], "tags": tags})
+    frame.to_csv(tmp_path / "tags.csv", index=False, sep=";", encoding="cp1252", errors="ignore")
+
+    metrics, predictions, _ = run(tmp_path, data_file="tags.csv", label_column="tags", task="multi_label", class_weights=True, num_train_epochs=3)
+    data = metrics["data"]
+    assert data["labels"] == ["böse", "loud", "strong", "très bon"]
+    assert (data["source"]["encoding"], data["source"]["delimiter"]) == ("cp1252", ";")
+    accounted_for(data, 700)
+    assert metrics["test"]["f1_micro"] > metrics["baselines"]["majority"]["f1_micro"] + 0.05
+    assert metrics["test"]["f1_macro"] > metrics["untrained"]["f1_macro"]
+    assert set(metrics["test"]) >= {"accuracy", "f1_macro", "loss", "accuracy_ci95"}
+    assert predictions.columns.tolist() == ["text", "label", "predicted", *(f"probability_{name}" for name in data["labels"])]
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
+    assert config["problem_type"] == "multi_label_classification"
+    for place, name in enumerate(data["labels"]):  # each label is predicted where its probability reaches its own threshold
+        there = predictions["predicted"].str.split("|").map(lambda answer, name=name: name in answer)
+        sure = predictions[f"probability_{name}"].astype(float)
+        assert (there == (sure >= config["thresholds"][place])).mean() > 0.99  # written with six digits
+    assert label_again(tmp_path) == predictions["predicted"].tolist()
+    assert "top_k=None" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
+def test_numbers_in_a_gzipped_tsv(tmp_path, tweets):
+    tweets.rows.head(800)[["text", "valence"]].to_csv(tmp_path / "ratings.tsv.gz", index=False, sep="\t")
+    metrics, predictions, _ = run(tmp_path, data_file="ratings.tsv.gz", label_column="valence", task="regression", num_train_epochs=3)
+    accounted_for(metrics["data"], 800)
+    test, baselines = metrics["test"], metrics["baselines"]
+    assert test["pearson"] > baselines["tfidf_ridge"]["pearson"] + 0.03
+    assert test["mae"] < baselines["mean"]["mae"] - 0.1
+    assert test["pearson_ci95"][0] < test["pearson"] < test["pearson_ci95"][1]
+    assert metrics["validation"]["pearson"] > metrics["untrained"]["pearson"] + 0.3
+    assert predictions.columns.tolist() == ["text", "label", "predicted"]
+    assert np.corrcoef(predictions["label"].astype(float), predictions["predicted"].astype(float))[0, 1] == pytest.approx(test["pearson"], abs=1e-4)
+    again = np.array(label_again(tmp_path), dtype=float)
+    assert again == pytest.approx(predictions["predicted"].astype(float).to_numpy(), abs=1e-3)
+    assert 'function_to_apply="none"' in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
+def test_fifty_two_odd_classes_of_long_texts_in_jsonl(tmp_path):
+    sentences = read_table("editorials").rows["text"].tolist()
+    draw = np.random.default_rng(0)
+    odd = ["a,b", 'say "hi"', "😀", "سعيد", "../../etc", "C:\\x", "<b>", "$x$", "None", "=1+1"]
+    names = odd + [f"class {i}" for i in range(42)]
+    counts = np.maximum(1, (60 * 0.88 ** np.arange(52)).astype(int))  # from sixty rows to one
+    rows = [{"body": f"Topic {i}. " + " ".join(draw.choice(sentences, 9)) + f" About {i}.", "topic": names[i]} for i in range(52) for _ in range(counts[i])]
+    with open(tmp_path / "topics.jsonl", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in draw.permutation(rows))
+
+    metrics, predictions, notebook = run(
+        tmp_path, data_file="topics.jsonl", text_column="body", label_column="topic", max_length=64, long_texts="head_tail", num_train_epochs=2
+    )
+    data = metrics["data"]
+    assert sorted(data["labels"]) == sorted(names)
+    accounted_for(data, len(rows))
+    assert "of the training texts are cut at 64 tokens" in printed(notebook, "truncated")
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
+    assert sorted(config["id2label"].values()) == sorted(names)
+    assert config["long_texts"] == "head_tail"
+    assert set(predictions["label"]) <= {name if name != "=1+1" else "'=1+1" for name in names}  # quoted for spreadsheets
+    assert any("fewer than 5" in finding["message"] for finding in data["findings"])
+    assert label_again(tmp_path, "--max-length", "64") == [answer.removeprefix("'") if answer == "'=1+1" else answer for answer in predictions["predicted"]]
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert "&lt;b>" in card
+    assert "\n- <b>" not in card
+    assert all((tmp_path / "run" / "figures" / name).stat().st_size > 1000 for name in ("balance.png", "test_predictions.png", "reliability.png"))
