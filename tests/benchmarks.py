@@ -1,6 +1,7 @@
-"""What takes longer to measure than a test may: `python tests/benchmarks.py reader`, `regression` or `long_texts`; each prints a line of JSON a measurement."""
+"""What takes longer to measure than a test may: `python tests/benchmarks.py reader`, `regression`, `long_texts` or `batch`; each prints a line of JSON a measurement."""
 
 import argparse
+import contextlib
 import json
 import re
 import subprocess
@@ -158,6 +159,50 @@ def regression(domain: str, repeats: list[int]) -> None:
         print(json.dumps({"set": domain, "repeats": len(scores), "pearson": round(float(np.mean(scores)), 3), "std": round(float(np.std(scores, ddof=1)), 3)}))
 
 
+def batch(runs: int, workers: int, pause: float) -> None:
+    """Run a notebook that does nothing (but sleep for `pause` seconds) so often, and print what a run costs early and late, and how much memory the batch holds."""
+    import threading
+
+    import nbformat
+    import numpy as np
+    import psutil
+
+    sys.path.insert(0, str(ROOT))
+    from utils.batch import LEFT_BEHIND, run_batch
+
+    held, done = [], threading.Event()
+
+    def watch():
+        while not done.wait(2):
+            family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+            with contextlib.suppress(psutil.Error):  # without the runs' own processes: those come and go
+                held.append(sum(each.memory_info().rss for each in family if LEFT_BEHIND not in each.environ()) / 1e6)
+
+    cells = [nbformat.v4.new_code_cell("number = 0  # which run\npause = 0.0  # seconds", metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell("import time\ntime.sleep(pause)")]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    with tempfile.TemporaryDirectory() as folder:
+        nbformat.write(notebook, Path(folder) / "nothing.ipynb")
+        spec = {"notebook": f"{folder}/nothing.ipynb", "parameters": {"pause": pause}, "grid": {"number": list(range(runs))}}
+        threading.Thread(target=watch).start()
+        started = time.perf_counter()
+        try:
+            table = run_batch(spec, Path(folder) / "out", workers=workers)
+        finally:
+            done.set()
+        seconds, quarter, part = time.perf_counter() - started, len(table) // 4, max(1, len(held) // 4)
+        found = {"runs": len(table), "failed": int((table["status"] == "failed").sum()), "workers": workers, "seconds": round(seconds, 1)}
+        found |= {"seconds_a_run": round(seconds * workers / len(table), 2)}
+        found |= {
+            f"seconds_{when}_quarter": round(float(each.mean()), 2)
+            for when, each in (("first", table["seconds"][:quarter]), ("last", table["seconds"][-quarter:]))
+        }
+        found |= {"megabytes_early": round(float(np.median(held[part : 2 * part]))), "megabytes_late": round(float(np.median(held[-part:])))}
+        started = time.perf_counter()
+        run_batch(spec, Path(folder) / "out", workers=workers)
+        print(json.dumps(found | {"seconds_when_nothing_is_left": round(time.perf_counter() - started, 2)}))
+
+
 def long_texts(kind: str, seed: int = 42) -> None:
     """Compare three ways to deal with texts of about four times `max_length`: their beginning, beginning and end, and overlapping chunks with pooled logits.
 
@@ -232,10 +277,13 @@ def long_texts(kind: str, seed: int = 42) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["reader", "regression", "long_texts"])
+    parser.add_argument("what", nargs="?", choices=["reader", "regression", "long_texts", "batch"])
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
     parser.add_argument("--sets", nargs="+", default=["tweets", "reviews", "products", "editorials"])
     parser.add_argument("--repeats", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -249,5 +297,7 @@ if __name__ == "__main__":
     elif arguments.what == "long_texts":
         for kind in ("spread", "ending"):
             long_texts(kind)
+    elif arguments.what == "batch":
+        batch(arguments.runs, arguments.workers, arguments.pause)
     else:
-        parser.error("name what to measure: reader, regression or long_texts")
+        parser.error("name what to measure: reader, regression, long_texts or batch")
