@@ -2,21 +2,23 @@
 # make test   style, tests and the notebooks' outputs
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
+# make site   the notebooks as pages to read and search, offline: runs/site/index.html
 # make clean  remove .venv, fetched data and runs/
 
 PYTHON ?= python3
 ifeq ($(OS),Windows_NT)
-BIN := .venv/Scripts
+SCRIPTS := Scripts
 else
-BIN := .venv/bin
+SCRIPTS := bin
 endif
+BIN := .venv/$(SCRIPTS)
 
 # Bars are for people who watch; these outputs go to files.
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export FINETUNE_REPO = $(CURDIR)
 
-.PHONY: run test lab notebooks clean setup
+.PHONY: run test lab notebooks site clean setup
 
 setup:
 	@$(PYTHON) utils/environment.py
@@ -49,5 +51,9 @@ notebooks: setup
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.coalescestreams.CoalesceStreamsPreprocessor notebooks/*.ipynb
 
+site:
+	@$(PYTHON) utils/environment.py site
+	@.venv-site/$(SCRIPTS)/python docs/build.py
+
 clean:
-	rm -rf .venv runs data/*.zip data/tweets.csv data/reviews.csv data/products.csv data/editorials.csv
+	rm -rf .venv .venv-site runs data/*.zip data/tweets.csv data/reviews.csv data/products.csv data/editorials.csv

@@ -1,4 +1,4 @@
-"""Make .venv ready, once: `python3 utils/environment.py`.
+"""Make .venv ready, once: `python3 utils/environment.py`. With the word `site`: .venv-site, in which `make site` renders the notebooks.
 
 Standard library only, and no syntax that an old Python could not read: it has to say in one sentence what is missing.
 """
@@ -12,7 +12,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST, NEWEST = (3, 11), (3, 13)
-NEEDED_GB = 4
+ENVIRONMENTS = {  # by name: the folder, its requirements, and the GB of disk that they need
+    "work": (".venv", "requirements.txt", 4),
+    "site": (".venv-site", "requirements-site.txt", 0.5),
+}
 
 
 def fail(message):
@@ -26,10 +29,10 @@ def check_python(version):
         fail("Python {}.{} runs this, but 3.11, 3.12 or 3.13 is needed. Name one of them: make run PYTHON=python3.12".format(*version))
 
 
-def fingerprint():
+def fingerprint(requirements):
     """Return two lines: this Python, and a digest of the requirements. A change of either installs anew."""
     digest = hashlib.sha256()
-    for name in ("requirements.txt", "constraints.txt"):
+    for name in (requirements, "constraints.txt"):
         digest.update((ROOT / name).read_bytes())
     return "{}\n{}\n".format(sys.version.split()[0], digest.hexdigest())
 
@@ -45,20 +48,21 @@ def explain(errors):
     return "pip failed ({}). Run the same command again; if it persists, run `make clean` first.".format(lines[-1])
 
 
-def main():
-    """Create .venv and install into it, unless that was done for these requirements already."""
+def main(name="work"):
+    """Create the environment and install into it, unless that was done for these requirements already."""
     check_python(sys.version_info[:2])
-    folder = ROOT / ".venv"
+    folder_name, requirements, needed = ENVIRONMENTS[name]
+    folder = ROOT / folder_name
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = folder / "ready"
-    wanted = fingerprint()
+    wanted = fingerprint(requirements)
     before = stamp.read_text() if python.exists() and stamp.exists() else ""
     if before == wanted:
         return
     free = shutil.disk_usage(str(ROOT)).free / 1e9
-    if free < NEEDED_GB:
-        fail("the disk has {:.1f} GB free and the packages need about {}. Free some space.".format(free, NEEDED_GB))
-    print("Installing the packages into .venv; once, and it takes a few minutes ...", flush=True)
+    if free < needed:
+        fail("the disk has {:.1f} GB free and the packages need about {}. Free some space.".format(free, needed))
+    print("Installing the packages into {}; once, and it takes a few minutes ...".format(folder_name), flush=True)
     if before.split("\n")[0] != wanted.split("\n")[0]:  # none yet, half made, or made by another Python
         made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
         if made.returncode:
@@ -67,7 +71,7 @@ def main():
     else:
         stamp.unlink()
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "3"]
-    command += ["--requirement", str(ROOT / "requirements.txt"), "--constraint", str(ROOT / "constraints.txt")]
+    command += ["--requirement", str(ROOT / requirements), "--constraint", str(ROOT / "constraints.txt")]
     installed = subprocess.run(command, stderr=subprocess.PIPE, universal_newlines=True)
     if installed.returncode:
         fail(explain(installed.stderr))
@@ -75,4 +79,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
