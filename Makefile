@@ -32,7 +32,7 @@ run: setup
 	done
 	@$(BIN)/python -m utils.runs runs/tutorial/training
 
-test: setup
+test: setup site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@# two files at a time, one thread each: trainings with two threads slow each other down several times

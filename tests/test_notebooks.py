@@ -115,6 +115,14 @@ def test_outputs_are_those_of_one_run_and_clean(path):
     assert path.stat().st_size < 1_000_000
 
 
+def test_every_figure_is_described(path):
+    """For those who can't see it: `alt` in the cell's metadata, which nbconvert and `make site` take from there."""
+    figures = [cell for cell in code_cells(read(path)) if any("image/png" in output.get("data", {}) for output in cell.outputs)]
+    assert figures
+    for cell in figures:
+        assert len(cell.metadata.get("alt", "")) > 40, cell.id
+
+
 def test_compared_cells_have_something_to_compare_and_no_clock(path):
     compared = [cell for cell in code_cells(read(path)) if "nbval-check-output" in tags(cell)]
     assert len(compared) >= 10
