@@ -3,6 +3,7 @@
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
 # make site   the notebooks as pages to read and search, offline: runs/site/index.html
+# make badges REPO=owner/name TAG=v1.0   "Open in Colab" badges in README and notebooks
 # make clean  remove .venv, fetched data and runs/
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS = 1
 export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export FINETUNE_REPO = $(CURDIR)
 
-.PHONY: run test lab notebooks site clean setup
+.PHONY: run test lab notebooks site badges clean setup
 
 setup:
 	@$(PYTHON) utils/environment.py
@@ -54,6 +55,9 @@ notebooks: setup
 site:
 	@$(PYTHON) utils/environment.py site
 	@.venv-site/$(SCRIPTS)/python docs/build.py
+
+badges:
+	@$(PYTHON) docs/badges.py $(if $(filter undefined,$(origin REPO)),,--repository "$(REPO)") $(if $(TAG),--tag "$(TAG)")
 
 clean:
 	rm -rf .venv .venv-site runs data/*.zip data/tweets.csv data/reviews.csv data/products.csv data/editorials.csv

@@ -4,6 +4,7 @@
 not there, a figure without a text for those who can't see it, a notebook that can't be read.
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from sphinx.cmd.build import main as sphinx_build
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE, SOURCE, CACHE = (ROOT / "runs" / name for name in ("site", ".site/source", ".site/cache"))
+BADGE = re.compile(r"!\[(Open in Colab)\]\([^)]*\)")  # its picture is on another server: the words do
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NO_CONTROL = "*Here is a control that needs a running kernel. What it shows first stands beside it as a figure or table; to move it, open the notebook.*"
 CONTENTS = """
@@ -37,6 +39,7 @@ def fit_for_reading(path: Path):
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
+    notebook.cells[0].source = BADGE.sub(r"\1", notebook.cells[0].source)
     for cell in notebook.cells:
         if cell.id == "bootstrap":
             cell.metadata["tags"] = ["hide-input"]  # long, the same in all notebooks, and of no use here: one click away
@@ -58,7 +61,8 @@ def main() -> int:
     shutil.rmtree(SOURCE, ignore_errors=True)
     for folder in ("notebooks", "data"):
         (SOURCE / folder).mkdir(parents=True)
-    (SOURCE / "index.md").write_text((ROOT / "README.md").read_text(encoding="utf-8") + CONTENTS, encoding="utf-8")
+    readme = BADGE.sub(r"\1", (ROOT / "README.md").read_text(encoding="utf-8"))
+    (SOURCE / "index.md").write_text(readme + CONTENTS, encoding="utf-8")
     shutil.copy(ROOT / "data" / "README.md", SOURCE / "data")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         try:
