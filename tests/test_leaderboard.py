@@ -34,12 +34,12 @@ def test_a_lead_counts_only_where_rows_and_seeds_both_say_so(tmp_path):
     assert summary["best"].tolist() == [True, False, False, False, False]
     assert summary.loc[2, "validation_f1_macro_mean"] == pytest.approx(np.mean([0.85, 0.86, 0.86]))
     assert summary.loc[2, "test_accuracy_std"] == pytest.approx(np.std([0.85, 0.86, 0.86], ddof=1))
-    assert summary.loc[2, "gain"] == pytest.approx(np.mean([0.05, 0.05, 0.06]), abs=1e-3)
-    assert summary.loc[2, "seconds"] == 11.0
+    assert summary.loc[2, "test_f1_macro_gain"] == pytest.approx(np.mean([0.05, 0.05, 0.06]), abs=1e-3)
+    assert summary.loc[2, "seconds_mean"] == 11.0
     assert summary["seeds"].tolist() == [3] * 5
     # three seeds with the same rows are no more rows: as wide as one seed's interval
     one = metrics.accuracy_gain_interval([1] * 600, [1] * 512 + [0] * 88, [1] * 482 + [0] * 118)
-    assert summary.loc[2, "rows_high"] - summary.loc[2, "rows_low"] == pytest.approx(one[2] - one[1], rel=0.15)
+    assert summary.loc[2, "gain_rows_high"] - summary.loc[2, "gain_rows_low"] == pytest.approx(one[2] - one[1], rel=0.15)
 
 
 def test_one_seed_cannot_tell_and_other_rows_are_not_compared(tmp_path):
