@@ -381,7 +381,8 @@ def value_distribution(values: Mapping[str, Sequence[float]], name: str = "value
 
 def in_words(parameters: Mapping) -> str:
     """Return parameters as a name for people: "learning_rate 5e-05, seed 1"."""
-    return ", ".join(f"{name} {value}" for name, value in parameters.items())
+    # a parameter that is None is nan in a column of numbers
+    return ", ".join(f"{name} {None if value != value else value}" for name, value in parameters.items())
 
 
 def sweep_scores(leaderboard, x: str, score: str | None = None, by: str | None = None) -> Figure:
