@@ -63,7 +63,7 @@ def _predictions(folder: Path) -> pd.DataFrame:
 def varied(leaderboard: pd.DataFrame) -> list[str]:
     """Return the parameters that have more than one value in the leaderboard."""
     names = leaderboard.columns[1 : list(leaderboard.columns).index("status")]
-    return [name for name in names if leaderboard[name].astype(str).nunique() > 1]
+    return [name for name in names if leaderboard[name].map(plots.shown).nunique() > 1]
 
 
 def run_names(leaderboard: pd.DataFrame) -> dict[str, str]:
@@ -106,12 +106,12 @@ def compare_runs(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Ma
         raise LeaderboardError(f"the leaderboard has no validation_{score}: no run has completed, or the notebook writes no metrics.json")
     names = list(leaderboard.columns[1 : list(leaderboard.columns).index("status")])
     groups = [name for name in varied(leaderboard) if name != "seed"]
-    keys = leaderboard[groups].astype(str).apply(tuple, axis=1) if groups else pd.Series([()] * len(leaderboard), index=leaderboard.index)
+    keys = leaderboard.apply(lambda run: plots.in_words({name: run[name] for name in groups}), axis=1)
     configurations = [leaderboard[keys == key] for key in dict.fromkeys(keys)]
-    wanted = baseline or configurations[0][groups].iloc[0].to_dict()
+    wanted = baseline or {name: configurations[0][name].iloc[0] for name in groups}  # a row of numbers would turn 16 into 16.0
     if unknown := [name for name in wanted if name not in names]:
         raise LeaderboardError(f"baseline: there is no parameter {unknown[0]!r}; there are {', '.join(names)}")
-    matches = [each for each in configurations if all(_same(each[name].iloc[0], value) for name, value in wanted.items())]
+    matches = [each for each in configurations if len(_with(each.head(1), wanted))]
     if len(matches) != 1:
         raise LeaderboardError(
             f"baseline {wanted} fits {len(matches)} configurations; name the values of {', '.join(groups) or 'a parameter'} that single one out"
@@ -119,7 +119,7 @@ def compare_runs(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Ma
     rows = []
     for each in configurations:
         done = each[each["status"] == "completed"]
-        row = each[groups].iloc[0].to_dict() | {"seeds": len(done), "failed": int((each["status"] == "failed").sum())}
+        row = {name: each[name].iloc[0] for name in groups} | {"seeds": len(done), "failed": int((each["status"] == "failed").sum())}
         for column in [*(column for column in SCORE_COLUMNS if column in leaderboard), "seconds"]:
             row |= {f"{column}_mean": done[column].mean(), f"{column}_std": done[column].std()}
         rows.append(row | (_gain(done, matches[0], Path(output_dir), score) if each is not matches[0] else {"verdict": "baseline"}))
@@ -131,8 +131,11 @@ def compare_runs(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Ma
     return table
 
 
-def _same(value: Any, wanted: Any) -> bool:
-    return str(value) == str(wanted) or (isinstance(wanted, int | float) and value == wanted)  # a column of 3 and None is read as 3.0 and nan
+def _with(leaderboard: pd.DataFrame, parameters: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the runs with these parameters; 3 and 3.0 are one, for a column of 3 and None is read as 3.0 and nan."""
+    return leaderboard[
+        [all(plots.shown(run[name]) == plots.shown(value) or run[name] == value for name, value in parameters.items()) for _, run in leaderboard.iterrows()]
+    ]
 
 
 def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, output_dir: Path, score: str) -> dict[str, Any]:
@@ -203,6 +206,8 @@ def _in_words(leaderboard: pd.DataFrame, table: pd.DataFrame, names: list[str], 
         return plots.in_words({name: row[name] for name in names}) or "the only configuration"
 
     def mean(row, column):
+        if np.isnan(row.get(f"{column}_mean", np.nan)):
+            return "not known"
         return f"{row[f'{column}_mean']:.3f}" + ("" if np.isnan(row[f"{column}_std"]) else f" ± {row[f'{column}_std']:.3f}")
 
     def lead(row):
@@ -219,8 +224,8 @@ def _in_words(leaderboard: pd.DataFrame, table: pd.DataFrame, names: list[str], 
     scored = table[table[f"validation_{score}_mean"].notna()]
     if len(scored) > 1:
         second = scored.iloc[1]
-        same = [leaderboard[[*names]].astype(str).eq([str(row[name]) for name in names]).all(axis=1) for row in (best, second)]
-        pair = compare_runs(leaderboard[same[0] | same[1]], output_dir, {name: second[name] for name in names}, score)
+        both = [{name: row[name] for name in names} for row in (best, second)]
+        pair = compare_runs(pd.concat([_with(leaderboard, parameters) for parameters in both]), output_dir, both[1], score)
         lines.append(f"  against the runner-up, {named(second)}: {lead(pair.iloc[0])}")
         if best["verdict"] != "baseline" and second["verdict"] != "baseline":
             first = table[table["verdict"] == "baseline"].iloc[0]

@@ -379,10 +379,14 @@ def value_distribution(values: Mapping[str, Sequence[float]], name: str = "value
     return _finish(figure)
 
 
+def shown(value) -> str:
+    """Return a parameter's value as text; nan is what None becomes in a column of numbers."""
+    return "None" if value is None or value != value else str(value)
+
+
 def in_words(parameters: Mapping) -> str:
     """Return parameters as a name for people: "learning_rate 5e-05, seed 1"."""
-    # a parameter that is None is nan in a column of numbers
-    return ", ".join(f"{name} {None if value != value else value}" for name, value in parameters.items())
+    return ", ".join(f"{name} {shown(value)}" for name, value in parameters.items())
 
 
 def sweep_scores(leaderboard, x: str, score: str | None = None, by: str | None = None) -> Figure:
@@ -397,51 +401,51 @@ def sweep_scores(leaderboard, x: str, score: str | None = None, by: str | None =
         by: a second parameter, told apart by colour and mark; None puts all runs with the same x together, whatever else differs.
     """
     score = score or ("f1_macro" if "validation_f1_macro" in leaderboard else "pearson")
-    values = list(dict.fromkeys(leaderboard[x].astype(str)))
-    place = {value: number for value in values if np.isfinite(number := _number(value))}
-    numeric = len(place) == len(values)
-    place = dict(sorted(place.items(), key=lambda pair: pair[1])) if numeric else {value: float(k) for k, value in enumerate(values)}
+    at_x, of_group = leaderboard[x].map(shown), leaderboard[by].map(shown) if by else leaderboard["run_id"].map(lambda run: "mean ± std")
+    place = {value: _number(value) for value in dict.fromkeys(at_x)}
+    numeric = bool(np.isfinite(list(place.values())).all())
+    place = dict(sorted(place.items(), key=lambda pair: pair[1])) if numeric else {value: float(k) for k, value in enumerate(place)}
     low, high = min(place.values()), max(place.values())
     log = numeric and low > 0 and high >= 10 * low
-    groups = list(dict.fromkeys(leaderboard[by].astype(str))) if by else [""]
+    groups = list(dict.fromkeys(of_group))
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    stacked: dict[float, int] = {}
+    lost = {}  # (kind, place) -> runs
     for k, group in enumerate(groups):
-        runs = leaderboard[leaderboard[by].astype(str) == group] if by else leaderboard
         colour, shift = COLOURS[k % len(COLOURS)], 0.02 * (k - (len(groups) - 1) / 2)  # side by side, or bars would hide each other
         means = []
-        for value, at in place.items():
-            at = at * (high / low) ** shift if log else at + shift * ((high - low) or 1)
-            here = runs[runs[x].astype(str) == value]
-            scores = here[f"validation_{score}"].dropna().to_numpy(dtype=float)
+        for value, middle in place.items():
+            at = middle * (high / low) ** shift if log else middle + shift * ((high - low) or 1)
+            runs = leaderboard[(of_group == group) & (at_x == value)]
+            scores = runs[f"validation_{score}"].dropna().to_numpy(dtype=float)
             if len(scores):
                 axes.plot([at] * len(scores), scores, "o", color=colour, markersize=8, fillstyle="none", gid="runs")
                 means.append((at, scores.mean(), scores.std(ddof=1) if len(scores) > 1 else np.nan))  # nan: no bar
-            for error in here["error"][here[f"validation_{score}"].isna()]:
-                diverged = str(error).startswith("WatchError")
-                stacked[at] = stacked.get(at, 0) + 1
-                axes.plot(at, 0.06 * stacked[at] - 0.02, "v" if diverged else "x", color=VERMILION if diverged else "black", markersize=8, transform=axes.get_xaxis_transform(), gid="diverged" if diverged else "failed")  # fmt: skip
+            for error in runs["error"][runs[f"validation_{score}"].isna()]:
+                kind = "diverged" if str(error).startswith("WatchError") else "failed"
+                lost[kind, middle] = lost.get((kind, middle), 0) + 1
         if means:
-            at, mean, spread = zip(*means, strict=True)
             style = "os^D"[k % 4] + (("-", "--", "-.")[k % 3] if numeric else "")
-            axes.errorbar(at, mean, spread, fmt=style, color=colour, markersize=5, capsize=4, linewidth=1.2, label=_plain(group) if by else "mean ± std")
+            axes.errorbar(*zip(*means, strict=True), fmt=style, color=colour, markersize=5, capsize=4, linewidth=1.2, label=_plain(group))
     axes.plot([], [], "o", color="0.4", markersize=8, fillstyle="none", label="one run")
-    kinds = {line.get_gid(): line for line in axes.lines}
-    for kind, label in (("failed", "failed"), ("diverged", "diverged (stopped by Watch)")):
-        if kind in kinds:
-            kinds[kind].set_label(label)
-    if stacked:
+    if lost:
         bottom, top = axes.get_ylim()
-        share = 0.06 * max(stacked.values()) + 0.02  # of the height, for the marks
-        axes.set_ylim(bottom - share / (1 - share) * (top - bottom), top)
-        axes.axhspan(axes.get_ylim()[0], bottom, color="0.92", zorder=0, label="no score")
+        axes.set_ylim(bottom - 0.19 * (top - bottom), top)
+        axes.axhspan(axes.get_ylim()[0], bottom, color="0.92", zorder=0)  # 0.16 of the height, for runs without a score
+    for kind, y, marker, colour, label in (("diverged", 0.115, "v", VERMILION, "diverged (stopped by Watch)"), ("failed", 0.045, "x", "black", "failed")):
+        here = {at: runs for (which, at), runs in lost.items() if which == kind}
+        if here:
+            axes.plot(list(here), [y] * len(here), marker, color=colour, markersize=8, transform=axes.get_xaxis_transform(), label=label, gid=kind)
+        for at, runs in here.items():
+            axes.annotate(f"×{runs}" if runs > 1 else "", (at, y), xytext=(6, -3), textcoords="offset points", xycoords=axes.get_xaxis_transform(), fontsize=8)
+    axes.margins(x=0.08)
     if log:
         axes.set_xscale("log")
     if len(place) <= 12:
-        axes.set_xticks(list(place.values()), [_plain(value) for value in place], rotation=0 if len(place) <= 6 else 45)
+        tilted = len(place) > 6 or max(map(len, place)) > 10
+        axes.set_xticks(list(place.values()), [_plain(value) for value in place], rotation=30 if tilted else 0, ha="right" if tilted else "center")
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(title=f"Validation {_score_name(score)} by {_plain(x)}", xlabel=_plain(x) + (", log scale" if log else ""), ylabel=_score_axis(score))
-    figure.legend(loc="outside right upper", fontsize="small", title=_plain(by) if by else None)
+    axes.set(title=f"Validation {_score_name(score)}", xlabel=_plain(x, 40) + (", log scale" if log else ""), ylabel=_score_axis(score))
+    figure.legend(loc="outside right upper", fontsize="small", title=_plain(by, 40) if by else None, title_fontsize="small")
     return _finish(figure)
 
 
@@ -472,7 +476,7 @@ def score_against_cost(summary, score: str | None = None) -> Figure:
     names = list(summary.columns[: list(summary.columns).index("best")])
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     for k, (_, row) in enumerate(summary[summary[f"{column}_mean"].notna()].iterrows()):
-        label = _plain((in_words({name: row[name] for name in names}) or "all runs") + (" (best)" if row["best"] else ""), 48)
+        label = _plain((", ".join(shown(row[name]) for name in names) or "all runs") + (" (best)" if row["best"] else ""), 40)
         axes.errorbar(
             row["seconds_mean"],
             row[f"{column}_mean"],
@@ -484,8 +488,8 @@ def score_against_cost(summary, score: str | None = None) -> Figure:
             label=label if k < 12 else None,
         )
     axes.set(title=f"Validation {_score_name(score)} against cost", xlabel="seconds a run", ylabel=_score_axis(score))
-    axes.set_xlim(0)  # or a tenth of a second would look like much
-    figure.legend(loc="outside right upper", fontsize="small")
+    axes.set_xlim(0, 1.1 * summary["seconds_mean"].max())  # or a tenth of a second would look like much
+    figure.legend(loc="outside right upper", fontsize="small", title=",\n".join(_plain(name, 40) for name in names), title_fontsize="small")
     return _finish(figure)
 
 
@@ -523,8 +527,9 @@ def confusions_side_by_side(answers: Mapping[str, tuple[Sequence, Sequence]], na
     """
     names = list(names or sorted({label for columns in answers.values() for column in columns for label in column}))
     code = {name: k for k, name in enumerate(names)}
-    side = min(7, 2.4 + 0.45 * len(names))
-    figure, panels = plt.subplots(1, len(answers), figsize=(1.2 + side * len(answers), side + 0.6), sharey=True, layout="constrained", squeeze=False)
+    side, lines = min(7, 2.4 + 0.45 * len(names)), max(_of_run(name).count("\n") for name in answers)
+    size = (1.2 + side * len(answers), side + 0.2 * lines)
+    figure, panels = plt.subplots(1, len(answers), figsize=size, sharey=True, layout="compressed", squeeze=False)
     for axes, (name, columns) in zip(panels[0], answers.items(), strict=True):
         labels, predicted = ([code[label] for label in column] for column in columns)
         image = _draw_confusion(axes, labels, predicted, names)
