@@ -153,7 +153,7 @@ def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, output_dir: Path, score: s
         if score in ("pearson", "mae"):  # rows are all different here, and 10,000 draws of them take seconds
             intervals.append(bootstrap_interval(score, *(column.astype(float) for column in answers), resamples=2000))
         elif _task(_json(output_dir / run["run_id"] / "metrics.json")) == "multi_label":
-            cells = pd.concat(answers).str.get_dummies("|").to_numpy()
+            cells = pd.concat(answers).str.get_dummies("|").drop(columns="", errors="ignore").to_numpy()  # pandas 3 takes no label for a label called ""
             intervals.append(bootstrap_interval(score, *np.split(cells, 3), resamples=2000))
         else:
             intervals.append(bootstrap_interval(score, *answers))

@@ -113,7 +113,8 @@ def _draw_confusion(axes, labels: Sequence[int], predicted: Sequence[int], names
         for i in range(size):
             for j in range(size):
                 axes.text(j, i, f"{matrix[i, j]:,}", ha="center", va="center", color="black" if shares[i, j] > 0.55 else "white")
-        axes.set_xticks(range(size), [_plain(name) for name in names], rotation=45 if size > 2 else 0, ha="right" if size > 2 else "center")
+        tilted = size > 2 or max(len(str(name)) for name in names) > 12
+        axes.set_xticks(range(size), [_plain(name) for name in names], rotation=45 if tilted else 0, ha="right" if tilted else "center")
         axes.set_yticks(range(size), [_plain(name) for name in names])
     return image
 
@@ -528,7 +529,8 @@ def confusions_side_by_side(answers: Mapping[str, tuple[Sequence, Sequence]], na
     names = list(names or sorted({label for columns in answers.values() for column in columns for label in column}))
     code = {name: k for k, name in enumerate(names)}
     side, lines = min(7, 2.4 + 0.45 * len(names)), max(_of_run(name).count("\n") for name in answers)
-    size = (1.2 + side * len(answers), side + 0.2 * lines)
+    words = 0.09 * min(24, max(len(str(name)) for name in names))  # the room that labels take, in inches
+    size = (1.2 + words + side * len(answers), side + 0.2 * lines + 0.5 * words)
     figure, panels = plt.subplots(1, len(answers), figsize=size, sharey=True, layout="compressed", squeeze=False)
     for axes, (name, columns) in zip(panels[0], answers.items(), strict=True):
         labels, predicted = ([code[label] for label in column] for column in columns)
