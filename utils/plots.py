@@ -489,7 +489,7 @@ def score_against_cost(summary, score: str | None = None) -> Figure:
             label=label if k < 12 else None,
         )
     axes.set(title=f"Validation {_score_name(score)} against cost", xlabel="seconds a run", ylabel=_score_axis(score))
-    axes.set_xlim(0, 1.1 * summary["seconds_mean"].max())  # or a tenth of a second would look like much
+    axes.set_xlim(0, 1.02 * axes.get_xlim()[1])  # or a tenth of a second would look like much
     figure.legend(loc="outside right upper", fontsize="small", title=",\n".join(_plain(name, 40) for name in names), title_fontsize="small")
     return _finish(figure)
 
@@ -506,6 +506,7 @@ def curves_side_by_side(histories: Mapping[str, Sequence[Mapping]]) -> Figure:
         axes.set_title(_of_run(name), fontsize="medium")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0)  # shared; whole epochs are then marked in a run of one epoch, too
     highest = [max(values) for axes in panels[0] if (values := [y for line in axes.lines for y in line.get_ydata() if np.isfinite(y)])]
     log = len(highest) > 1 and max(highest) > 10 * min(highest)
     if log:

@@ -412,7 +412,7 @@ class RunComparison(ipywidgets.VBox):
         wide = ipywidgets.Layout(width="640px")
         self.choice = ipywidgets.SelectMultiple(options=options, value=tuple(chosen), rows=min(9, len(options)), description="runs", layout=wide)
         self.table = ipywidgets.HTML()
-        self.curves, self.confusions = (ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%")) for _ in range(2))
+        self.curves, self.confusions = (ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%", align_self="flex-start")) for _ in range(2))
         self._redraw()
         self.choice.observe(self._redraw, names="value")
         super().__init__([self.choice, self.table, self.curves, self.confusions])
