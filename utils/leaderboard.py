@@ -150,13 +150,12 @@ def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, output_dir: Path, score: s
         if not ours[["text", "label"]].equals(theirs[["text", "label"]]):
             return {"verdict": "other test rows"}
         answers = [ours["label"], ours["predicted"], theirs["predicted"]]
-        if score in ("pearson", "mae"):  # rows are all different here, and 10,000 draws of them take seconds
-            intervals.append(bootstrap_interval(score, *(column.astype(float) for column in answers), resamples=2000))
+        if score in ("pearson", "mae"):
+            answers = [column.astype(float) for column in answers]
         elif _task(_json(output_dir / run["run_id"] / "metrics.json")) == "multi_label":
-            cells = pd.concat(answers).str.get_dummies("|").drop(columns="", errors="ignore").to_numpy()  # pandas 3 takes no label for a label called ""
-            intervals.append(bootstrap_interval(score, *np.split(cells, 3), resamples=2000))
-        else:
-            intervals.append(bootstrap_interval(score, *answers))
+            cells = pd.concat(answers).str.get_dummies("|").drop(columns="", errors="ignore")  # pandas 3 takes no label for a label called ""
+            answers = np.split(cells.to_numpy(), 3)
+        intervals.append(bootstrap_interval(score, *answers, resamples=2000))  # more would take seconds a run, and change the third digit
     if not intervals:
         return {"verdict": "nothing to compare"}
     gains = np.array(intervals)
