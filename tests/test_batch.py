@@ -253,6 +253,20 @@ def test_a_run_killed_after_its_metrics_were_written_counts_and_one_of_other_par
     assert utils.batch._record(job) is None
 
 
+@pytest.mark.parametrize(("attempt", "begins"), [("1", False), ("2", True)])
+def test_what_dask_asks_for_a_second_time_is_not_run_a_second_time(tmp_path, notebook, attempt, begins):
+    (tmp_path / ".locks").mkdir()
+    (tmp_path / "run").mkdir()
+    job = {"run_id": "run", "folder": str(tmp_path / "run"), "parameters": {}, "notebook": notebook, "notebook_sha256": "", "names": ["output_dir"]}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(job | {"status": "failed", "attempt": "1", "scores": {}}))
+    told = json.dumps(job | {"attempt": attempt, "gpu": False, "cwd": str(tmp_path)}) + "\n"
+    with subprocess.Popen([sys.executable, "-c", "from utils.batch import run_one; run_one()"], cwd=ROOT, stdin=subprocess.PIPE, text=True) as process:
+        process.stdin.write(told)
+        process.stdin.flush()
+        assert process.wait(60) == 0
+    assert (tmp_path / "run" / "began.txt").exists() == begins
+
+
 SCORED = """
 import json, pathlib
 scores = {"accuracy": number / 10, "f1_macro": number / 10, "loss": 1.0}

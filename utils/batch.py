@@ -244,7 +244,9 @@ def run_one() -> None:
     # An earlier attempt on another machine may still be at work.
     with _run_lock(job, timeout=-1), _free_gpu() if job["gpu"] else nullcontext():
         _end_left_behind(job["folder"])
-        if (_record(job) or {}).get("status") != "completed":
+        before = _record(job) or {}
+        # Dask asks again for what it lost with a worker, also when that run had failed and said so.
+        if before.get("status") != "completed" and before.get("attempt") != job["attempt"]:
             _attempt(job, writing)
 
 
@@ -283,7 +285,7 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
         folder.rename(aside)
-    record = {name: job[name] for name in ("run_id", "notebook_sha256", "parameters")} | {"resumed": resume, "started": time.time()}
+    record = {name: job[name] for name in ("run_id", "attempt", "notebook_sha256", "parameters")} | {"resumed": resume, "started": time.time()}
     _write(folder / "run.json", record | {"status": "running"})
     parameters = job["parameters"] | ({"output_dir": str(folder)} if "output_dir" in names else {}) | ({"resume": True} if resume else {})
     error = ""
@@ -544,8 +546,8 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                 while waiting or running:
                     threads, gpu, capacity = _capacity(client)
                     while waiting and len(running) < capacity:
-                        job = waiting.pop() | {"gpu": gpu}
-                        options = {"key": f"{job['run_id']}-{time.time_ns()}", "pure": False, "resources": {"GPU": 1} if gpu else None}
+                        job = waiting.pop() | {"gpu": gpu, "attempt": str(time.time_ns())}
+                        options = {"key": f"{job['run_id']}-{job['attempt']}", "pure": False, "resources": {"GPU": 1} if gpu else None}
                         running[client.submit(task, job, str(ROOT), environment | {LEFT_BEHIND: job["folder"]}, threads, **options)] = job
                     failed = sum(record["status"] == "failed" for record in records.values())
                     bar.set_description_str(f"{len(records) - failed} done, {failed} failed, {len(running)} running")
@@ -558,6 +560,7 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                     for future in ended:
                         job = running.pop(future)
                         records[job["run_id"]] = _outcome(future, job)
+                        future.release()  # or Dask would do the run again, should the worker that holds its result die
                         _write_leaderboard(plan, records, output_dir)
                         bar.update()
             except BaseException:
