@@ -1,5 +1,6 @@
 # make run    fine-tune a classifier on the bundled tweets: environment, data and notebooks 01 to 05, into runs/tutorial/
 # make test   style, tests and the notebooks' outputs
+# make batch  run the sweep of notebooks/params/sweep.yaml into runs/sweep; again: what is missing. make batch SWEEP=my.yaml OUT=runs/my
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
 # make clean  remove .venv, fetched data and runs/
@@ -16,7 +17,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS = 1
 export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export FINETUNE_REPO = $(CURDIR)
 
-.PHONY: run test lab notebooks clean setup
+.PHONY: run test lab notebooks batch clean setup
 
 setup:
 	@$(PYTHON) utils/environment.py
@@ -40,6 +41,12 @@ test: setup
 	@$(BIN)/python tests/notebooks.py runs/nbval/notebooks
 	OMP_NUM_THREADS=1 FINETUNE_REPO= $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=1200 --durations=5 -p no:cacheprovider runs/nbval/notebooks
 	@rm -rf runs/nbval
+
+SWEEP ?= notebooks/params/sweep.yaml
+OUT ?= runs/sweep
+
+batch: setup
+	@env -u HF_HUB_DISABLE_PROGRESS_BARS $(BIN)/python -m utils.batch $(SWEEP) --output-dir $(OUT)
 
 lab: setup
 	env -u HF_HUB_DISABLE_PROGRESS_BARS -u HF_DATASETS_DISABLE_PROGRESS_BARS $(BIN)/jupyter lab --notebook-dir=. notebooks/04_training.ipynb
