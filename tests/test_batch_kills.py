@@ -38,8 +38,11 @@ class Sweep:
 
     def start(self, *options):
         command = [sys.executable, "-m", "utils.batch", str(self.file), "--output-dir", str(self.out), *(options or ("--workers", "2"))]
+        # Where a shell has started these tests in the background, Ctrl-C is ignored, and the driver would inherit that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(self.log, "a") as log:
             self.driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        signal.signal(signal.SIGINT, before)
 
     def open(self, *numbers):
         for number in numbers:
