@@ -1,15 +1,18 @@
 # make run    fine-tune a classifier on the bundled tweets: environment, data and notebooks 01 to 05, into runs/tutorial/
 # make test   style, tests and the notebooks' outputs
+# make batch  run the sweep of notebooks/params/sweep.yaml into runs/sweep; again: what is missing. make batch SWEEP=my.yaml OUT=runs/my
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
+# make test-matrix   the tests with Colab's versions, those of constraints.txt, and the newest; or ENVS=colab TESTS=tests/test_tables.py
 # make site   the notebooks as pages to read and search, offline: runs/site/index.html
 # make badges REPO=owner/name TAG=v1.0   "Open in Colab" badges in README and notebooks
 # make clean  remove .venv, fetched data and runs/
 
-PYTHON ?= python3
 ifeq ($(OS),Windows_NT)
+PYTHON ?= python
 SCRIPTS := Scripts
 else
+PYTHON ?= python3
 SCRIPTS := bin
 endif
 BIN := .venv/$(SCRIPTS)
@@ -19,7 +22,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS = 1
 export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export FINETUNE_REPO = $(CURDIR)
 
-.PHONY: run test lab notebooks site badges clean setup
+.PHONY: run test suite test-matrix lab notebooks site badges batch clean setup
 
 setup:
 	@$(PYTHON) utils/environment.py
@@ -36,13 +39,29 @@ run: setup
 test: setup site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory suite
+
+TESTS ?= tests
+
+suite: # in the environment BIN, as it is: all tests and the notebooks, or only TESTS
 	@# two files at a time, one thread each: trainings with two threads slow each other down several times
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+ifeq ($(TESTS),tests)
 	@# on a copy, with the exercises solved: runs/training of whoever works here stays as it is
 	@rm -rf runs/nbval && mkdir -p runs/nbval && cp -R notebooks utils data runs/nbval/
 	@$(BIN)/python tests/notebooks.py runs/nbval/notebooks
 	OMP_NUM_THREADS=1 FINETUNE_REPO= $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=1200 --durations=5 -p no:cacheprovider runs/nbval/notebooks
 	@rm -rf runs/nbval
+endif
+
+test-matrix:
+	@TESTS="$(TESTS)" $(PYTHON) tests/matrix.py $(ENVS)
+
+SWEEP ?= notebooks/params/sweep.yaml
+OUT ?= runs/sweep
+
+batch: setup
+	@env -u HF_HUB_DISABLE_PROGRESS_BARS $(BIN)/python -m utils.batch $(SWEEP) --output-dir $(OUT)
 
 lab: setup
 	env -u HF_HUB_DISABLE_PROGRESS_BARS -u HF_DATASETS_DISABLE_PROGRESS_BARS $(BIN)/jupyter lab --notebook-dir=. notebooks/04_training.ipynb

@@ -203,6 +203,29 @@ def batch(runs: int, workers: int, pause: float) -> None:
         print(json.dumps(found | {"seconds_when_nothing_is_left": round(time.perf_counter() - started, 2)}))
 
 
+def sweep(samples: int) -> None:
+    """Run the same four fine-tunings with two workers and with one, and print the ratio of the times and whether the leaderboards are the same."""
+    import os
+
+    sys.path.insert(0, str(ROOT))
+    from utils.batch import THREADS, run_batch
+
+    for name in THREADS:
+        os.environ.pop(name, None)  # the batch shares out the cores
+    parameters = {"data_file": "tweets", "max_train_samples": samples, "num_train_epochs": 1, "demonstrations": False}
+    spec = {"notebook": "notebooks/04_training.ipynb", "parameters": parameters, "grid": {"learning_rate": [2e-5, 5e-5], "seed": [1, 2]}}
+    tables, seconds = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for workers in (2, 1):  # the first pays for cold files, and that must not flatter the ratio
+            started = time.perf_counter()
+            tables[workers] = run_batch(spec, Path(folder) / str(workers), workers=workers)
+            seconds[workers] = time.perf_counter() - started
+    same = tables[1].drop(columns="seconds").equals(tables[2].drop(columns="seconds"))
+    found = {"runs": len(tables[1]), "failed": sum(int((table["status"] == "failed").sum()) for table in tables.values()), "max_train_samples": samples}
+    found |= {"seconds_one_worker": round(seconds[1], 1), "seconds_two_workers": round(seconds[2], 1), "ratio": round(seconds[2] / seconds[1], 2)}
+    print(json.dumps(found | {"same_leaderboard": same}))
+
+
 def long_texts(kind: str, seed: int = 42) -> None:
     """Compare three ways to deal with texts of about four times `max_length`: their beginning, beginning and end, and overlapping chunks with pooled logits.
 
@@ -284,6 +307,8 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--sweep", action="store_true", help="batch: four runs of notebook 04, with one worker and with two")
+    parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -297,6 +322,8 @@ if __name__ == "__main__":
     elif arguments.what == "long_texts":
         for kind in ("spread", "ending"):
             long_texts(kind)
+    elif arguments.what == "batch" and arguments.sweep:
+        sweep(arguments.samples)
     elif arguments.what == "batch":
         batch(arguments.runs, arguments.workers, arguments.pause)
     else:

@@ -350,6 +350,40 @@ def test_another_mistake_is_shown_with_its_symptom(lab, server):
         assert "model.accepts_loss_kwargs = False" in shown(lab, cell, before=before)
 
 
+SWEEP = """
+import json, sys, tempfile
+from pathlib import Path
+import pandas as pd
+sys.path.insert(0, '..')
+from utils.widgets import RunComparison
+folder, rows = Path(tempfile.mkdtemp()), []
+for seed in (1, 2, 3):
+    run = folder / str(seed)
+    run.mkdir()
+    history = [{"epoch": 1, "loss": 1 / seed}, {"epoch": 1, "eval_loss": 0.5}]
+    (run / "metrics.json").write_text(json.dumps({"parameters": {"task": "single_label"}, "history": history}))
+    pd.DataFrame({"text": "t", "label": ["yes", MARKUP] * seed, "predicted": "yes"}).to_csv(run / "predictions.csv", index=False)
+    name = [MARKUP, "b", "c"][seed - 1]
+    rows.append({"run_id": str(seed), "name": name, "seed": seed, "status": "completed", "validation_f1_macro": 0.9 - seed / 10, "seconds": 1, "error": ""})
+RunComparison(pd.DataFrame(rows), folder)
+"""
+
+
+@pytest.mark.slow
+def test_another_run_is_compared_and_markup_in_its_name_does_not_run(lab, server):
+    """The control of 06, on runs made up here: the chapter's own sweep takes minutes."""
+    run_all(lab, write_notebook(server, "runs", SWEEP.replace("MARKUP", repr(MARKUP))))
+    choice, cell = first(lab, ".jp-OutputArea-output select[multiple]", "list of runs")
+    with step(lab, "Choosing other runs"):
+        assert cell.locator("img:visible").count() == 2, "curves and confusion matrices"
+        before, words = shown(lab, cell, figures=True), cell.locator("table").inner_text()
+        choice.select_option(index=[0, 1])
+        shown(lab, cell, figures=True, before=before)
+        assert cell.locator("table").inner_text() != words
+        assert MARKUP in cell.locator("table").inner_text()
+    assert not what_ran(lab)
+
+
 # --- the tests' own test: what they look for is seen where it happens
 
 

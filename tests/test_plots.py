@@ -1,9 +1,34 @@
 """The figures: what they show, and that odd labels do not break them."""
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from utils import plots
+
+
+def sweep():
+    """Three rates by three seeds; of the last rate one run failed, two diverged."""
+    scores = [0.90, 0.92, 0.91, 0.94, 0.95, 0.96, np.nan, np.nan, np.nan]
+    table = pd.DataFrame({"run_id": [f"r{k}" for k in range(9)], "rate": np.repeat([1e-5, 3e-5, 1e-3], 3), "seed": [1, 2, 3] * 3})
+    errors = [""] * 6 + ["MemoryError: no", "WatchError: nan-hidden", "WatchError: nan-hidden"]
+    return table.assign(status=["completed"] * 6 + ["failed"] * 3, validation_f1_macro=scores, seconds=10.0, error=errors)
+
+
+def summary():
+    """What compare_runs returns for three configurations, of which one has a single seed and one no score."""
+    columns = {"rate": [3e-5, 1e-5, 1e-3], "best": [True, False, False], "validation_f1_macro_mean": [0.95, 0.91, np.nan]}
+    columns |= {"validation_f1_macro_std": [0.01, np.nan, np.nan], "seconds_mean": [20.0, 10.0, np.nan], "seconds_std": [15.0, np.nan, np.nan]}
+    return pd.DataFrame(columns | {"verdict": ["better", "baseline", "nothing to compare"]})
+
+
+HISTORY = [{"epoch": 0.5, "loss": 0.7}, {"epoch": 1, "loss": 0.5}, {"epoch": 1, "eval_loss": 0.6, "eval_accuracy": 0.8}]
+
+
+def legend(figure):
+    (found,) = figure.legends
+    return [text.get_text() for text in found.get_texts()]
 
 
 def texts(figure):
@@ -19,6 +44,8 @@ def texts(figure):
         plots.confusion_matrix([0, 1, 1], [0, 1, 0], ["a", "b"]),
         plots.reliability_diagram({"before": {"rows": [3, 9], "confidence": [0.6, 0.9], "right": [0.5, 0.8]}}),
         plots.regression_scatter([1.0, 2.0, -1.0], [0.5, 2.5, 0.0], "stars"),
+        plots.sweep_scores(sweep(), "rate"),
+        plots.score_against_cost(summary()),
     ],
 )
 def test_every_panel_has_a_title_and_both_axes_named(figure):
@@ -69,3 +96,101 @@ def test_the_scatter_has_true_across_and_one_scale_for_both_axes():
     assert axes.get_xlim() == axes.get_ylim()
     assert axes.get_xlabel() == "true stars"
     plots.regression_scatter([3.0], [3.0])  # one row, no range
+
+
+def test_a_sweep_shows_every_run_the_mean_and_its_spread():
+    figure = plots.sweep_scores(sweep(), "rate")
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1e-05", "3e-05", "0.001"]
+    assert sorted(y for line in axes.lines if line.get_gid() == "runs" for y in line.get_ydata()) == [0.90, 0.91, 0.92, 0.94, 0.95, 0.96]
+    (bars,) = axes.containers
+    assert bars[0].get_xydata() == pytest.approx(np.array([[1e-5, 0.91], [3e-5, 0.95]]))
+    assert [segment[:, 1].tolist() for segment in bars[2][0].get_segments()] == [pytest.approx([0.90, 0.92]), pytest.approx([0.94, 0.96])]
+    marks = {line.get_gid(): line for line in axes.lines if line.get_gid() in ("failed", "diverged")}
+    assert {kind: line.get_xdata() for kind, line in marks.items()} == {"failed": [1e-3], "diverged": [1e-3]}
+    assert marks["failed"].get_marker() != marks["diverged"].get_marker()
+    assert [text for text in texts(figure) if text] == ["×2"]
+    figure.canvas.draw()
+    lowest = axes.transData.transform((1e-5, 0.90))[1]  # in pixels: no mark can be taken for a score
+    assert all(line.get_window_extent().y1 < lowest for line in marks.values())
+    assert legend(figure) == ["one run", "diverged (stopped by Watch)", "failed", "mean ± std"]
+
+
+def test_a_sweep_of_one_seed_has_no_bars_and_one_of_two_parameters_tells_them_apart():
+    table = sweep().iloc[[0, 3]]
+    (bars,) = plots.sweep_scores(table, "rate").axes[0].containers
+    assert not any(len(segment) and np.isfinite(segment).all() for segment in bars[2][0].get_segments())
+    table = pd.concat([sweep().iloc[:6].assign(model="$x_"), sweep().iloc[:6].assign(model="b" * 80)])
+    figure = plots.sweep_scores(table, "rate", by="model")
+    first, second = (bars[0] for bars in figure.axes[0].containers)
+    assert (first.get_color(), first.get_marker()) != (second.get_color(), second.get_marker())
+    assert first.get_marker() != second.get_marker()
+    assert legend(figure) == ["one run", r"\$x_", "b" * 23 + "…"]
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "ticks"),
+    [
+        ([16, 8, 32], "linear", ["8", "16", "32"]),
+        ([0.1, 0.0, 10.0], "linear", ["0.0", "0.1", "10.0"]),
+        (["minilm-l6", "bert", "a"], "linear", ["minilm-l6", "bert", "a"]),
+        ([None, 500.0, 100.0], "linear", ["None", "500.0", "100.0"]),
+        ([True, False, False], "linear", ["True", "False"]),
+    ],
+    ids=["numbers", "with_zero", "words", "none", "switch"],
+)
+def test_a_sweep_along_anything(values, scale, ticks):
+    axes = plots.sweep_scores(sweep().iloc[:3].assign(rate=values), "rate").axes[0]
+    assert axes.get_xscale() == scale
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ticks
+    assert sum(len(line.get_xdata()) for line in axes.lines if line.get_gid() == "runs") == 3
+
+
+def test_cost_has_a_mark_for_each_configuration_with_a_score():
+    figure = plots.score_against_cost(summary())
+    (axes,) = figure.axes
+    assert [bars[0].get_xydata().tolist() for bars in axes.containers] == [[[20.0, 0.95]], [[10.0, 0.91]]]
+    assert legend(figure) == ["3e-05 (best)", "1e-05"]
+    assert figure.legends[0].get_title().get_text() == "rate"
+    assert axes.get_xlim()[0] == 0
+    assert axes.get_xlim()[1] > 35  # the bar of 15 seconds ends inside
+
+
+def test_curves_side_by_side_share_their_axes_and_leave_gaps():
+    holes = [{"epoch": 0.5, "loss": None}, {"epoch": 1, "loss": 0.4}, {"epoch": 1, "eval_loss": float("nan")}]
+    figure = plots.curves_side_by_side({"rate 1, seed $1": HISTORY, "rate 2, seed 2": holes})
+    left, right = figure.axes
+    assert left.lines[0].get_xydata().tolist() == [[0.25, 0.7], [0.75, 0.5]]
+    assert left.lines[1].get_xydata().tolist() == [[1, 0.6]]
+    assert np.isnan(right.lines[0].get_ydata()).tolist() == [True, False]
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_xlim() == right.get_xlim()
+    assert [axes.get_title() for axes in figure.axes] == ["rate 1\nseed \\$1", "rate 2\nseed 2"]
+    assert (left.get_xlabel(), left.get_ylabel(), left.get_yscale()) == ("epoch", "cross-entropy (nats)", "linear")
+    diverged = plots.curves_side_by_side({"a": HISTORY, "b": [{"epoch": 1, "loss": 70.0}, {"epoch": 1, "eval_loss": 9.0, "eval_pearson": 0.1}]})
+    assert diverged.axes[0].get_yscale() == "log"
+    assert diverged.axes[0].get_ylabel() == "mean squared error, log scale"
+
+
+def test_confusions_side_by_side_have_the_same_labels_and_shades():
+    figure = plots.confusions_side_by_side({"a": (["x", "x", "y"], ["x", "y", "y"]), "b": (["y", "y"], ["y", "z"])})
+    left, right, bar = figure.axes
+    assert [text.get_text() for text in left.texts] == list("110010000")
+    assert [text.get_text() for text in right.texts] == list("000011000")
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["x", "y", "z"]
+    assert [tick.get_text() for tick in right.get_xticklabels()] == ["x", "y", "z"]
+    assert left.images[0].get_clim() == right.images[0].get_clim() == (0, 1)
+    assert bar.get_ylabel()
+    ordered = plots.confusions_side_by_side({"a": (["x"], ["y"])}, ["y", "x"])
+    assert [text.get_text() for text in ordered.axes[0].texts] == list("0010")
+
+
+@pytest.mark.parametrize(("size", "runs"), [(2, 2), (9, 3), (60, 2)])
+def test_confusions_fit_into_their_picture(size, runs, tmp_path):
+    labels = [f"a label called {k}" for k in range(size)]
+    name = "learning_rate 2e-05, weight_decay 0.1, model_name something, seed "
+    plots.save(plots.confusions_side_by_side({f"{name}{k}": (labels, labels) for k in range(runs)}), tmp_path / "a.png")
+    picture = plt.imread(tmp_path / "a.png")[..., :3]
+    assert all((edge == 1).all() for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]))  # white: nothing is cut off
+    assert (picture < 1).any()

@@ -18,6 +18,8 @@ import torch
 from notebooks import cell_of, exercises, printed, read, solve
 from utils import ROOT, unquote_formula
 from utils.data import encode_labels, split_table
+from utils.preflight import Watch, WatchError
+from utils.runs import history
 
 TEMPLATE = ROOT / "notebooks" / "04_training.ipynb"
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1", "FINETUNE_REPO": str(ROOT)}
@@ -33,6 +35,10 @@ def papermill(folder, parameters, notebook=TEMPLATE, start=subprocess.run, file=
 
 def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())
+
+
+def newest_checkpoint(folder):
+    return max((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +92,19 @@ def test_the_record_accounts_for_every_row_and_step(own_run):
     assert metrics["train"]["steps"] == 3 * int(np.ceil(data["train_rows"] / 8))
     assert metrics["parameters"]["learning_rate"] == 1e-4
     assert metrics["environment"]["transformers"]
+
+
+@pytest.mark.slow
+def test_the_record_keeps_the_learning_curves_of_the_newest_checkpoint(own_run):
+    state = json.loads(newest_checkpoint(own_run).joinpath("trainer_state.json").read_text())
+    kept = metrics_of(own_run)["history"]
+    assert kept == history(state["log_history"])
+    evaluations = [entry for entry in kept if "eval_loss" in entry]
+    assert [entry["epoch"] for entry in evaluations] == [1, 2, 3]
+    assert max(entry["eval_f1_macro"] for entry in evaluations) == pytest.approx(metrics_of(own_run)["validation"]["f1_macro"], abs=1e-6)
+    assert len([entry for entry in kept if "loss" in entry]) >= 15  # five an epoch
+    text = (own_run / "metrics.json").read_text()
+    assert text.count('\n  {"epoch": ') == len(kept), "a line an entry"
 
 
 @pytest.mark.slow
@@ -203,10 +222,8 @@ def test_killed_and_continued_it_ends_with_the_same_weights(own_table):
     weights = [(own_table / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "broken")]
     assert weights[0] == weights[1]
 
-    state = json.loads(
-        max((own_table / "whole" / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])).joinpath("trainer_state.json").read_text()
-    )
-    first_loss = next(entry["loss"] for entry in state["log_history"] if "loss" in entry)
+    assert one["history"] == other["history"]  # what came before the interruption is in it
+    first_loss = next(entry["loss"] for entry in one["history"] if "loss" in entry)
     assert first_loss < 0.9  # accumulating over two batches must not double the loss: ln 2 is 0.69
 
 
@@ -227,9 +244,9 @@ def test_class_weights_and_tensorboard_do_what_they_say(own_table, tweets):
 
 def loss_cell(rows, labels, task="single_label", class_weights=True):
     """Run the notebook's own cell for a column of labels, and return its loss function and weights."""
-    splits = type("Splits", (), {"train": pd.DataFrame({"label": rows})})
-    namespace = {"model": type("Model", (), {})(), "splits": splits, "labels": labels, "task": task, "class_weights": class_weights}
-    namespace |= {"torch": torch, "np": np, "encode_labels": encode_labels}
+    encoded = None if task == "regression" else encode_labels(pd.DataFrame({"label": rows}), labels, task)
+    namespace = {"model": type("Model", (), {})(), "labels": labels, "task": task, "class_weights": class_weights}
+    namespace |= {"torch": torch, "np": np, "true": {"train": encoded}}
     exec(cell_of(read(TEMPLATE), "loss").source, namespace)
     assert namespace["model"].accepts_loss_kwargs is False
     return namespace["weighted_loss"], namespace.get("weights")
@@ -274,3 +291,35 @@ def test_the_weighted_loss_of_several_labels_weighs_what_is_rare_and_survives_ac
 def test_class_weights_for_numbers_are_refused():
     with pytest.raises(ValueError, match="class_weights=True needs classes, and task is 'regression'. Set class_weights to False."):
         loss_cell(["1.5"], ["value"], "regression")
+
+
+# --- the log that is kept, and predictions that stand for an evaluation -----------------------------------------------------
+
+
+def test_the_history_leaves_out_clocks_summaries_and_what_json_cannot_hold():
+    log = [
+        {"epoch": 0.5, "step": 2, "loss": 0.7, "grad_norm": 3.0, "learning_rate": 1e-4},
+        {"epoch": 1.0, "step": 4, "loss": float("nan"), "grad_norm": float("inf"), "learning_rate": 5e-5},
+        {"epoch": 1.0, "step": 4, "eval_loss": 0.6, "eval_accuracy": 0.8, "eval_predicted_classes": 2, "eval_runtime": 1.0, "eval_samples_per_second": 9.0},
+        {"epoch": 1.0, "step": 4, "train_runtime": 3.0, "train_loss": 0.65, "total_flos": 1.0},
+    ]
+    assert history(log) == [
+        {"epoch": 0.5, "step": 2, "loss": 0.7, "learning_rate": 1e-4},
+        {"epoch": 1.0, "step": 4, "learning_rate": 5e-5},
+        {"epoch": 1.0, "step": 4, "eval_loss": 0.6, "eval_accuracy": 0.8},
+    ]
+
+
+def watched(metrics):
+    """Let Watch see predictions with these metrics, after training."""
+    watch, args, state = Watch(), type("Args", (), {"learning_rate": 5e-5}), type("State", (), {"global_step": 4, "epoch": 1.0})
+    watch.on_predict(args, state, None, metrics=metrics, model=None, eval_dataloader=None)
+    return watch.report.findings
+
+
+def test_watch_takes_predicted_validation_rows_for_an_evaluation():
+    """04 predicts them once, for their scores and for their logits."""
+    assert watched({"eval_loss": 0.6, "eval_accuracy": 0.8}) == []
+    with pytest.raises(WatchError, match="a loss of nan: the weights hold nan or inf"):
+        watched({"eval_loss": float("nan")})
+    assert watched({"test_loss": float("nan")}) == []  # rows of the user's own, to be judged by the user

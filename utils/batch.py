@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 KEYS = ("notebook", "parameters", "grid", "runs")
 OURS = ("output_dir", "resume")  # parameters that the batch sets itself, where a notebook has them
-SCORES = ("accuracy", "f1_macro", "pearson", "mae")
-COLUMNS = ("run_id", "status", "seconds", "error", *(f"{split}_{score}" for split in ("validation", "test") for score in SCORES))
+SCORE_COLUMNS = tuple(f"{split}_{score}" for split in ("validation", "test") for score in ("accuracy", "f1_macro", "pearson", "mae"))
+COLUMNS = ("run_id", "status", *SCORE_COLUMNS, "seconds", "error")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "RAYON_NUM_THREADS")
 LEFT_BEHIND = "FINETUNE_BATCH_RUN"  # an environment variable that names the run folder a process works for
 WORKER_DEATHS = 2  # so often a run is started again after its worker died
@@ -54,12 +54,11 @@ class BatchError(ValueError):
 
 
 class Planned(NamedTuple):
-    """A run to be: its id and folder name, the parameters for papermill, all columns of the leaderboard, and where the file asks for it."""
+    """A run to be: its id, which is its folder's name; the parameters for papermill; the parameters that the leaderboard shows."""
 
     run_id: str
     parameters: dict[str, Any]
     shown: dict[str, Any]
-    place: str
 
 
 class Plan(NamedTuple):
@@ -121,7 +120,7 @@ def read_plan(spec: str | Path | Mapping[str, Any]) -> Plan:
             faults.append(f"{place}: this run is the same as {seen[whole]}; remove one of them")
         seen.setdefault(whole, place)
         shown = {name: (defaults | parameters)[name] for name in columns}
-        runs.append(Planned(run_id(changes, parameters, notebook.name), parameters, shown, place))
+        runs.append(Planned(run_id(changes, parameters, notebook.name), parameters, shown))
     if faults or len({run.run_id for run in runs}) < len(runs):
         raise BatchError("\n".join(faults) or "two runs would get the same folder name")
     return Plan(notebook, defaults, runs)
@@ -197,7 +196,7 @@ def _defaults(notebook: Path) -> dict[str, Any]:
 
 
 def _papermill() -> Any:
-    """Import papermill without an optional check of jsonschema's that takes longer to import than all the rest."""
+    """Import papermill without an optional check of jsonschema's: it builds a grammar for 1.2 of the 1.6 seconds that the import takes, in every run."""
     without = "rfc3987_syntax" not in sys.modules
     if without:
         sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
@@ -242,10 +241,35 @@ def run_one() -> None:
             os._exit(1)
 
     threading.Thread(target=end_with_the_worker, daemon=True).start()
-    with _run_lock(job, timeout=-1):  # an earlier attempt on another machine may still be at work
+    # An earlier attempt on another machine may still be at work.
+    with _run_lock(job, timeout=-1), _free_gpu() if job["gpu"] else nullcontext():
         _end_left_behind(job["folder"])
-        if (_record(job) or {}).get("status") != "completed":
+        before = _record(job) or {}
+        # Dask asks again for what it lost with a worker, also when that run had failed and said so.
+        if before.get("status") != "completed" and before.get("attempt") != job["attempt"]:
             _attempt(job, writing)
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs of this machine that may be used, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None and shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()
+        named = ",".join(map(str, range(sum(line.startswith("GPU ") for line in listed))))
+    return [device for device in (named or "").split(",") if device not in ("", "-1")]
+
+
+def _free_gpu() -> FileLock:
+    """Bind this process and its kernel to a GPU that no other run has. The lock is the machine's: workers that share it do not know of each other."""
+    while devices := _gpus():
+        for device in devices:
+            lock = FileLock(Path(tempfile.gettempdir()) / f"finetune-{getpass.getuser()}-gpu-{re.sub('[^A-Za-z0-9-]', '_', device)}.lock", timeout=0)
+            with suppress(Timeout):
+                lock.acquire()
+                os.environ["CUDA_VISIBLE_DEVICES"] = device
+                return lock
+        time.sleep(1)
+    raise RuntimeError("the worker declares a GPU, and neither CUDA_VISIBLE_DEVICES nor nvidia-smi names one")
 
 
 def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
@@ -261,7 +285,7 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
         folder.rename(aside)
-    record = {name: job[name] for name in ("run_id", "notebook_sha256", "parameters")} | {"resumed": resume, "started": time.time()}
+    record = {name: job[name] for name in ("run_id", "attempt", "notebook_sha256", "parameters")} | {"resumed": resume, "started": time.time()}
     _write(folder / "run.json", record | {"status": "running"})
     parameters = job["parameters"] | ({"output_dir": str(folder)} if "output_dir" in names else {}) | ({"resume": True} if resume else {})
     error = ""
@@ -279,12 +303,8 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
 
 def _verdict(job: Mapping[str, Any], error: str, seconds: float) -> dict[str, Any]:
     metrics = {} if error else _read(Path(job["folder"]) / "metrics.json")
-    scores = {
-        f"{split}_{score}": metrics[split][score]
-        for split in ("validation", "test")
-        for score in SCORES
-        if isinstance(metrics.get(split), dict) and score in metrics[split]
-    }
+    blocks = {split: metrics[split] for split in ("validation", "test") if isinstance(metrics.get(split), dict)}
+    scores = {column: value for split, block in blocks.items() for name, value in block.items() if (column := f"{split}_{name}") in SCORE_COLUMNS}
     return {"status": "failed" if error else "completed", "seconds": round(seconds, 1), "error": error, "scores": scores}
 
 
@@ -367,52 +387,31 @@ def _worker_task():
     program = "import sys; sys.path.insert(0, sys.argv[1]); from utils.batch import run_one; run_one()"
     names = THREADS
 
-    def run_on_worker(job, root, environment, slots):
+    def run_on_worker(job, root, environment, threads):
         from dask.system import CPU_COUNT
         from distributed import get_worker
         from distributed.comm.addressing import get_address_host
-
-        def free_device():
-            """Lock a device for this run. The lock is the machine's: workers that share it do not know of each other."""
-            named = os.environ.get("CUDA_VISIBLE_DEVICES")
-            listed = [] if named else subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()
-            devices = named.split(",") if named else [str(number) for number, line in enumerate(listed) if line.startswith("GPU ")]
-            while devices:
-                for device in devices:
-                    name = f"finetune-{getpass.getuser()}-gpu-{re.sub('[^A-Za-z0-9-]', '_', device)}.lock"
-                    lock = FileLock(Path(tempfile.gettempdir()) / name, timeout=0)
-                    try:
-                        return lock.acquire().lock, device
-                    except Timeout:
-                        pass
-                time.sleep(1)
-            raise RuntimeError("the worker declares a GPU, and neither CUDA_VISIBLE_DEVICES nor nvidia-smi names one")
+        from distributed.core import Status
 
         worker = get_worker()
-        task = worker.state.tasks[worker.get_current_task()]  # becomes "cancelled" when the driver is gone
+        task = worker.state.tasks[worker.get_current_task()]  # becomes "cancelled" when the driver is gone; without a scheduler the worker closes
         # Two runs with a thread for every core each are up to ten times slower than one. Never more than half: one worker gives what two give.
-        share = max(1, CPU_COUNT // max(2, slots.get(get_address_host(worker.address), 1)))
+        share = max(1, CPU_COUNT // max(2, threads.get(get_address_host(worker.address), 1)))
         environment = os.environ | dict.fromkeys(names, str(share)) | environment
-        lock = None
-        if job["gpu"]:
-            lock, environment["CUDA_VISIBLE_DEVICES"] = free_device()
+        command = [sys.executable, "-P", "-c", program, root]
         with tempfile.TemporaryFile() as said:
-            command = [sys.executable, "-P", "-c", program, root]
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=said, stderr=said, cwd=job["cwd"], env=environment, start_new_session=True
-            )  # a session of its own: Ctrl-C in the terminal is the driver's to deal with
+            # A session of its own: Ctrl-C in the terminal is the driver's to deal with.
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, cwd=job["cwd"], env=environment, start_new_session=True)
             try:
                 process.stdin.write(json.dumps(job).encode() + b"\n")
                 process.stdin.flush()
-                while process.poll() is None and task.state != "cancelled":
+                while process.poll() is None and task.state != "cancelled" and worker.status not in (Status.closing, Status.closed, Status.failed):
                     time.sleep(0.1)
             except BrokenPipeError:
                 pass  # it ended before it read; its exit code says so
             finally:
                 process.stdin.close()  # ends the process and its kernel
                 process.wait()
-                if lock is not None:
-                    lock.release()
             said.seek(max(0, said.tell() - 4000))
             lines = said.read().decode(errors="replace").split("\n")
         try:
@@ -449,7 +448,7 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
             memory_limit=0,  # the runs are processes of their own: what the worker itself takes says nothing
             silence_logs=50,
             preload=["import signal; signal.signal(signal.SIGINT, lambda *_: None)"],  # Ctrl-C is for the driver, which ends the workers
-            resources={"GPU": 1} if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True).stdout else None,
+            resources={"GPU": 1} if _gpus() else None,
         )
         with cluster, Client(cluster) as client:
             yield client
@@ -463,9 +462,13 @@ def run_batch(
 ) -> "pd.DataFrame":
     """Run what is missing or failed of a sweep, and return the leaderboard.
 
+    A run gets the same threads whether one or two work at a time; with more than two workers a machine's cores are shared out among them. Set
+    OMP_NUM_THREADS to give every run the same number anywhere: with another number the last digits of a loss may differ.
+
     Args:
         spec: see `read_plan`.
-        output_dir: gets a folder for each run, and leaderboard.csv. One batch at a time works in it.
+        output_dir: gets a folder for each run, leaderboard.csv and, from two runs with scores on, what `utils.leaderboard.write_summary` writes.
+            One batch at a time works in it.
         workers: runs at a time on this machine; None means one for every two cores. With a scheduler, its workers' threads decide.
         scheduler: the address of a running Dask scheduler. Its workers must see this repository, the data and output_dir under the same paths.
         retry_failed: False leaves the failed runs as they are.
@@ -476,6 +479,12 @@ def run_batch(
     Raises:
         BatchError: the sweep has faults (nothing was started), another batch works in the folder, or the scheduler was lost.
     """
+    return _run_and_sum_up(spec, output_dir, workers, scheduler, retry_failed)[0]
+
+
+def _run_and_sum_up(
+    spec: str | Path | Mapping[str, Any], output_dir: str | Path, workers: int | None, scheduler: str | None, retry_failed: bool
+) -> tuple["pd.DataFrame", str]:
     plan = read_plan(spec)
     output_dir = Path(output_dir).expanduser().absolute()
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -491,7 +500,8 @@ def run_batch(
             _write_leaderboard(plan, records, output_dir)
             if todo:
                 _work(plan, todo, records, output_dir, workers, scheduler)
-            return _write_leaderboard(plan, records, output_dir)
+            leaderboard = _write_leaderboard(plan, records, output_dir)
+            return leaderboard, _summary(leaderboard, output_dir)
     except Timeout:
         raise BatchError(f"another batch is at work in {display_path(output_dir)}; wait for it, or give another output_dir") from None
 
@@ -525,37 +535,22 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
     import concurrent.futures
 
     import distributed
-    from distributed.comm.addressing import get_address_host
-    from tqdm.auto import tqdm
 
-    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "FINETUNE_REPO": str(ROOT)}
-    quiet |= {name: os.environ[name] for name in THREADS if name in os.environ}  # set by the user: theirs for every run
-    silent = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").upper() in ("1", "ON", "YES", "TRUE")
+    environment = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "FINETUNE_REPO": str(ROOT)}
+    environment |= {name: os.environ[name] for name in THREADS if name in os.environ}  # set by the user: theirs for every run
     workers = max(1, min(workers or (os.cpu_count() or 2) // 2, len(todo)))
     task, waiting, running = _worker_task(), list(reversed(todo)), {}
-    bar = tqdm(total=len(plan.runs), initial=len(records), unit="run", disable=silent or None if silent else False, dynamic_ncols=True)
-
-    def show():
-        failed = sum(record["status"] == "failed" for record in records.values())
-        bar.set_description_str(f"{len(records) - failed} done, {failed} failed, {len(running)} running")
-
     try:
-        with bar, _cluster(workers, scheduler) as client:
+        with _bar(len(plan.runs), len(records)) as bar, _cluster(workers, scheduler) as client:
             try:
                 while waiting or running:
-                    threads = client.nthreads()
-                    slots: dict[str, int] = {}
-                    for address, number in threads.items():
-                        slots[get_address_host(address)] = slots.get(get_address_host(address), 0) + number
-                    gpus = [each.get("resources", {}).get("GPU", 0) for each in client.scheduler_info(n_workers=-1)["workers"].values()]
-                    # One run for each thread, no more: what waits in a worker's queue would count as hit when the worker dies.
-                    capacity = int(sum(gpus)) or sum(threads.values())
+                    threads, gpu, capacity = _capacity(client)
                     while waiting and len(running) < capacity:
-                        job = waiting.pop() | {"gpu": any(gpus)}
-                        key = f"{job['run_id']}-{time.time_ns()}"
-                        options = {"key": key, "pure": False, "resources": {"GPU": 1} if any(gpus) else None}
-                        running[client.submit(task, job, str(ROOT), quiet | {LEFT_BEHIND: job["folder"]}, slots, **options)] = job
-                    show()
+                        job = waiting.pop() | {"gpu": gpu, "attempt": str(time.time_ns())}
+                        options = {"key": f"{job['run_id']}-{job['attempt']}", "pure": False, "resources": {"GPU": 1} if gpu else None}
+                        running[client.submit(task, job, str(ROOT), environment | {LEFT_BEHIND: job["folder"]}, threads, **options)] = job
+                    failed = sum(record["status"] == "failed" for record in records.values())
+                    bar.set_description_str(f"{len(records) - failed} done, {failed} failed, {len(running)} running")
                     ended = []
                     if running:
                         with suppress(TimeoutError):
@@ -565,6 +560,7 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                     for future in ended:
                         job = running.pop(future)
                         records[job["run_id"]] = _outcome(future, job)
+                        future.release()  # or Dask would do the run again, should the worker that holds its result die
                         _write_leaderboard(plan, records, output_dir)
                         bar.update()
             except BaseException:
@@ -579,13 +575,36 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                 pass
 
 
+def _bar(total: int, done: int) -> Any:
+    """Return a progress bar for a terminal or a notebook, where bars are wanted."""
+    from tqdm.auto import tqdm
+
+    off = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").upper() in ("1", "ON", "YES", "TRUE")
+    return tqdm(total=total, initial=done, unit="run", disable=off, dynamic_ncols=True)
+
+
+def _capacity(client: Any) -> tuple[dict[str, int], bool, int]:
+    """Return the workers' threads for each machine, whether they have GPUs, and how many runs they can do at a time.
+
+    One run for each thread or GPU, no more: what waits in a worker's queue would count as hit when the worker dies.
+    """
+    from distributed.comm.addressing import get_address_host
+
+    threads: dict[str, int] = {}
+    for address, number in client.nthreads().items():
+        threads[get_address_host(address)] = threads.get(get_address_host(address), 0) + number
+    gpus = sum(worker.get("resources", {}).get("GPU", 0) for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+    return threads, gpus > 0, int(gpus) or sum(threads.values())
+
+
 def _outcome(future: Any, job: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of a run that has ended, and make one where its process could not."""
     if future.status == "finished":
         code, said, record = future.result()
         if code == 0 and record.get("status") in ("completed", "failed"):
             return record
-        reason = f"RunProcessError: the run's process ended with code {code}" + (f": {said}" if said else "")
+        # Killed by a signal (below 0) it has said nothing of its own; the last line is some warning of its kernel's.
+        reason = f"RunProcessError: the run's process ended with code {code}" + (f": {said}" if said and code >= 0 else "")
     else:
         error = future.exception()
         died = type(error).__name__ == "KilledWorker"
@@ -610,7 +629,7 @@ def _write_leaderboard(plan: Plan, records: Mapping[str, dict], output_dir: Path
             rest = {"status": record["status"]} | record["scores"] | {"seconds": record["seconds"], "error": record["error"]}
             rows.append({"run_id": run.run_id} | named | rest)
     parameters = [column_of(name) for name in plan.runs[0].shown]
-    scores = [column for column in COLUMNS[4:] if any(column in row for row in rows)]
+    scores = [column for column in SCORE_COLUMNS if any(column in row for row in rows)]
     table = pd.DataFrame(rows, columns=["run_id", *parameters, "status", *scores, "seconds", "error"])
     try:
         with atomic_path(output_dir / "leaderboard.csv") as partial:
@@ -620,9 +639,33 @@ def _write_leaderboard(plan: Plan, records: Mapping[str, dict], output_dir: Path
     return table
 
 
+def _summary(leaderboard: "pd.DataFrame", output_dir: Path) -> str:
+    """Write the summary where there are runs to compare, and return it in words."""
+    scores = [column for column in SCORE_COLUMNS if column in leaderboard]
+    if not scores or (leaderboard[scores].notna().any(axis=1)).sum() < 2:
+        return ""
+    from utils.leaderboard import write_summary
+
+    try:
+        return write_summary(leaderboard, output_dir)
+    except (OSError, ValueError) as error:  # the disk is full, ...: the runs and the leaderboard are what counts
+        return f"no summary: {_last_line(type(error).__name__, str(error))}"
+
+
 def column_of(name: str) -> str:
     """Return the column of a parameter in the leaderboard: its name, unless that is a column of the leaderboard's own."""
     return f"parameter_{name}" if name in COLUMNS else name
+
+
+def _print_plan(plan: Plan, output_dir: Path) -> None:
+    """Print what all runs have in common, and for each its state and its folder, which names what it has of its own."""
+    states = [(_record({"folder": str(output_dir / run.run_id), "parameters": run.parameters}) or {"status": "to do"})["status"] for run in plan.runs]
+    print(f"{len(states)} runs of {display_path(plan.notebook)} into {display_path(output_dir)}")
+    if common := [f"{name} {value}" for name, value in plan.runs[0].shown.items() if all(run.shown[name] == value for run in plan.runs)]:
+        print(f"all with {', '.join(common)}")
+    for run, state in zip(plan.runs, states, strict=True):
+        print(f"  {state:10} {run.run_id}")
+    print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
 
 
 # --- the command -------------------------------------------------------------------------------------------------------
@@ -642,18 +685,17 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--workers must be 1 or more, and goes without --scheduler, whose workers are counted already")
     try:
         if given.dry_run:
-            plan, folder = read_plan(given.file), Path(given.output_dir).expanduser().absolute()
-            for run in plan.runs:
-                record = _record({"folder": str(folder / run.run_id), "parameters": run.parameters}) or {"status": "to do"}
-                print(f"{record['status']:10} {run.run_id}")
+            _print_plan(read_plan(given.file), Path(given.output_dir).expanduser().absolute())
             return 0
-        leaderboard = run_batch(given.file, given.output_dir, given.workers, given.scheduler, given.retry_failed)
+        leaderboard, summary = _run_and_sum_up(given.file, given.output_dir, given.workers, given.scheduler, given.retry_failed)
     except BatchError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on with what is unfinished.", file=sys.stderr)
         return 130
+    if summary:
+        print(summary)
     failed = leaderboard[leaderboard["status"] == "failed"]
     for _, row in failed.iterrows():
         print(f"failed: {row['run_id']}: {row['error']}")

@@ -213,6 +213,10 @@ class Watch(TrainerCallback):
                 continue  # before training nothing is wrong yet
             self._evaluated(prefix, metrics, args, state, model, eval_dataloader)
 
+    def on_predict(self, args, state, control, metrics=None, **kwargs):
+        if "eval_loss" in (metrics or {}):  # predict(rows, metric_key_prefix="eval"): the evaluation of someone who needs the logits as well
+            self.on_evaluate(args, state, control, metrics=metrics, **kwargs)
+
     def _evaluated(self, prefix: str, metrics: Mapping, args, state, model, dataloader):
         loss, classes = _number(metrics[f"{prefix}loss"]), metrics.get(f"{prefix}predicted_classes")
         what = f"The evaluation at step {state.global_step}"
@@ -271,7 +275,9 @@ class Watch(TrainerCallback):
             return
         best = min(range(len(seen)), key=lambda i: seen[i]["loss"])
         trains = [entry["train"] for entry in seen]
-        if len(seen) - 1 - best >= 2 and None not in (trains[best], trains[-1]) and trains[-1] < trains[best] and seen[-1]["loss"] > seen[best]["loss"]:
+        # by more than rounding: the same rows in another order give other last digits
+        risen = seen[-1]["loss"] - seen[best]["loss"] > 1e-5 * abs(seen[best]["loss"])
+        if len(seen) - 1 - best >= 2 and None not in (trains[best], trains[-1]) and trains[-1] < trains[best] and risen:
             self._findings["overfitting"] = Finding(
                 "overfitting",
                 "warning",

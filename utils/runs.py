@@ -4,6 +4,7 @@ import ast
 import csv
 import difflib
 import json
+import math
 import os
 import platform
 import shutil
@@ -258,12 +259,33 @@ def write_predictions(path: Path, texts: Sequence[str], labels: Sequence[str], p
             writer.writerow([*map(quote_formula, cells), *(f"{p:.6f}" for p in row)])
 
 
+def history(log_history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is worth keeping of `trainer.state.log_history`: its checkpoints may be deleted, and with them the learning curves.
+
+    Returns:
+        in the same order, {"epoch", "step", "loss", "learning_rate"} for each training loss and {"epoch", "step", "eval_loss", "eval_<score>"...} for each
+        evaluation. Times and speeds are left out, and so are values that are not finite, which JSON cannot hold.
+    """
+    unwanted = ("_runtime", "_per_second", "_time", "_predicted_classes")
+    kept = []
+    for entry in log_history:
+        if "loss" in entry or "eval_loss" in entry:
+            names = ["epoch", "step", "loss", "learning_rate", *(name for name in entry if name.startswith("eval_") and not name.endswith(unwanted))]
+            kept.append({name: entry[name] for name in names if name in entry and math.isfinite(entry[name])})
+    return kept
+
+
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write the model card and then metrics.json, last and atomically: a folder without it holds no finished run."""
     with atomic_path(folder / "README.md") as partial:
         partial.write_text(model_card(record), encoding="utf-8")
+    entries = [json.dumps(entry, allow_nan=False) for entry in record.get("history", [])]
+    shown = {name: value if name != "history" else [] for name, value in record.items()}
+    text = json.dumps(shown, indent=1, ensure_ascii=False, allow_nan=False)
+    # the history gets a line an entry instead of a line a number; inside a JSON text there is no line break, so this is the key itself
+    text = text.replace('\n "history": []', '\n "history": [\n  ' + ",\n  ".join(entries) + "\n ]") if entries else text
     with atomic_path(folder / "metrics.json") as partial:
-        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def _cell(value: Any) -> str:

@@ -1,0 +1,106 @@
+"""Run the tests with other versions: `make test-matrix`, or `make test-matrix ENVS="colab newest" TESTS=tests/test_tables.py`.
+
+    colab    what a Colab runtime has (tests/colab-constraints.txt), without JupyterLab
+    pinned   constraints.txt
+    newest   the newest of everything, upper bounds ignored: whether it fails is said at the end, and does not count
+
+Each environment is made anew in runs/matrix/, with what was said in a log beside it. Whatever runs this runs the tests. Standard library only.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "runs" / "matrix"
+SHOWN = ("transformers", "datasets", "torch", "pandas", "ipywidgets")
+VERSIONS = "import importlib.metadata as m, json, sys; print(json.dumps({name: m.version(name) for name in sys.argv[1:]}))"
+NOT_HERE = ["--ignore=tests/test_site.py"]  # the site has an environment of its own
+
+
+def requirements(name: str) -> list[str]:
+    """Return the requirements of an environment, as pip reads them."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = [line.split("#")[0].strip() for line in lines if line[:1].isalnum()]
+    if name == "newest":
+        return [re.sub(r",?<[\w.]+", "", requirement) for requirement in wanted]
+    if name == "colab":  # Colab's versions may be below our bounds, which are those of a local JupyterLab; exact ones stay
+        names = [requirement if "==" in requirement else re.split(r"[<>=]", requirement)[0] for requirement in wanted]
+        return [requirement for requirement in names if requirement != "jupyterlab"]
+    return wanted
+
+
+CONSTRAINTS = {"colab": ROOT / "tests" / "colab-constraints.txt", "pinned": ROOT / "constraints.txt", "newest": None}
+WITHOUT = {"colab": ["--ignore=tests/test_browser.py"]}  # these tests drive JupyterLab
+
+
+def run(command, log, **environment) -> None:
+    """Run a command, its output going to the log.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    log.write(f"\n$ {' '.join(map(str, command))}\n")
+    log.flush()
+    subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ | environment, check=True)
+
+
+def try_out(name: str, tests: str) -> dict:
+    """Make an environment and run the tests in it; return a row of the table."""
+    began, folder = time.monotonic(), FOLDER / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    scripts = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    wanted = folder / "requirements.txt"
+    wanted.write_text("\n".join(requirements(name)) + "\n", encoding="utf-8")
+    constraint = ["--constraint", CONSTRAINTS[name]] if CONSTRAINTS[name] else []
+    row = {"environment": name, "python": sys.version.split()[0], "result": "passed", "tests": ""}
+    with (FOLDER / f"{name}.log").open("w", encoding="utf-8") as log:
+        try:
+            stage = "installing"
+            run([sys.executable, "-m", "venv", folder / "venv"], log)
+            run([scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", wanted, *constraint], log)
+            row |= json.loads(subprocess.check_output([scripts / "python", "-c", VERSIONS, *SHOWN]))
+            stage = "data"
+            run([scripts / "python", "-m", "utils.data"], log)
+            stage = "tests"
+            options = " ".join([*NOT_HERE, *WITHOUT.get(name, [])])
+            run(["make", "--no-print-directory", "suite", f"BIN={scripts.relative_to(ROOT).as_posix()}", f"TESTS={tests}"], log, PYTEST_ADDOPTS=options)
+        except subprocess.CalledProcessError:
+            row["result"] = f"FAILED ({stage})"
+    text = (FOLDER / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+    row["tests"] = "; ".join(re.findall(r"^=* *((?:\d+ (?:passed|failed|skipped|errors?|warnings?)(?:, )?)+) in ", text, flags=re.M)) or "none"
+    row["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
+    if row["result"] != "passed":
+        print(*text.splitlines()[-40:], sep="\n", flush=True)
+    return row
+
+
+def main(names: list[str], tests: str) -> int:
+    """Try out the environments, print what came of it, and return 1 if one that counts failed."""
+    unknown = set(names) - set(CONSTRAINTS)
+    if unknown:
+        sys.exit(f"There is no environment {', '.join(sorted(unknown))}; there are {', '.join(CONSTRAINTS)}.")
+    rows = []
+    for name in names or CONSTRAINTS:
+        print(f"{name}: installing and testing; the log is runs/matrix/{name}.log", flush=True)
+        rows.append(try_out(name, tests))
+    columns = ["environment", "result", "tests", "minutes", "python", *SHOWN]
+    widths = {column: max(len(column), *(len(row.get(column, "")) for row in rows)) for column in columns}
+    for row in [dict(zip(columns, columns, strict=True)), *rows]:
+        print("  ".join(row.get(column, "").ljust(widths[column]) for column in columns).rstrip())
+    failed = [row["environment"] for row in rows if row["result"] != "passed"]
+    if "newest" in failed:
+        print("With the newest versions it does NOT work. Nobody promised that; look into runs/matrix/newest.log before a reader does.")
+        if "GITHUB_ACTIONS" in os.environ:
+            print("::warning title=newest versions::the tests fail with the newest versions of everything")
+    return int(any(name != "newest" for name in failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ.get("TESTS") or "tests"))

@@ -1,0 +1,75 @@
+"""The search of notebook 06: its own cell, with a model that takes no time. A study outlives the process that is killed."""
+
+import os
+import subprocess
+import sys
+import time
+
+import optuna
+
+from notebooks import NOTEBOOKS, cell_of, read
+from utils import ROOT
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+import optuna, torch
+from datasets import Dataset
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from utils.metrics import compute_metrics_for
+
+folder, seed = Path(sys.argv[1]), 42
+sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 50}
+rows = Dataset.from_dict({"input_ids": [[1 + k % 40, 2] for k in range(32)], "label": [k % 2 for k in range(32)]})
+
+
+def model_init(trial=None):
+    time.sleep(0.3)
+    return BertForSequenceClassification(BertConfig(**sizes))
+
+
+def space(trial):
+    return {"learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True)}
+
+
+args = TrainingArguments(
+    output_dir=str(folder), num_train_epochs=2, eval_strategy="epoch", save_strategy="no", disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False
+)
+trainer = Trainer(args=args, model_init=model_init, train_dataset=rows, eval_dataset=rows, compute_metrics=compute_metrics_for("single_label"))
+"""
+
+
+def start(folder, trials):
+    cell = cell_of(read(next(path for path in NOTEBOOKS if path.stem == "06_batch_runs")), "study").source
+    script = f"{SCRIPT}\n{cell}\n\nsearch({trials})\n"
+    return subprocess.Popen([sys.executable, "-c", script, str(folder)], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+
+
+def finished(folder):
+    """Return the trials that count, by number: their parameters and values."""
+    storage = f"sqlite:///{folder / 'search' / 'study.db'}"
+    try:
+        trials = optuna.load_study(study_name="rate and warmup", storage=storage).trials
+    except (KeyError, optuna.exceptions.StorageInternalError):  # the process is about to make it
+        return {}
+    return {trial.number: (trial.params, trial.value) for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")}
+
+
+def test_a_killed_search_goes_on_without_repeating_a_trial(tmp_path):
+    (tmp_path / "search").mkdir()
+    process = start(tmp_path, 500)
+    deadline = time.monotonic() + 120
+    while len(finished(tmp_path)) < 5:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    before = finished(tmp_path)
+    wanted = len(before) + 2
+    assert start(tmp_path, wanted).wait(120) == 0
+    after = finished(tmp_path)
+    assert len(after) == wanted
+    assert {number: after[number] for number in before} == before
+    rates = [params["learning_rate"] for params, _ in after.values()]
+    assert len(set(rates)) == len(rates), "the sampler has drawn the same values again"
