@@ -4,6 +4,7 @@
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
 # make test-matrix   the tests with Colab's versions, those of constraints.txt, and the newest; or ENVS=colab TESTS=tests/test_tables.py
+# make audit  known vulnerabilities in constraints.txt (asks the package index), weaknesses in the CI file
 # make site   the notebooks as pages to read and search, offline: runs/site/index.html
 # make badges REPO=owner/name TAG=v1.0   "Open in Colab" badges in README and notebooks
 # make clean  remove .venv, fetched data and runs/
@@ -22,7 +23,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS = 1
 export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export FINETUNE_REPO = $(CURDIR)
 
-.PHONY: run test suite test-matrix lab notebooks site badges batch clean setup
+.PHONY: run test suite test-matrix audit lab notebooks site badges batch clean setup
 
 setup:
 	@$(PYTHON) utils/environment.py
@@ -57,6 +58,14 @@ endif
 test-matrix:
 	@TESTS="$(TESTS)" $(PYTHON) tests/matrix.py $(ENVS)
 
+# Known findings: none. One that has to stay is named here, with the reason: --ignore-vuln ID
+# --strict: what could not be looked up is a failure. Without it pip-audit passes with nothing audited.
+audit:
+	@$(PYTHON) utils/environment.py audit
+	.venv-audit/$(SCRIPTS)/zizmor --offline --quiet .github
+	.venv-audit/$(SCRIPTS)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	.venv-audit/$(SCRIPTS)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 SWEEP ?= notebooks/params/sweep.yaml
 OUT ?= runs/sweep
 
@@ -79,4 +88,4 @@ badges:
 	@$(PYTHON) docs/badges.py $(if $(filter undefined,$(origin REPO)),,--repository "$(REPO)") $(if $(TAG),--tag "$(TAG)")
 
 clean:
-	rm -rf .venv .venv-site runs data/*.zip data/tweets.csv data/reviews.csv data/products.csv data/editorials.csv
+	rm -rf .venv .venv-site .venv-audit runs data/*.zip data/tweets.csv data/reviews.csv data/products.csv data/editorials.csv

@@ -1,4 +1,4 @@
-"""Make .venv ready, once: `python3 utils/environment.py`. With the word `site`: .venv-site, in which `make site` renders the notebooks.
+"""Make .venv ready, once: `python3 utils/environment.py`. With `site` or `audit`: the small one that `make site` or `make audit` needs.
 
 Standard library only, and no syntax that an old Python could not read: it has to say in one sentence what is missing.
 """
@@ -15,6 +15,7 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 ENVIRONMENTS = {  # by name: the folder, its requirements, and the GB of disk that they need
     "work": (".venv", "requirements.txt", 4),
     "site": (".venv-site", "requirements-site.txt", 0.5),
+    "audit": (".venv-audit", "requirements-audit.txt", 0.5),
 }
 
 
