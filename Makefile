@@ -76,7 +76,7 @@ lab: setup
 	env -u HF_HUB_DISABLE_PROGRESS_BARS -u HF_DATASETS_DISABLE_PROGRESS_BARS $(BIN)/jupyter lab --notebook-dir=. notebooks/04_training.ipynb
 
 notebooks: setup
-	@rm -rf runs/training
+	@rm -rf runs/training runs/batch
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.coalescestreams.CoalesceStreamsPreprocessor notebooks/*.ipynb
 
