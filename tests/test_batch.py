@@ -227,6 +227,8 @@ def test_the_template_gives_what_a_plain_papermill_call_gives(tmp_path, tweets, 
     for block in ("validation", "test", "untrained", "baselines", "data"):
         assert ours[block] == theirs[block]
     assert (folder / "predictions.csv").read_bytes() == (tmp_path / "plain" / "predictions.csv").read_bytes()
+    assert (folder / "model" / "model.safetensors").exists()
+    assert not (folder / "checkpoints").exists()
     assert table["test_accuracy"][0] == ours["test"]["accuracy"]
     assert table["validation_f1_macro"][0] == ours["validation"]["f1_macro"]
     assert table.columns.tolist() == [

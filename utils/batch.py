@@ -299,6 +299,8 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
         if error and not error.startswith("PapermillExecutionError"):
             _note_error(job, error)
         _write(folder / "run.json", record | _verdict(job, error, time.time() - record["started"]))
+    if "resume" in names and not error:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # many times the weights in model/, and only an unfinished run needs them
 
 
 def _verdict(job: Mapping[str, Any], error: str, seconds: float) -> dict[str, Any]:
