@@ -5,11 +5,16 @@
 
 import functools
 import http.server
+import os
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import axe_playwright_python
+import nbformat
+import pandas as pd
 import pytest
 import test_browser
 from bs4 import BeautifulSoup
@@ -167,3 +172,63 @@ def test_search_finds_a_word_and_leads_to_it(open_page, site, opened):
     page.locator("#search-results li a").first.click()
     page.wait_for_load_state()
     assert "DataCollatorWithPadding" in page.content()
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+MARKUP = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">"><svg onload="window.hacked = 1">"""
+
+
+@pytest.fixture
+def build(site, tmp_path):
+    """Return a function that builds a site of one notebook in a temporary folder, and returns the finished process."""
+
+    def run(outputs, text="read on", **metadata):
+        for name in ("README.md", "data/README.md"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text("# A title\n\nand words\n", encoding="utf-8")
+        shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+        new = nbformat.v4
+        cells = [new.new_markdown_cell(f"# A chapter\n\n{text}"), new.new_code_cell("1 + 1", outputs=outputs, metadata=metadata, id="shown")]
+        (tmp_path / "notebooks").mkdir()
+        language = {"name": "python", "pygments_lexer": "ipython3"}
+        nbformat.write(new.new_notebook(cells=cells, metadata={"language_info": language}), tmp_path / "notebooks" / "01_chapter.ipynb")
+        python = ROOT / ".venv-site" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        return subprocess.run([python, tmp_path / "docs" / "build.py"], capture_output=True, text=True)
+
+    return run
+
+
+def figure():
+    return nbformat.v4.new_output("display_data", {"image/png": PIXEL, "text/plain": "<Figure size 1x1 with 1 Axes>"})
+
+
+def test_markup_in_data_output_and_description_is_text(build, browser, tmp_path):
+    table = pd.DataFrame({MARKUP: [MARKUP]}, index=[MARKUP]).to_html()
+    outputs = [
+        nbformat.v4.new_output("stream", name="stdout", text=MARKUP),
+        nbformat.v4.new_output("display_data", {"text/plain": MARKUP}),
+        nbformat.v4.new_output("display_data", {"text/html": table, "text/plain": "a table"}),
+        figure(),
+    ]
+    built = build(outputs, alt=f"{MARKUP}: a figure that shows one pixel and nothing else")
+    assert built.returncode == 0, built.stderr
+    page = browser.new_page()
+    page.goto((tmp_path / "runs" / "site" / "notebooks" / "01_chapter.html").as_uri(), wait_until="load")
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("article").inner_text().count("window.hacked = 1") >= 3 * 5  # it is all there to read
+    assert "window.hacked" in page.locator("article img").get_attribute("alt")
+    page.close()
+
+
+def test_a_figure_without_a_description_stops_the_build(build):
+    built = build([figure()])
+    assert built.returncode == 1
+    assert "01_chapter.ipynb: the figure of cell shown has no description" in built.stderr
+
+
+@pytest.mark.parametrize("link", ["02_gone.ipynb", "01_chapter.ipynb#no-such-heading"])
+def test_a_dead_link_stops_the_build(build, link):
+    built = build([], text=f"[on]({link})")
+    assert built.returncode != 0
+    (warning,) = built.stderr.strip().splitlines()
+    assert link.split("#")[-1] in warning
