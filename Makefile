@@ -45,13 +45,13 @@ test: setup site
 TESTS ?= tests
 
 suite: # in the environment BIN, as it is: all tests and the notebooks, or only TESTS
-	@# two files at a time, one thread each: trainings with two threads slow each other down several times
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	@# three files at a time, for two cores: many tests wait for processes. One thread each: trainings with two threads slow each other down several times
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25 $(TESTS)
 ifeq ($(TESTS),tests)
 	@# on a copy, with the exercises solved: runs/training of whoever works here stays as it is
 	@rm -rf runs/nbval && mkdir -p runs/nbval && cp -R notebooks utils data runs/nbval/
 	@$(BIN)/python tests/notebooks.py runs/nbval/notebooks
-	OMP_NUM_THREADS=1 FINETUNE_REPO= $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=1200 --durations=5 -p no:cacheprovider runs/nbval/notebooks
+	OMP_NUM_THREADS=1 FINETUNE_REPO= $(BIN)/python -m pytest -n 3 --dist loadfile --nbval-lax --nbval-cell-timeout=1200 --durations=5 -p no:cacheprovider runs/nbval/notebooks
 	@rm -rf runs/nbval
 endif
 

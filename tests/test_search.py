@@ -1,4 +1,4 @@
-"""The search of notebook 06: its own cell, with a model that takes no time. A study outlives the process that is killed."""
+"""The search of notebook 06: its own cells, with a model that takes no time. A study outlives the process that is killed."""
 
 import os
 import subprocess
@@ -40,8 +40,8 @@ trainer = Trainer(args=args, model_init=model_init, train_dataset=rows, eval_dat
 
 
 def start(folder, trials):
-    cell = cell_of(read(next(path for path in NOTEBOOKS if path.stem == "06_batch_runs")), "study").source
-    script = f"{SCRIPT}\n{cell}\n\nsearch({trials})\n"
+    notebook = read(next(path for path in NOTEBOOKS if path.stem == "06_batch_runs"))
+    script = "\n".join([SCRIPT, cell_of(notebook, "study").source, cell_of(notebook, "search-function").source, f"search({trials})"])
     return subprocess.Popen([sys.executable, "-c", script, str(folder)], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
 
 
