@@ -31,14 +31,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from utils import ROOT, atomic_path, find_input
-from utils.runs import PARAMETERS, ParameterError, check_parameters, display_path
+from utils.runs import PARAMETERS, SCORE_COLUMNS, ParameterError, check_parameters, display_path
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEYS = ("notebook", "parameters", "grid", "runs")
 OURS = ("output_dir", "resume")  # parameters that the batch sets itself, where a notebook has them
-SCORE_COLUMNS = tuple(f"{split}_{score}" for split in ("validation", "test") for score in ("accuracy", "f1_macro", "pearson", "mae"))
 COLUMNS = ("run_id", "status", *SCORE_COLUMNS, "seconds", "error")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "RAYON_NUM_THREADS")
 LEFT_BEHIND = "FINETUNE_BATCH_RUN"  # an environment variable that names the run folder a process works for

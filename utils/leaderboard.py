@@ -11,8 +11,7 @@ from scipy import stats
 
 from utils import atomic_path, plots, unquote_formula
 from utils.metrics import bootstrap_interval
-
-SCORE_COLUMNS = tuple(f"{split}_{score}" for split in ("validation", "test") for score in ("accuracy", "f1_macro", "pearson", "mae"))
+from utils.runs import SCORE_COLUMNS
 
 
 class LeaderboardError(ValueError):

@@ -17,6 +17,8 @@ from utils import ROOT, atomic_path, quote_formula, sha256
 
 DEFAULT_FOLDER = ROOT / "runs" / "training"
 CHECKPOINT_FILES = ("trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+# Of a leaderboard: the scores that a run may have in metrics.json.
+SCORE_COLUMNS = tuple(f"{split}_{score}" for split in ("validation", "test") for score in ("accuracy", "f1_macro", "pearson", "mae"))
 # These may differ between a run and its continuation: they change where things go, not what is learnt.
 NOT_IDENTITY = ("resume", "output_dir", "report_to")
 

@@ -18,8 +18,9 @@ from transformers import get_scheduler
 
 from utils import plots
 from utils.checks import CATALOGUE
-from utils.leaderboard import SCORE_COLUMNS, read_run, run_names, varied
+from utils.leaderboard import read_run, run_names, varied
 from utils.plots import GREEN, ORANGE, SKY, VERMILION
+from utils.runs import SCORE_COLUMNS
 
 # --- what a tokenizer makes of a text ---------------------------------------------------------------------------------
 
