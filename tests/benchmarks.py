@@ -163,11 +163,12 @@ def batch(runs: int, workers: int, pause: float) -> None:
     """Run a notebook that does nothing (but sleep for `pause` seconds) so often, and print what a run costs early and late, and how much memory the batch holds."""
     import threading
 
-    import nbformat
     import numpy as np
     import psutil
 
     sys.path.insert(0, str(ROOT))
+    from batches import notebook_of
+
     from utils.batch import LEFT_BEHIND, run_batch
 
     held, done = [], threading.Event()
@@ -178,12 +179,13 @@ def batch(runs: int, workers: int, pause: float) -> None:
             with contextlib.suppress(psutil.Error):  # without the runs' own processes: those come and go
                 held.append(sum(each.memory_info().rss for each in family if LEFT_BEHIND not in each.environ()) / 1e6)
 
-    cells = [nbformat.v4.new_code_cell("number = 0  # which run\npause = 0.0  # seconds", metadata={"tags": ["parameters"]})]
-    cells += [nbformat.v4.new_code_cell("import time\ntime.sleep(pause)")]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
     with tempfile.TemporaryDirectory() as folder:
-        nbformat.write(notebook, Path(folder) / "nothing.ipynb")
-        spec = {"notebook": f"{folder}/nothing.ipynb", "parameters": {"pause": pause}, "grid": {"number": list(range(runs))}}
+        parameters, work = "number = 0  # which run\npause = 0.0  # seconds", "import time\ntime.sleep(pause)"
+        spec = {
+            "notebook": notebook_of(Path(folder) / "nothing.ipynb", parameters, work),
+            "parameters": {"pause": pause},
+            "grid": {"number": list(range(runs))},
+        }
         threading.Thread(target=watch).start()
         started = time.perf_counter()
         try:

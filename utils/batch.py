@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from utils import ROOT, atomic_path, find_input
-from utils.runs import PARAMETERS, SCORE_COLUMNS, ParameterError, check_parameters, display_path
+from utils.runs import PARAMETERS, SCORE_COLUMNS, ParameterError, check_parameters, display_path, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -275,7 +275,7 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
     papermill = _papermill()
 
     folder, names = Path(job["folder"]), job["names"]
-    before = _read(folder / "run.json")
+    before = read_json(folder / "run.json")
     # A failed run is continued once: if that fails too, as where the data have changed, it starts afresh.
     trusted = before.get("parameters") == job["parameters"] and not (before.get("status") == "failed" and before.get("resumed"))
     resume = "resume" in names and trusted and any(folder.glob("checkpoints/checkpoint-*"))
@@ -303,7 +303,7 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
 
 
 def _verdict(job: Mapping[str, Any], error: str, seconds: float) -> dict[str, Any]:
-    metrics = {} if error else _read(Path(job["folder"]) / "metrics.json")
+    metrics = {} if error else read_json(Path(job["folder"]) / "metrics.json")
     blocks = {split: metrics[split] for split in ("validation", "test") if isinstance(metrics.get(split), dict)}
     scores = {column: value for split, block in blocks.items() for name, value in block.items() if (column := f"{split}_{name}") in SCORE_COLUMNS}
     return {"status": "failed" if error else "completed", "seconds": round(seconds, 1), "error": error, "scores": scores}
@@ -312,7 +312,7 @@ def _verdict(job: Mapping[str, Any], error: str, seconds: float) -> dict[str, An
 def _record(job: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the verdict on a run (completed or failed), or None where there is work to do."""
     folder = Path(job["folder"])
-    record, metrics = _read(folder / "run.json"), _read(folder / "metrics.json")
+    record, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
     if record.get("parameters") != job["parameters"]:
         return None
     if record["status"] == "running":  # killed; after metrics.json was written nothing that counts was missing
@@ -365,14 +365,6 @@ def _end_left_behind(folder: str) -> None:
 def _run_lock(job: Mapping[str, Any], timeout: float) -> FileLock:
     folder = Path(job["folder"])
     return FileLock(folder.parent / ".locks" / f"{folder.name}.lock", timeout=timeout)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _write(path: Path, record: Mapping[str, Any]) -> None:
@@ -498,10 +490,10 @@ def _run_and_sum_up(
             todo = [job for job in jobs if records.get(job["run_id"], {}).get("status") not in (("completed",) if retry_failed else ("completed", "failed"))]
             for job in todo:
                 records.pop(job["run_id"], None)
-            _write_leaderboard(plan, records, output_dir)
+            leaderboard = _write_leaderboard(plan, records, output_dir)
             if todo:
                 _work(plan, todo, records, output_dir, workers, scheduler)
-            leaderboard = _write_leaderboard(plan, records, output_dir)
+                leaderboard = _write_leaderboard(plan, records, output_dir)
             return leaderboard, _summary(leaderboard, output_dir)
     except Timeout:
         raise BatchError(f"another batch is at work in {display_path(output_dir)}; wait for it, or give another output_dir") from None

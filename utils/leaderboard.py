@@ -1,7 +1,7 @@
 """What a sweep has shown: runs summed up over seeds, compared with a baseline, and drawn. It reads the files of `utils.batch` and needs no Dask."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from scipy import stats
 
 from utils import atomic_path, plots, unquote_formula
 from utils.metrics import bootstrap_interval
-from utils.runs import SCORE_COLUMNS
+from utils.runs import SCORE_COLUMNS, read_json, saved_checkpoints
 
 
 class LeaderboardError(ValueError):
@@ -33,18 +33,11 @@ class RunFiles(NamedTuple):
 def read_run(folder: str | Path) -> RunFiles:
     """Read the files of one run. The history comes from metrics.json, or from the newest checkpoint where it is not in there."""
     folder = Path(folder)
-    metrics = _json(folder / "metrics.json")
-    checkpoints = sorted(folder.glob("checkpoints/checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name.rpartition("-")[2]))
-    history = metrics.get("history") or (_json(checkpoints[-1]).get("log_history", []) if checkpoints else [])
+    metrics = read_json(folder / "metrics.json")
+    states = [state for checkpoint in saved_checkpoints(folder / "checkpoints") if (state := checkpoint / "trainer_state.json").exists()]
+    history = metrics.get("history") or (read_json(states[-1]).get("log_history", []) if states else [])
     rows = _predictions(folder).map(unquote_formula)
     return RunFiles(_task(metrics), history, rows["label"].tolist(), rows["predicted"].tolist())
-
-
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def _task(metrics: Mapping[str, Any]) -> str:
@@ -61,8 +54,11 @@ def _predictions(folder: Path) -> pd.DataFrame:
 
 def varied(leaderboard: pd.DataFrame) -> list[str]:
     """Return the parameters that have more than one value in the leaderboard."""
-    names = leaderboard.columns[1 : list(leaderboard.columns).index("status")]
-    return [name for name in names if leaderboard[name].map(plots.shown).nunique() > 1]
+    return [name for name in _parameters(leaderboard) if leaderboard[name].map(plots.shown).nunique() > 1]
+
+
+def _parameters(leaderboard: pd.DataFrame) -> list[str]:
+    return list(leaderboard.columns[1 : list(leaderboard.columns).index("status")])
 
 
 def run_names(leaderboard: pd.DataFrame) -> dict[str, str]:
@@ -100,10 +96,10 @@ def compare_runs(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Ma
     Raises:
         LeaderboardError: there are no scores, or the baseline is not one configuration.
     """
-    score = score or ("f1_macro" if "validation_f1_macro" in leaderboard else "pearson")
-    if f"validation_{score}" not in leaderboard or leaderboard[f"validation_{score}"].isna().all():
+    score = score or plots.deciding_score(leaderboard)
+    if not _has(leaderboard, score):
         raise LeaderboardError(f"the leaderboard has no validation_{score}: no run has completed, or the notebook writes no metrics.json")
-    names = list(leaderboard.columns[1 : list(leaderboard.columns).index("status")])
+    names = _parameters(leaderboard)
     groups = [name for name in varied(leaderboard) if name != "seed"]
     keys = leaderboard.apply(lambda run: plots.in_words({name: run[name] for name in groups}), axis=1)
     configurations = [leaderboard[keys == key] for key in dict.fromkeys(keys)]
@@ -115,13 +111,13 @@ def compare_runs(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Ma
         raise LeaderboardError(
             f"baseline {wanted} fits {len(matches)} configurations; name the values of {', '.join(groups) or 'a parameter'} that single one out"
         )
-    rows = []
+    rows, predictions = [], cache(lambda run_id: _predictions(Path(output_dir) / run_id))  # the baseline's are asked for again and again
     for each in configurations:
         done = each[each["status"] == "completed"]
         row = {name: each[name].iloc[0] for name in groups} | {"seeds": len(done), "failed": int((each["status"] == "failed").sum())}
         for column in [*(column for column in SCORE_COLUMNS if column in leaderboard), "seconds"]:
             row |= {f"{column}_mean": done[column].mean(), f"{column}_std": done[column].std()}
-        rows.append(row | (_gain(done, matches[0], Path(output_dir), score) if each is not matches[0] else {"verdict": "baseline"}))
+        rows.append(row | (_gain(done, matches[0], Path(output_dir), score, predictions) if each is not matches[0] else {"verdict": "baseline"}))
     scores = [column for column in rows[0] if column.endswith(("_mean", "_std")) and column not in groups]
     gains = [f"test_{score}_gain", "gain_rows_low", "gain_rows_high", "gain_seeds_low", "gain_seeds_high"]
     table = pd.DataFrame(rows, columns=[*groups, "seeds", "failed", *scores, *gains, "verdict"])
@@ -137,13 +133,17 @@ def _with(leaderboard: pd.DataFrame, parameters: Mapping[str, Any]) -> pd.DataFr
     ]
 
 
-def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, output_dir: Path, score: str) -> dict[str, Any]:
+def _has(leaderboard: pd.DataFrame, score: str) -> bool:
+    return f"validation_{score}" in leaderboard and leaderboard[f"validation_{score}"].notna().any()
+
+
+def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, output_dir: Path, score: str, predictions: Callable[[str], pd.DataFrame]) -> dict[str, Any]:
     intervals = []
     for _, run in runs.iterrows():
         same = baseline[(baseline["status"] == "completed") & (baseline["seed"] == run["seed"] if "seed" in baseline else True)]
         if len(same) != 1:
             continue
-        ours, theirs = _predictions(output_dir / run["run_id"]), _predictions(output_dir / same.iloc[0]["run_id"])
+        ours, theirs = predictions(run["run_id"]), predictions(same.iloc[0]["run_id"])
         if not len(ours) or not len(theirs):
             continue
         if not ours[["text", "label"]].equals(theirs[["text", "label"]]):
@@ -151,7 +151,7 @@ def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, output_dir: Path, score: s
         answers = [ours["label"], ours["predicted"], theirs["predicted"]]
         if score in ("pearson", "mae"):
             answers = [column.astype(float) for column in answers]
-        elif _task(_json(output_dir / run["run_id"] / "metrics.json")) == "multi_label":
+        elif _task(read_json(output_dir / run["run_id"] / "metrics.json")) == "multi_label":
             cells = pd.concat(answers).str.get_dummies("|").drop(columns="", errors="ignore")  # pandas 3 takes no label for a label called ""
             answers = np.split(cells.to_numpy(), 3)
         intervals.append(bootstrap_interval(score, *answers, resamples=2000))  # more would take seconds a run, and change the third digit
@@ -185,8 +185,8 @@ def write_summary(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: M
         LeaderboardError: the baseline is not one configuration.
     """
     output_dir = Path(output_dir)
-    score = score or ("f1_macro" if "validation_f1_macro" in leaderboard else "pearson")
-    if f"validation_{score}" not in leaderboard or leaderboard[f"validation_{score}"].isna().all():
+    score = score or plots.deciding_score(leaderboard)
+    if not _has(leaderboard, score):
         return ""
     table = compare_runs(leaderboard, output_dir, baseline, score)
     with atomic_path(output_dir / "summary.csv") as partial:
@@ -223,8 +223,11 @@ def _in_words(leaderboard: pd.DataFrame, table: pd.DataFrame, names: list[str], 
     if len(scored) > 1:
         second = scored.iloc[1]
         both = [{name: row[name] for name in names} for row in (best, second)]
-        pair = compare_runs(pd.concat([_with(leaderboard, parameters) for parameters in both]), output_dir, both[1], score)
-        lines.append(f"  against the runner-up, {named(second)}: {lead(pair.iloc[0])}")
+        if second["verdict"] == "baseline":
+            against_second = best  # compared already
+        else:
+            against_second = compare_runs(pd.concat([_with(leaderboard, parameters) for parameters in both]), output_dir, both[1], score).iloc[0]
+        lines.append(f"  against the runner-up, {named(second)}: {lead(against_second)}")
         if best["verdict"] != "baseline" and second["verdict"] != "baseline":
             first = table[table["verdict"] == "baseline"].iloc[0]
             lines.append(f"  against the baseline, {named(first)}: {lead(best)}")

@@ -390,6 +390,11 @@ def in_words(parameters: Mapping) -> str:
     return ", ".join(f"{name} {shown(value)}" for name, value in parameters.items())
 
 
+def deciding_score(table) -> str:
+    """Return the score that chooses among runs where none is named: f1_macro, or pearson where a leaderboard or its summary has no f1_macro."""
+    return "f1_macro" if {"validation_f1_macro", "validation_f1_macro_mean"} & set(table.columns) else "pearson"
+
+
 def sweep_scores(leaderboard, x: str, score: str | None = None, by: str | None = None) -> Figure:
     """Draw the validation scores of a sweep along one parameter: a ring for each run, a mark at their mean, and a bar of one standard deviation each way.
 
@@ -401,7 +406,7 @@ def sweep_scores(leaderboard, x: str, score: str | None = None, by: str | None =
         score: None means f1_macro, or pearson where there is no f1_macro.
         by: a second parameter, told apart by colour and mark; None puts all runs with the same x together, whatever else differs.
     """
-    score = score or ("f1_macro" if "validation_f1_macro" in leaderboard else "pearson")
+    score = score or deciding_score(leaderboard)
     at_x, of_group = leaderboard[x].map(shown), leaderboard[by].map(shown) if by else leaderboard["run_id"].map(lambda run: "mean ± std")
     place = {value: _number(value) for value in dict.fromkeys(at_x)}
     numeric = bool(np.isfinite(list(place.values())).all())
@@ -472,7 +477,7 @@ def score_against_cost(summary, score: str | None = None) -> Figure:
         summary: the table of `utils.leaderboard.compare_runs`. Beyond twelve configurations only the best twelve have a name.
         score: of the validation split; None means f1_macro, or pearson where there is no f1_macro.
     """
-    score = score or ("f1_macro" if "validation_f1_macro_mean" in summary else "pearson")
+    score = score or deciding_score(summary)
     column = f"validation_{score}"
     names = list(summary.columns[: list(summary.columns).index("best")])
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")

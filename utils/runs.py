@@ -185,7 +185,7 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
     except OSError as error:
         raise RunError(f"{folder} cannot be written ({error.strerror}). Give another output_dir.") from None
 
-    found = sorted(checkpoints.glob("checkpoint-*"), key=_step)
+    found = saved_checkpoints(checkpoints)
     if parameters["resume"]:
         remark += f" Continuing from {found[-1].name}." if found else " There is no checkpoint yet: starting from the beginning."
     return Run(folder, found[-1] if found else None, remark)
@@ -215,8 +215,18 @@ def _forget_incomplete(checkpoints: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
+def saved_checkpoints(checkpoints: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the newest last."""
+    return sorted(checkpoints.glob("checkpoint-*"), key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; an empty one where there is no such file, or it was cut off, or it holds something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def display_path(path: Path) -> str:

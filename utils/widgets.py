@@ -404,7 +404,7 @@ class RunComparison(ipywidgets.VBox):
             raise ValueError("The leaderboard has no runs to compare.")
         self._runs, self._folder, self._names = leaderboard.set_index("run_id"), Path(output_dir), run_names(leaderboard)
         if chosen is None:
-            column = "validation_f1_macro" if "validation_f1_macro" in leaderboard else "validation_pearson"
+            column = f"validation_{plots.deciding_score(leaderboard)}"
             ranked = self._runs[column].dropna().sort_values(ascending=False).index if column in leaderboard else self._runs.index
             chosen = dict.fromkeys([*ranked[:1], *ranked[-1:]])
         if unknown := [run for run in chosen if run not in self._names]:
