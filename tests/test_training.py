@@ -58,7 +58,7 @@ def own_table(tweets, tmp_path_factory):
 
 OWN = {
     "data_file": "mine.csv", "test_file": "test.jsonl", "text_column": "message", "label_column": "mood", "num_train_epochs": 3,
-    "learning_rate": 1e-4, "per_device_train_batch_size": 8, "demonstrations": False, "output_dir": "run",
+    "learning_rate": 2e-4, "per_device_train_batch_size": 16, "demonstrations": False, "output_dir": "run",
 }  # fmt: skip
 
 
@@ -89,8 +89,8 @@ def test_the_record_accounts_for_every_row_and_step(own_run):
     assert data["test_rows"] == 200
     assert data["train_rows"] + data["validation_rows"] + sum(data["dropped"].values()) == 600
     assert data["labels"] == ["happy, 😀", "not so <b>happy</b>"]
-    assert metrics["train"]["steps"] == 3 * int(np.ceil(data["train_rows"] / 8))
-    assert metrics["parameters"]["learning_rate"] == 1e-4
+    assert metrics["train"]["steps"] == 3 * int(np.ceil(data["train_rows"] / 16))
+    assert metrics["parameters"]["learning_rate"] == 2e-4
     assert metrics["environment"]["transformers"]
 
 
@@ -184,7 +184,7 @@ def test_the_parameter_file_for_an_own_csv_runs_from_any_directory(tmp_path):
     assert [metrics["data"][f"{name}_rows"] for name in ("train", "validation", "test")] == [28, 6, 6]
 
 
-SHORT = OWN | {"max_train_samples": 160, "num_train_epochs": 3, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}
+SHORT = OWN | {"max_train_samples": 160, "num_train_epochs": 2, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}
 
 
 def kill_after(checkpoint: Path, process):
@@ -233,7 +233,7 @@ def test_class_weights_and_tensorboard_do_what_they_say(own_table, tweets):
     rare = pd.concat([rows[rows["label"] == "positive"].head(270), rows[rows["label"] == "negative"].head(50)])
     rare[["text", "label"]].to_csv(own_table / "rare.csv", index=False)
     parameters = {"data_file": "rare.csv", "class_weights": True, "report_to": "tensorboard", "demonstrations": False, "num_train_epochs": 4}
-    parameters |= {"learning_rate": 1e-4, "per_device_train_batch_size": 8, "output_dir": "rare"}
+    parameters |= {"learning_rate": 2e-4, "per_device_train_batch_size": 16, "output_dir": "rare"}
     result = papermill(own_table, parameters)
     assert result.returncode == 0, result.stdout[-3000:]
     metrics = metrics_of(own_table / "rare")
