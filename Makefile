@@ -61,7 +61,6 @@ ifeq ($(TESTS),tests)
 endif
 
 browser: setup
-	@rm -rf runs/screenshots
 	OMP_NUM_THREADS=1 REQUIRE_BROWSER=1 $(BIN)/python -m pytest -v --durations=10 tests/test_browser.py
 
 test-matrix:
