@@ -467,6 +467,8 @@ def test_chapter(lab, path):
     widgets = outputs_are_drawn(lab, read(path))
     pictures(lab, widgets)
     if widgets:
+        with step(lab, "Asking for the style of figures: what a cell leaves there changes those that the control draws"):
+            assert lab.evaluate(ASK_KERNEL, "import matplotlib; print(matplotlib.rcParams['axes.facecolor'])") == "white\n"
         USE[path.stem](lab)
 
 
