@@ -1,5 +1,6 @@
 # make run    fine-tune a classifier on the bundled tweets: environment, data and notebooks 01 to 05, into runs/tutorial/
 # make test   style, tests and the notebooks' outputs
+# make browser   all notebooks in JupyterLab, in a headless Chromium; pictures of them in runs/screenshots/
 # make batch  run the sweep of notebooks/params/sweep.yaml into runs/sweep; again: what is missing. make batch SWEEP=my.yaml OUT=runs/my
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
@@ -23,7 +24,11 @@ export HF_HUB_DISABLE_PROGRESS_BARS = 1
 export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export FINETUNE_REPO = $(CURDIR)
 
-.PHONY: run test suite test-matrix audit lab notebooks site badges batch clean setup
+# The kernel python3 is the environment's, also where somebody has another one of that name.
+export JUPYTER_PREFER_ENV_PATH = 1
+unexport JUPYTER_PATH
+
+.PHONY: run test suite browser test-matrix audit lab notebooks site badges batch clean setup
 
 setup:
 	@$(PYTHON) utils/environment.py
@@ -44,9 +49,9 @@ test: setup site
 
 TESTS ?= tests
 
-suite: # in the environment BIN, as it is: all tests and the notebooks, or only TESTS
+suite: # in the environment BIN, as it is: all tests and the notebooks, or only TESTS; without what `make browser` is for
 	@# three files at a time, for two cores: many tests wait for processes. One thread each: trainings with two threads slow each other down several times
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25 -m "not browser" $(TESTS)
 ifeq ($(TESTS),tests)
 	@# on a copy, with the exercises solved: runs/training of whoever works here stays as it is
 	@rm -rf runs/nbval && mkdir -p runs/nbval && cp -R notebooks utils data runs/nbval/
@@ -54,6 +59,9 @@ ifeq ($(TESTS),tests)
 	OMP_NUM_THREADS=1 FINETUNE_REPO= $(BIN)/python -m pytest -n 3 --dist loadfile --nbval-lax --nbval-cell-timeout=1200 --durations=5 -p no:cacheprovider runs/nbval/notebooks
 	@rm -rf runs/nbval
 endif
+
+browser: setup
+	OMP_NUM_THREADS=1 REQUIRE_BROWSER=1 $(BIN)/python -m pytest -v --durations=10 tests/test_browser.py
 
 test-matrix:
 	@TESTS="$(TESTS)" $(PYTHON) tests/matrix.py $(ENVS)

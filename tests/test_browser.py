@@ -1,12 +1,12 @@
-"""The notebooks' controls, driven in a real browser: JupyterLab is served from a temporary copy, and a headless Chromium moves sliders and types.
+"""The notebooks in a real browser: JupyterLab is served from a temporary copy, and a headless Chromium runs all cells, moves sliders and types.
 
-Every test leaves a screenshot in runs/screenshots/. Nothing here waits a fixed time: each step waits for what it needs to see.
+`make browser` runs this file. `make test` leaves out what is marked `browser`: the notebooks that take minutes. Every test leaves screenshots in
+runs/screenshots/. Nothing here waits a fixed time: each step waits for what it needs to see.
 """
 
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -24,19 +24,23 @@ import pytest
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).resolve().parent.parent
+from notebooks import NOTEBOOKS, ROOT, read
+
 SCREENSHOTS = ROOT / "runs" / "screenshots"
+WINDOW = {"width": 1280, "height": 1100}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # The name resolution rule keeps the browser on this machine, whatever a page asks for.
 FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
 # milliseconds that a step, all cells of a notebook, and the answer to a moved control may take on a busy machine; and between two looks at a cell
 STEP, RUN, CHANGE, LOOK = 60_000, 600_000, 15_000, 250
+LONG_RUN = 1_800_000  # 04 and 06 take five minutes on a machine that does nothing else
 
 SETTINGS = {  # JupyterLab's settings, by the plugin that reads them
     "notebook-extension/tracker": {"windowingMode": "none"},  # otherwise cells out of sight are not drawn
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
 }
+WIDGET = "application/vnd.jupyter.widget-view+json"
 SLIDER = ".jp-OutputArea-output .widget-slider:not([disabled]) .noUi-handle"
 TEXT = ".jp-OutputArea-output .jupyter-widgets :is(input[type=text], textarea):not([disabled])"
 MARKUP = """<script>window.hacked = 1</script> <img src=x onerror="window.hacked = 1"> hello"""
@@ -86,10 +90,55 @@ SHOWN = """async (cell, figures) => {
     return copy.innerHTML + pictures.join(" ");
 }""".replace("IDLE", IDLE)
 
+# What is wrong with the outputs on the page, as sentences; the committed notebook says which cells have how many widgets and figures.
+# A widget is alive while its kernel answers for it; a picture that cannot be decoded, or has one colour only, shows nothing.
+WRONG = """async committed => {
+    const wrong = [];
+    const check = (right, ...words) => right || wrong.push(words.join(" "));
+    const drawn = element => element.offsetWidth > 0 && element.offsetHeight > 0;
+    const shows = async image => {
+        try { await image.decode(); } catch { return false; }
+        if (!image.naturalWidth) return false;
+        const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight).getContext("2d");
+        canvas.drawImage(image, 0, 0);
+        const pixels = new Uint32Array(canvas.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data.buffer);
+        return pixels.some(pixel => pixel !== pixels[0]);
+    };
+    const cells = jupyterapp.shell.currentWidget.content.widgets;
+    for (const {id, widgets, figures} of committed) {
+        const cell = cells.find(cell => cell.model.id === id);
+        const outputs = type => cell.outputArea.widgets.filter((_, k) => type in (cell.model.outputs.get(k).data ?? {})).map(output => output.node);
+        const now = outputs("application/vnd.jupyter.widget-view+json");
+        check(now.length >= widgets, id, "has", now.length, "widgets and should have", widgets);
+        for (const output of now) {
+            check([...output.querySelectorAll(".jupyter-widgets")].some(drawn), "a widget of", id, "is not drawn:", output.innerText);
+            check(!output.querySelector(".jupyter-widgets-disconnected, .jupyter-widgets-error-widget"), "a widget of", id, "is dead");
+            check(!/Loading widget|Error (displaying|creating) widget/.test(output.innerText), "a widget of", id, "says", output.innerText);
+        }
+        const pictures = outputs("image/png").map(output => output.querySelector("img"));
+        check(pictures.length === figures, id, "has", pictures.length, "figures and should have", figures);
+        for (const picture of pictures) check(picture && drawn(picture), "a figure of", id, "is not drawn");
+    }
+    for (const cell of cells)
+        for (const image of cell.node.querySelectorAll(".jp-OutputArea-output img"))
+            check(!drawn(image) || await shows(image), "a picture of", cell.model.id, "is broken or blank");
+    check(!document.querySelector(".jp-Dialog"), "a dialog:", document.querySelector(".jp-Dialog")?.innerText);
+    return wrong;
+}"""
 
-def screenshot(page):
-    """Store what the page shows in runs/screenshots/, under the test's name, and return the path."""
-    name = re.sub(r"[^\w.-]+", "_", os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]).strip("_")
+# Run a line of Python in the kernel of the open notebook, and return what it prints.
+ASK_KERNEL = """async code => {
+    const future = jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code, store_history: false});
+    let printed = "";
+    future.onIOPub = message => { if (message.header.msg_type === "stream") printed += message.content.text; };
+    await future.done;
+    return printed;
+}"""
+
+
+def screenshot(page, of=""):
+    """Store what the page shows in runs/screenshots/, under the test's name and what it is a picture `of`, and return the path."""
+    name = re.sub(r"[^\w.-]+", "_", os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0] + of).strip("_")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     path = SCREENSHOTS / f"{name}.png"
     page.screenshot(path=path)
@@ -141,13 +190,18 @@ def wait_for_server(process, runtime, log, seconds=60):
 
 
 @contextmanager
-def serve(folder):
-    """Serve JupyterLab from `folder`/work with settings, workspaces and kernels of its own; end all of its processes afterwards."""
+def serve(folder, command=(sys.executable, "-m", "jupyterlab"), **more):
+    """Serve JupyterLab from `folder`/work with settings, workspaces and kernels of its own; end all of its processes afterwards.
+
+    What it would open in a browser is in `folder`/opened. `more`: environment variables.
+    """
     own = {"SETTINGS": folder / "settings", "WORKSPACES": folder / "workspaces"}
-    environment = {name: value for name, value in os.environ.items() if name != "FINETUNE_REPO"}  # the notebooks shall find the copy
+    # the notebooks shall find the copy and this kernel; a make that runs these tests has told its children which variables it was given
+    others = ("FINETUNE_REPO", "JUPYTER_PATH", "JUPYTER_TOKEN", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in others}
     environment |= {f"JUPYTERLAB_{name}_DIR": str(path) for name, path in own.items()}
     environment |= {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    environment |= {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_TOKEN": secrets.token_hex(16)}
+    environment |= {"IPYTHONDIR": str(folder / "ipython"), "BROWSER": str(folder / "browser")} | more
     for plugin, values in SETTINGS.items():
         path = own["SETTINGS"] / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
@@ -155,13 +209,18 @@ def serve(folder):
     with socket.socket() as free:  # should somebody take the port in between, Jupyter takes the next one
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--expose-app-in-browser"]
-    # the extension manager would ask the package index; an abandoned server (pytest was killed) ends by itself
-    command += [f"--ServerApp.root_dir={folder / 'work'}", "--LabApp.extension_manager=readonly", "--ServerApp.shutdown_no_activity_timeout=900"]
-    command += ["--MappingKernelManager.cull_idle_timeout=600"]
+    config = {  # the extension manager would ask the package index; an abandoned server (pytest was killed) ends by itself
+        "ServerApp": {"port": port, "allow_root": True, "shutdown_no_activity_timeout": 900},
+        "MappingKernelManager": {"cull_idle_timeout": 600},
+        "LabApp": {"extension_manager": "readonly", "expose_app_in_browser": True},
+    }
+    (folder / "config").mkdir()
+    (folder / "config" / "jupyter_lab_config.json").write_text(json.dumps(config))
+    (folder / "browser").write_text(f"#!/bin/sh\nprintf %s \"$1\" > '{folder / 'opened'}'\n")
+    (folder / "browser").chmod(0o700)
     log = folder / "server.log"
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=folder)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=folder / "work")
     try:
         yield wait_for_server(process, folder / "runtime", log)
     finally:
@@ -218,16 +277,15 @@ def server(browser):
             yield running
 
 
-@pytest.fixture
-def lab(browser, server):
-    """A page that is logged in to JupyterLab. Afterwards: a screenshot, kernels ended, and nothing was asked of another machine."""
-    context = browser.new_context(base_url=server["url"], viewport={"width": 1280, "height": 1100})
+@contextmanager
+def new_page(browser, server):
+    """A page of a browser that knows nothing yet. Afterwards: a screenshot, kernels ended, and nothing was asked of another machine."""
+    context = browser.new_context(base_url=server["url"], viewport=WINDOW)
     context.set_default_timeout(STEP)
     asked, complaints = [], []
     context.on("request", lambda request: asked.append(request.url))
     context.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     try:
-        context.request.get(f"/api/status?token={server['token']}")  # sets the cookie
         page = context.new_page()
         yield page
         print("screenshot:", screenshot(page))
@@ -236,11 +294,19 @@ def lab(browser, server):
         context.close()
         for session in call(server, "api/sessions"):
             call(server, f"api/sessions/{session['id']}", "DELETE")
-    outside = [url for url in asked if not url.startswith((server["url"], "data:", "blob:"))]
+    outside = [url for url in asked if not url.startswith((server["url"], "data:", "blob:", "file:"))]
     assert not outside, f"the page asked other machines: {outside}"
 
 
-def run_all(page, notebook):
+@pytest.fixture
+def lab(browser, server):
+    """A page that is logged in to JupyterLab."""
+    with new_page(browser, server) as page:
+        page.context.request.get(f"/api/status?token={server['token']}")  # sets the cookie
+        yield page
+
+
+def run_all(page, notebook, timeout=RUN):
     """Open a notebook (its path from the repository root), run all cells from the menu, and wait until the last is done.
 
     Fails with the traceback where a cell ends in an error, and with the dialog's text where JupyterLab asks something.
@@ -251,8 +317,38 @@ def run_all(page, notebook):
     with step(page, f"Running all cells of {notebook}"):
         page.click(".lm-MenuBar-item >> text=/^Run$/")
         page.click("[data-command='runmenu:run-all']")
-        outcome = page.wait_for_function(OUTCOME, polling=500, timeout=RUN).json_value()
+        outcome = page.wait_for_function(OUTCOME, polling=500, timeout=timeout).json_value()
         assert outcome["end"] == "all done", f"it ended with {outcome['end']}:\n{outcome['text']}"
+
+
+def outputs_are_drawn(page, committed):
+    """Wait until the widgets and figures that a committed notebook has are there, alive and not blank; return the ids of the cells with widgets.
+
+    There may be more widgets than committed: progress bars, which `make notebooks` turns off.
+    """
+    kinds = [(cell.id, [kind for output in cell.outputs for kind in output.get("data", {})]) for cell in committed.cells if cell.cell_type == "code"]
+    expected = [{"id": cell, "widgets": found.count(WIDGET), "figures": found.count("image/png")} for cell, found in kinds]
+    with step(page, "Looking for the widgets and figures"):
+        for _ in range(CHANGE // LOOK):
+            wrong = page.evaluate(WRONG, expected)
+            if not wrong:
+                return [cell["id"] for cell in expected if cell["widgets"]]
+            page.wait_for_timeout(LOOK)
+        raise AssertionError("\n".join(wrong))
+
+
+def pictures(page, cells):
+    """Store pictures of the notebook's top, of the whole notebook, and of some cells with what is around them."""
+    scroll_to = "id => jupyterapp.shell.currentWidget.content.widgets.find(cell => cell.model.id === id).node.scrollIntoView({block: 'center'})"
+    for cell in cells:
+        page.evaluate(scroll_to, cell)
+        screenshot(page, f"_{cell}")
+    notebook = page.locator(".jp-NotebookPanel:visible .jp-WindowedPanel-outer")
+    notebook.evaluate("panel => { panel.scrollTop = 0; }")
+    screenshot(page, "_top")
+    page.set_viewport_size(WINDOW | {"height": WINDOW["height"] + notebook.evaluate("panel => panel.scrollHeight - panel.clientHeight")})
+    screenshot(page, "_all")
+    page.set_viewport_size(WINDOW)
 
 
 def first(page, control, what):
@@ -314,40 +410,74 @@ def what_ran(page):
     ]""")
 
 
+def choose_mistake(page):
+    """Choose another mistake in the list of 05, and wait until its symptom and its cure are shown."""
+    choice, cell = first(page, ".jp-OutputArea-output .widget-dropdown select", "list of choices")
+    with step(page, "Choosing another mistake"):
+        before = shown(page, cell)
+        assert "The same text in two splits" not in before
+        choice.select_option("split-leak")
+        split_leak = shown(page, cell, before=before)
+        assert "The same text in two splits" in split_leak
+        choice.select_option("ga-loss")
+        assert "model.accepts_loss_kwargs = False" in shown(page, cell, before=split_leak)
+
+
+def choose_runs(page):
+    """Choose other runs in the list of 06, wait until table and pictures change, and return the table's words."""
+    choice, cell = first(page, ".jp-OutputArea-output select[multiple]", "list of runs")
+    with step(page, "Choosing other runs"):
+        assert cell.locator("img:visible").count() == 2, "curves and confusion matrices"
+        before, words = shown(page, cell, figures=True), cell.locator("table").inner_text()
+        choice.select_option(index=[0, 1])
+        shown(page, cell, figures=True, before=before)
+        assert cell.locator("table").inner_text() != words
+        return cell.locator("table").inner_text()
+
+
+def type_words_and_markup(page):
+    type_text(page, "hello")
+    type_text(page, MARKUP)
+    assert not what_ran(page)
+
+
 # --- the chapters
 
+USE = {  # how the control of each notebook is used
+    "01_loading": type_words_and_markup,
+    "02_data_prep": move_slider,
+    "03_training_arguments": move_slider,
+    "05_pitfalls": choose_mistake,
+    "06_batch_runs": choose_runs,
+}
+SHORT = ("01_loading", "02_data_prep", "03_training_arguments")  # within `make test`
+CHAPTERS = [pytest.param(path, id=path.stem, marks=[] if path.stem in SHORT else pytest.mark.browser) for path in NOTEBOOKS]
+
+
+def test_every_control_is_used():
+    with_widgets = {path.stem for path in NOTEBOOKS if WIDGET in path.read_text(encoding="utf-8")}
+    assert with_widgets == set(USE)
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("notebook", ["02_data_prep.ipynb", "03_training_arguments.ipynb"])
-def test_moving_the_slider_redraws_the_figure(lab, notebook):
-    run_all(lab, f"notebooks/{notebook}")
-    move_slider(lab)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("notebook", ["01_loading.ipynb"])
-def test_typed_text_is_shown_and_markup_in_it_does_not_run(lab, notebook):
-    run_all(lab, f"notebooks/{notebook}")
-    type_text(lab, "hello")
-    type_text(lab, MARKUP)
-    assert not what_ran(lab)
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_chapter(lab, path):
+    """All cells run, the widgets are alive and the figures there as in the committed notebook; the control changes what it should."""
+    run_all(lab, f"notebooks/{path.name}", timeout=RUN if path.stem in SHORT else LONG_RUN)
+    widgets = outputs_are_drawn(lab, read(path))
+    pictures(lab, widgets)
+    if widgets:
+        with step(lab, "Asking for the style of figures: what a cell leaves there changes those that the control draws"):
+            assert lab.evaluate(ASK_KERNEL, "import matplotlib; print(matplotlib.rcParams['axes.facecolor'])") == "white\n"
+        USE[path.stem](lab)
 
 
 @pytest.mark.slow
 def test_another_mistake_is_shown_with_its_symptom(lab, server):
     """The control of 05, in a notebook of its own: the chapter trains for a minute before it gets there, and nbval runs it anyway."""
-    run_all(
-        lab,
-        write_notebook(
-            server, "pitfalls", "import sys\nsys.path.insert(0, '..')", "from utils.widgets import pitfall_explorer\npitfall_explorer('split-leak')"
-        ),
-    )
-    choice, cell = first(lab, ".jp-OutputArea-output .widget-dropdown select", "list of choices")
-    with step(lab, "Choosing another mistake"):
-        before = shown(lab, cell)
-        assert "The same text in two splits" in before
-        choice.select_option("ga-loss")
-        assert "model.accepts_loss_kwargs = False" in shown(lab, cell, before=before)
+    explorer = "from utils.widgets import pitfall_explorer\npitfall_explorer('lr-too-high')"
+    run_all(lab, write_notebook(server, "pitfalls", "import sys\nsys.path.insert(0, '..')", explorer))
+    choose_mistake(lab)
 
 
 SWEEP = """
@@ -373,15 +503,57 @@ RunComparison(pd.DataFrame(rows), folder)
 def test_another_run_is_compared_and_markup_in_its_name_does_not_run(lab, server):
     """The control of 06, on runs made up here: the chapter's own sweep takes minutes."""
     run_all(lab, write_notebook(server, "runs", SWEEP.replace("MARKUP", repr(MARKUP))))
-    choice, cell = first(lab, ".jp-OutputArea-output select[multiple]", "list of runs")
-    with step(lab, "Choosing other runs"):
-        assert cell.locator("img:visible").count() == 2, "curves and confusion matrices"
-        before, words = shown(lab, cell, figures=True), cell.locator("table").inner_text()
-        choice.select_option(index=[0, 1])
-        shown(lab, cell, figures=True, before=before)
-        assert cell.locator("table").inner_text() != words
-        assert MARKUP in cell.locator("table").inner_text()
+    assert MARKUP in choose_runs(lab)
     assert not what_ran(lab)
+
+
+# --- make lab
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoy", ["JUPYTER_DATA_DIR", "JUPYTER_PATH"])
+def test_make_lab_opens_the_template_with_the_kernel_of_the_environment(browser, tmp_path, decoy):
+    """Whatever other kernel of that name a user has, and prefers. The page is the one that their browser would be told to open."""
+    copy_repository(tmp_path / "work")
+    shutil.copy(ROOT / "Makefile", tmp_path / "work")
+    (tmp_path / "work" / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    write_decoy(tmp_path / "others")
+    with (
+        serve(tmp_path, ["make", "lab", "--old-file=setup"], JUPYTER_PREFER_ENV_PATH="0", **{decoy: str(tmp_path / "others")}) as server,
+        new_page(browser, server) as page,
+        step(page, "Opening what `make lab` opens"),
+    ):
+        page.goto(opened(tmp_path))
+        page.wait_for_function(IDLE)
+        assert page.evaluate("jupyterapp.shell.currentWidget.context.path") == "notebooks/04_training.ipynb"
+        page.locator(".jp-DirListing-itemText", has_text="04_training.ipynb").wait_for()
+        page.click(".jp-BreadCrumbs-home")
+        page.locator(".jp-DirListing-itemText", has_text="Makefile").wait_for()
+        assert Path(server["root_dir"]).samefile(tmp_path / "work")
+        asked = "import json, os, sys; print(json.dumps([sys.executable, os.getcwd(), os.environ['FINETUNE_REPO'], os.environ.get('DECOY')]))"
+        python, folder, repository, is_decoy = json.loads(page.evaluate(ASK_KERNEL, asked))
+        assert is_decoy is None, f"the kernel is the one in {decoy}"
+        assert Path(python).parent.samefile(Path(sys.executable).parent)
+        assert Path(folder).samefile(tmp_path / "work" / "notebooks")
+        assert Path(repository).samefile(tmp_path / "work")
+
+
+def opened(folder, seconds=30):
+    """Return the address that the server that `serve` has started in `folder` opened in the browser."""
+    for _ in range(seconds * 10):
+        with suppress(FileNotFoundError):
+            if address := (folder / "opened").read_text():
+                return address
+        time.sleep(0.1)
+    raise AssertionError(f"no browser was opened within {seconds} s")
+
+
+def write_decoy(folder):
+    """A kernel of the usual name, as `python -m ipykernel install --user` leaves it; the variable DECOY tells it."""
+    spec = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Python 3", "language": "python"}
+    path = folder / "kernels" / "python3" / "kernel.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(spec | {"env": {"DECOY": "yes"}}))
 
 
 # --- the tests' own test: what they look for is seen where it happens
@@ -442,3 +614,47 @@ def test_self_test_error(lab, server, cell):
     notebook = write_notebook(server, "error", "print('fine')", cell, "print('last')")
     with pytest.raises(pytest.fail.Exception, match=r"(?s)error\.ipynb: it ended with an error.*ZeroDivisionError.*runs/screenshots/.*png"):
         run_all(lab, notebook)
+
+
+PICTURES = """
+import io
+import ipywidgets as widgets
+from IPython.display import HTML, Image, display
+from matplotlib.figure import Figure
+def png(*points):
+    figure, file = Figure(figsize=(4, 2)), io.BytesIO()
+    if points:
+        figure.subplots().plot(points)
+    figure.savefig(file, format="png")
+    return file.getvalue()
+"""
+OUTPUTS = {  # what a cell shows, and what is said of it where the committed notebook has a widget and a figure there
+    "as_it_should_be": ("display(widgets.Image(value=png(1, 2)), Image(png(1, 2)))", []),
+    "nothing": ("", ["has 0 widgets", "has 0 figures"]),
+    "closed_widget": ("slider = widgets.IntSlider()\ndisplay(slider, Image(png(1, 2)))\nslider.close()", ["a widget"]),
+    "hidden": ("display(widgets.HTML(layout={'display': 'none'}), Image(png(1, 2)))", ["not drawn"]),
+    "empty_figure": ("display(widgets.IntSlider(), Image(png()))", ["broken or blank"]),
+    "broken_figure_in_a_widget": ("display(widgets.Image(value=b'no picture'), Image(png(1, 2)))", ["broken or blank"]),
+    "two_figures": ("display(widgets.IntSlider(), Image(png(1, 2)), Image(png(1, 2)))", ["has 2 figures"]),
+}
+
+
+@pytest.mark.slow
+def test_self_test_outputs(lab, server, monkeypatch):
+    """What is missing, dead or blank is said, and of which cell."""
+    notebook = write_notebook(server, "outputs", PICTURES, *(cell for cell, _ in OUTPUTS.values()))
+    run_all(lab, notebook)
+    committed = read(Path(server["root_dir"]) / notebook)
+    for cell in committed.cells[1:]:
+        cell.outputs = [nbformat.v4.new_output("display_data", {kind: ""}) for kind in (WIDGET, "image/png")]
+    monkeypatch.setitem(globals(), "CHANGE", 2_000)  # it waits in vain
+    with pytest.raises(pytest.fail.Exception) as failure:
+        outputs_are_drawn(lab, committed)
+    wrong = str(failure.value).splitlines()
+    for cell, (name, (_, said)) in zip(committed.cells[1:], OUTPUTS.items(), strict=True):
+        about = [line for line in wrong if cell.id in line]
+        assert len(about) == len(said), f"{name}: {about}"
+        assert all(words in line for words, line in zip(said, about, strict=True)), f"{name}: {about}"
+    lab.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    with pytest.raises(pytest.fail.Exception, match=f"a widget of {committed.cells[1].id} is dead"):
+        outputs_are_drawn(lab, committed)

@@ -42,6 +42,17 @@ def test_what_it_runs_is_a_command_of_the_makefile(command):
     assert "python " in planned.stdout
 
 
+def test_every_job_that_opens_a_browser_keeps_its_pictures():
+    names = []
+    for job in CI["jobs"].values():
+        opens = any(re.match(r"make (test|browser) ", step.get("run", "")) for step in job["steps"])
+        kept = [step for step in job["steps"] if step.get("with", {}).get("path") == "runs/screenshots"]
+        assert len(kept) == opens
+        assert all(step["if"] == "always()" for step in kept), "they are wanted most where a test has failed"
+        names += [step["with"]["name"] for step in kept]
+    assert len(set(names)) == len(names) >= 3
+
+
 def test_actions_are_githubs_own_and_pinned():
     used = [step["uses"] for _, step in STEPS if "uses" in step]
     assert used

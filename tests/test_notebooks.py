@@ -1,6 +1,7 @@
 """The static gate: what every notebook has to be before anybody runs it."""
 
 import ast
+import base64
 import io
 import re
 import statistics
@@ -10,6 +11,7 @@ import drift
 import nbformat
 import pytest
 import yaml
+from PIL import Image
 
 from notebooks import NOTEBOOKS, cell_of, exercises, read
 from utils import ROOT
@@ -31,6 +33,18 @@ def outputs_as_text(cell):
         yield output.get("text", "")
         data = output.get("data", {})
         yield from (data[kind] for kind in ("text/plain", "text/html") if kind in data)
+
+
+def kinds(cell):
+    """Return the MIME types of a cell's outputs."""
+    return {kind for output in cell.get("outputs", []) for kind in output.get("data", {})}
+
+
+def widgets_alone(notebook, near=2):
+    """Return the ids of the cells with a widget that have no figure or table in their own output or in that of a cell at most `near` cells away."""
+    static = [bool(kinds(cell) & {"image/png", "text/html"}) for cell in notebook.cells]
+    with_widget = [k for k, cell in enumerate(notebook.cells) if "application/vnd.jupyter.widget-view+json" in kinds(cell)]
+    return [notebook.cells[k].id for k in with_widget if not any(static[max(0, k - near) : k + near + 1])]
 
 
 def defaults(notebook):
@@ -113,10 +127,33 @@ def test_outputs_are_those_of_one_run_and_clean(path):
 
 def test_every_figure_is_described(path):
     """For those who can't see it: `alt` in the cell's metadata, which nbconvert and `make site` take from there."""
-    figures = [cell for cell in code_cells(read(path)) if any("image/png" in output.get("data", {}) for output in cell.outputs)]
+    figures = [cell for cell in code_cells(read(path)) if "image/png" in kinds(cell)]
     assert figures
     for cell in figures:
         assert len(cell.metadata.get("alt", "")) > 40, cell.id
+
+
+def test_figures_bring_their_white_paper(path):
+    """Black axis labels on a transparent ground can't be read where the page is dark. Pictures within widgets are in the notebook's metadata."""
+    pictures = [output.data["image/png"] for cell in code_cells(read(path)) for output in cell.outputs if "image/png" in output.get("data", {})]
+    state = read(path).metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    images = [model for model in state.values() if model["model_name"] == "ImageModel"]
+    pictures += [buffer["data"] for model in images for buffer in model.get("buffers", []) if buffer["path"] == ["value"]]
+    assert pictures
+    for picture in pictures:
+        image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA")
+        assert image.getchannel("A").getextrema() == (255, 255)
+        corners = [image.getpixel((x, y)) for x in (0, image.width - 1) for y in (0, image.height - 1)]
+        assert set(corners) == {(255, 255, 255, 255)}
+
+
+def test_a_widget_stands_beside_a_figure_or_table(path):
+    """GitHub, papermill's copies and the site show no widgets."""
+    notebook = read(path)
+    assert widgets_alone(notebook) == []
+    for cell in code_cells(notebook):  # and where figures and tables are gone, that is seen
+        cell.outputs = [output for output in cell.outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
+    assert widgets_alone(notebook) == [cell.id for cell in code_cells(notebook) if cell.outputs]
 
 
 def test_compared_cells_have_something_to_compare_and_no_clock(path):
