@@ -4,6 +4,7 @@
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
 # make test-matrix   the tests with Colab's versions, those of constraints.txt, and the newest; or ENVS=colab TESTS=tests/test_tables.py
+# make colab  all notebooks as in Colab: its versions, and nothing but the notebook; runs/colab/ has what they showed
 # make audit  known vulnerabilities in constraints.txt (asks the package index), weaknesses in the CI file
 # make site   the notebooks as pages to read and search, offline: runs/site/index.html
 # make badges REPO=owner/name TAG=v1.0   "Open in Colab" badges in README and notebooks
@@ -23,7 +24,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS = 1
 export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export FINETUNE_REPO = $(CURDIR)
 
-.PHONY: run test suite test-matrix audit lab notebooks site badges batch clean setup
+.PHONY: run test suite test-matrix colab audit lab notebooks site badges batch clean setup
 
 setup:
 	@$(PYTHON) utils/environment.py
@@ -57,6 +58,9 @@ endif
 
 test-matrix:
 	@TESTS="$(TESTS)" $(PYTHON) tests/matrix.py $(ENVS)
+
+colab:
+	@TESTS=none $(PYTHON) tests/matrix.py colab
 
 # Known findings: none. One that has to stay is named here, with the reason: --ignore-vuln ID
 # --strict: what could not be looked up is a failure. Without it pip-audit passes with nothing audited.
