@@ -14,6 +14,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import matrix
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -24,15 +25,9 @@ KEPT = ROOT / "runs" / "colab"
 TAG = "v-as-colab"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
-STAND_IN = """
-import sys, types
-
+DRIVE = """
 def mount(*args, **kwargs):
     raise RuntimeError("Drive asks the reader for permission: nothing may mount it by itself.")
-
-sys.modules["google.colab"] = types.ModuleType("google.colab")
-sys.modules["google.colab.drive"] = sys.modules["google.colab"].drive = types.ModuleType("google.colab.drive")
-sys.modules["google.colab.drive"].mount = mount
 """
 NOT_COLABS = ("PYTHONPATH", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "OMP_NUM_THREADS")
 
@@ -59,10 +54,12 @@ def make_origin(folder: Path) -> str:
 
 
 def make_stand_in(folder: Path) -> Path:
-    """Make a folder that, as IPYTHONDIR, gives every kernel a google.colab before its first cell, and return it."""
-    startup = folder / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    (startup / "00-colab.py").write_text(STAND_IN, encoding="utf-8")
+    """Make a folder that, as IPYTHONDIR, gives every kernel a google.colab before its first cell, and return it. The package itself is in `packages`."""
+    (package := folder / "packages" / "google" / "colab").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "drive.py").write_text(DRIVE, encoding="utf-8")
+    (startup := folder / "profile_default" / "startup").mkdir(parents=True)
+    (startup / "00-colab.py").write_text(f"import sys\n\nsys.path.append({str(folder / 'packages')!r})\nimport google.colab\n", encoding="utf-8")
     return folder
 
 
@@ -104,7 +101,8 @@ def execute(path: Path, folder: Path, environment: dict[str, str]) -> str:
     notebook.cells.append(where)
     client = NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     try:
-        client.execute(env=environment)
+        with (KEPT / f"{path.stem}.log").open("w", encoding="utf-8") as log:
+            client.execute(env=environment, stdout=log, stderr=log)
     except CellExecutionError as error:
         return f"FAILED: {error.ename}: {error.evalue.splitlines()[0] if error.evalue else ''}"
     finally:
@@ -134,12 +132,16 @@ def main(chosen: list[str]) -> int:
             result = execute(path, folder, environment)
             rows.append((path.stem, f"{time.monotonic() - began:.0f}", result))
     after = versions()
+    added = {name: after[name] for name in sorted(set(after) - set(before))}
     for notebook, seconds, result in [("notebook", "seconds", "result"), *rows]:
         print(f"{notebook:24}{seconds:>8}  {result}")
-    print("pip added:", ", ".join(f"{name} {after[name]}" for name in sorted(set(after) - set(before))) or "nothing")
+    print("pip added:", ", ".join(map(" ".join, added.items())) or "nothing")
     changed = touched(before, after)
     print("pip changed:", ", ".join(changed) or "nothing that was there")
-    return int(bool(changed) or not rows or any(result != "passed" for _, _, result in rows))
+    if lacking := [name for name in added if matrix.name_of(name) in matrix.colab_versions()]:
+        print(f"This environment lacked what Colab has: {', '.join(lacking)}. Name it in what_colab_has of tests/matrix.py.")
+    failed = changed or lacking or not rows or [result for _, _, result in rows if result != "passed"]
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -50,16 +50,17 @@ def colab_versions() -> dict[str, str]:
 
 
 def what_colab_has() -> list[str]:
-    """Return those of our requirements that a Colab runtime has: what its notebooks find before their first cell."""
-    return [requirement for requirement in requirements("colab") if name_of(requirement) in colab_versions()]
+    """Return what a notebook finds in Colab before its first cell: those of our requirements that a runtime has, and what requirements-colab.txt builds on."""
+    names = [*requirements("colab"), "sentence-transformers", "SQLAlchemy", "Mako", "tenacity"]
+    return [requirement for requirement in names if name_of(requirement) in colab_versions()]
 
 
 def constraints(name: str) -> list[str]:
     """Return the versions that pip has to keep to in an environment."""
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    if name == "colab":  # PyPI has no PyTorch for Colab's CUDA: we take the one that we test, and what it brings
+    if name == "colab":  # PyPI has no PyTorch for Colab's CUDA: we take the one that we test, with what belongs to it
         colab = [f"{package}=={version}" for package, version in colab_versions().items()]
-        return [line for line in colab if not re.match(r"nvidia-|cuda-|triton|.*\+", line)] + [line for line in pinned if line.startswith("torch==")]
+        return [line for line in colab if not re.match(r"nvidia-|cuda-|triton|setuptools|.*\+", line)] + [line for line in pinned if line.startswith("torch==")]
     return pinned if name == "pinned" else []
 
 
