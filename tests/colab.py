@@ -17,7 +17,7 @@ from pathlib import Path
 import matrix
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from notebooks import NOTEBOOKS, ROOT, read
 
@@ -104,7 +104,9 @@ def execute(path: Path, folder: Path, environment: dict[str, str]) -> str:
         with (KEPT / f"{path.stem}.log").open("w", encoding="utf-8") as log:
             client.execute(env=environment, stdout=log, stderr=log)
     except CellExecutionError as error:
-        return f"FAILED: {error.ename}: {error.evalue.splitlines()[0] if error.evalue else ''}"
+        return f"FAILED: {error.ename}: {error.evalue.partition(chr(10))[0]}"
+    except (CellTimeoutError, DeadKernelError) as error:
+        return f"FAILED: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     finally:
         nbformat.write(notebook, KEPT / path.name)
     if (used := where.outputs[0].text.strip()) != str(folder.resolve() / "finetuning"):

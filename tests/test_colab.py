@@ -94,6 +94,7 @@ def run_cell(tmp_path, origin):
     ipython = colab.make_stand_in(tmp_path / "ipython")
     paths = [sysconfig.get_path("purelib"), str(ipython / "packages")]
     (packages_of(python) / "more.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
+    (packages_of(python) / "leftover-1.0.dist-info").mkdir()  # of an uninstall that was interrupted
     (tmp_path / "content").mkdir()
 
     def run(program: str = "CELL", in_colab: bool = True, **environment):
@@ -231,6 +232,31 @@ def test_what_pip_says_when_it_fails_is_in_one_line(tmp_path, monkeypatch):
 
 
 # --- what `make colab` checks -----------------------------------------------------------------------------------------
+
+
+def test_it_refuses_an_environment_in_the_repository(monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
+    with pytest.raises(SystemExit, match="Not as Colab: the first cell would find"):
+        colab.main([])
+
+
+@pytest.mark.parametrize(
+    ("source", "result"),
+    [("import google.colab", "passed"), ("1 / 0", "FAILED: ZeroDivisionError: division by zero"), ("os.chdir('..')", "FAILED: it used "), ("", "FAILED: no control in ")],
+    ids=["right", "error", "no-clone", "no-control"],
+)  # fmt: skip
+def test_what_went_wrong_in_a_notebook_is_said(tmp_path, monkeypatch, source, result):
+    """In real kernels, with a module in the place of the clone."""
+    (tmp_path / "here" / "finetuning").mkdir(parents=True)
+    (tmp_path / "here" / "finetuning" / "utils.py").write_text("from pathlib import Path\n\nROOT = Path('finetuning').resolve()\n")
+    cells = [nbformat.v4.new_code_cell(text) for text in ("import os, sys\n\nsys.path.insert(0, os.path.abspath('finetuning'))", source)]
+    if result.startswith("FAILED: no control"):
+        cells[-1].outputs = [nbformat.v4.new_output("display_data", {colab.WIDGET: {"model_id": "m"}})]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "small.ipynb")
+    monkeypatch.setattr(colab, "KEPT", tmp_path / "kept")
+    (tmp_path / "kept").mkdir()
+    environment = colab.colab_environment("file:///nowhere", colab.make_stand_in(tmp_path / "ipython"))
+    assert colab.execute(tmp_path / "small.ipynb", tmp_path / "here", environment).startswith(result)
 
 
 def test_a_changed_version_is_seen():

@@ -32,8 +32,8 @@ def _meets(requirement: Requirement, installed: dict[str, str]) -> bool:
 
 
 def _versions() -> dict[str, str]:
-    """Return the version of every installed package, by its normalised name."""
-    return {canonicalize_name(found.name): found.version for found in metadata.distributions()}
+    """Return the version of every installed package, by its normalised name: of two, the one that Python finds first; leftovers without a name are none."""
+    return {canonicalize_name(found.name): found.version for found in reversed(list(metadata.distributions())) if found.name}
 
 
 def _imported(packages: set[str]) -> set[str]:
