@@ -29,7 +29,7 @@ DRIVE = """
 def mount(*args, **kwargs):
     raise RuntimeError("Drive asks the reader for permission: nothing may mount it by itself.")
 """
-NOT_COLABS = ("PYTHONPATH", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "OMP_NUM_THREADS")
+NOT_COLABS = ("PYTHONPATH", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
 
 
 def git(*words, cwd: Path) -> str:

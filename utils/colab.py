@@ -14,7 +14,7 @@ from utils import ROOT
 
 DRIVE = """What a runtime has stored is gone when it ends. Results that shall stay go to your Drive: mount it in a cell of its own, and name a folder in it below.
     from google.colab import drive; drive.mount("/content/drive")
-    output_dir = "/content/drive/MyDrive/finetuning"  # in the cell with the parameters, where there is one of this name"""
+    output_dir = "/content/drive/MyDrive/finetuning"  # in the cell with the parameters"""
 
 _replaced: set[str] = set()  # what pip replaced under this kernel, which still has the old modules; a restart empties it
 
