@@ -97,9 +97,9 @@ def run_cell(tmp_path, origin):
     (packages_of(python) / "leftover-1.0.dist-info").mkdir()  # of an uninstall that was interrupted
     (tmp_path / "content").mkdir()
 
-    def run(program: str = "CELL", in_colab: bool = True, **environment):
+    def run(program: str = "CELL", in_colab: bool = True, cell: str = BOOTSTRAP, **environment):
         start = "import google.colab\n" if in_colab else ""
-        start += f"import os, sys\ncell = compile({BOOTSTRAP!r}, 'cell', 'exec')\n"
+        start += f"import os, sys\ncell = compile({cell!r}, 'cell', 'exec')\n"
         program = start + textwrap.dedent(program).replace("CELL", "exec(cell, globals())")
         given = colab.colab_environment(origin, ipython) | environment
         return subprocess.run([python, "-c", program], cwd=tmp_path / "content", capture_output=True, text=True, env=given)
@@ -158,8 +158,19 @@ def test_a_folder_in_the_way_is_named_and_kept(run_cell, tmp_path):
     assert (tmp_path / "content" / "finetuning" / "utils").is_dir()
 
 
+def test_without_a_tag_it_takes_the_branch(run_cell):
+    assert "ImportError: This is not what the tag names." in run_cell(FINETUNE_REPO_TAG="").stderr
+
+
+def test_the_address_that_badges_write_will_do(run_cell, origin):
+    written, found = re.subn(r"^REPOSITORY, TAG = .*$", f'REPOSITORY, TAG = "{origin}", "{colab.TAG}"', BOOTSTRAP, flags=re.M)
+    assert found == 1
+    assert run_cell(cell=written, FINETUNE_REPO_URL="", FINETUNE_REPO_TAG="").returncode == 0
+
+
 def test_without_an_address_it_says_what_to_set(run_cell):
-    assert "in Colab, its address in FINETUNE_REPO_URL" in run_cell(FINETUNE_REPO_URL="").stderr.splitlines()[-1]
+    unwritten = re.sub(r"^REPOSITORY, TAG = .*$", 'REPOSITORY, TAG = "", ""', BOOTSTRAP, flags=re.M)
+    assert "in Colab, its address in FINETUNE_REPO_URL" in run_cell(cell=unwritten, FINETUNE_REPO_URL="").stderr.splitlines()[-1]
 
 
 def test_elsewhere_it_prints_nothing_and_imports_nothing_of_colab(run_cell):
