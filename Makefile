@@ -5,6 +5,7 @@
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
 # make test-matrix   the tests with Colab's versions, those of constraints.txt, and the newest; or ENVS=colab TESTS=tests/test_tables.py
+# make colab  all notebooks as in Colab: its versions, and nothing but the notebook; runs/colab/ has what they showed
 # make audit  known vulnerabilities in constraints.txt (asks the package index), weaknesses in the CI file
 # make site   the notebooks as pages to read and search, offline: runs/site/index.html
 # make badges REPO=owner/name TAG=v1.0   "Open in Colab" badges in README and notebooks
@@ -28,7 +29,7 @@ export FINETUNE_REPO = $(CURDIR)
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: run test suite browser test-matrix audit lab notebooks site badges batch clean setup
+.PHONY: run test suite browser test-matrix colab audit lab notebooks site badges batch clean setup
 
 setup:
 	@$(PYTHON) utils/environment.py
@@ -49,22 +50,27 @@ test: setup site
 
 TESTS ?= tests
 
+NBVAL := runs/nbval/notebooks
+
 suite: # in the environment BIN, as it is: all tests and the notebooks, or only TESTS; without what `make browser` is for
-	@# three files at a time, for two cores: many tests wait for processes. One thread each: trainings with two threads slow each other down several times
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25 -m "not browser" $(TESTS)
 ifeq ($(TESTS),tests)
 	@# on a copy, with the exercises solved: runs/training of whoever works here stays as it is
 	@rm -rf runs/nbval && mkdir -p runs/nbval && cp -R notebooks utils data runs/nbval/
-	@$(BIN)/python tests/notebooks.py runs/nbval/notebooks
-	OMP_NUM_THREADS=1 FINETUNE_REPO= $(BIN)/python -m pytest -n 3 --dist loadfile --nbval-lax --nbval-cell-timeout=1200 --durations=5 -p no:cacheprovider runs/nbval/notebooks
-	@rm -rf runs/nbval
+	@$(BIN)/python tests/notebooks.py $(NBVAL)
 endif
+	@# three files at a time, for two cores: many tests wait for processes. One thread each: trainings with two threads slow each other down several times
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25 -m "not browser" \
+		--nbval-lax --nbval-cell-timeout=1200 $(TESTS) $(if $(filter tests,$(TESTS)),$(NBVAL))
+	@rm -rf runs/nbval
 
 browser: setup
 	OMP_NUM_THREADS=1 REQUIRE_BROWSER=1 $(BIN)/python -m pytest -v --durations=10 tests/test_browser.py
 
 test-matrix:
 	@TESTS="$(TESTS)" $(PYTHON) tests/matrix.py $(ENVS)
+
+colab:
+	@TESTS=none $(PYTHON) tests/matrix.py colab
 
 # Known findings: none. One that has to stay is named here, with the reason: --ignore-vuln ID
 # --strict: what could not be looked up is a failure. Without it pip-audit passes with nothing audited.

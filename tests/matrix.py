@@ -1,10 +1,12 @@
 """Run the tests with other versions: `make test-matrix`, or `make test-matrix ENVS="colab newest" TESTS=tests/test_tables.py`.
 
-    colab    what a Colab runtime has (tests/colab-constraints.txt), without JupyterLab
+    colab    what a Colab runtime has (tests/colab-versions.txt), without JupyterLab. First, with nothing else, all notebooks as Colab runs them
+             (tests/colab.py); then the tests. `make colab`, which is TESTS=none, stops before the tests
     pinned   constraints.txt
     newest   the newest of everything, upper bounds ignored: whether it fails is said at the end, and does not count
 
-Each environment is made anew in runs/matrix/, with what was said in a log beside it. Whatever runs this runs the tests. Standard library only.
+Each environment is made anew in runs/matrix/ (Colab's in a folder that goes away again), with what was said in a log there. Whatever runs this runs the
+tests. Standard library only.
 """
 
 import json
@@ -13,7 +15,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +39,32 @@ def requirements(name: str) -> list[str]:
     return wanted
 
 
-CONSTRAINTS = {"colab": ROOT / "tests" / "colab-constraints.txt", "pinned": ROOT / "constraints.txt", "newest": None}
+def name_of(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+
+def colab_versions() -> dict[str, str]:
+    """Return what a Colab runtime has: the version by the package's name."""
+    lines = (ROOT / "tests" / "colab-versions.txt").read_text(encoding="utf-8").splitlines()
+    return {name_of(line): line.partition("==")[2] for line in lines if line and not line.startswith("#")}
+
+
+def what_colab_has() -> list[str]:
+    """Return what a notebook finds in Colab before its first cell: those of our requirements that a runtime has, and what requirements-colab.txt builds on."""
+    names = [*requirements("colab"), "sentence-transformers", "SQLAlchemy", "Mako", "tenacity"]
+    return [requirement for requirement in names if name_of(requirement) in colab_versions()]
+
+
+def constraints(name: str) -> list[str]:
+    """Return the versions that pip has to keep to in an environment."""
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if name == "colab":  # PyPI has no PyTorch for Colab's CUDA: we take the one that we test, with what belongs to it
+        colab = [f"{package}=={version}" for package, version in colab_versions().items()]
+        return [line for line in colab if not re.match(r"nvidia-|cuda-|triton|setuptools|.*\+", line)] + [line for line in pinned if line.startswith("torch==")]
+    return pinned if name == "pinned" else []
+
+
+ENVIRONMENTS = ("colab", "pinned", "newest")
 WITHOUT = {"colab": ["--ignore=tests/test_browser.py"]}  # these tests drive JupyterLab
 
 
@@ -52,25 +81,38 @@ def run(command, log, **environment) -> None:
 
 def try_out(name: str, tests: str) -> dict:
     """Make an environment and run the tests in it; return a row of the table."""
-    began, folder = time.monotonic(), FOLDER / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    scripts = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    wanted = folder / "requirements.txt"
-    wanted.write_text("\n".join(requirements(name)) + "\n", encoding="utf-8")
-    constraint = ["--constraint", CONSTRAINTS[name]] if CONSTRAINTS[name] else []
+    began = time.monotonic()
+    shutil.rmtree(FOLDER / name, ignore_errors=True)
+    (FOLDER / name).mkdir(parents=True)
     row = {"environment": name, "python": sys.version.split()[0], "result": "passed", "tests": ""}
-    with (FOLDER / f"{name}.log").open("w", encoding="utf-8") as log:
+    # the first cell of a notebook also looks for the repository above its Python: as in Colab, it shall not be there
+    place = tempfile.TemporaryDirectory(prefix="as-colab-", ignore_cleanup_errors=True) if name == "colab" else nullcontext(FOLDER / name)
+    with place as folder, (FOLDER / f"{name}.log").open("w", encoding="utf-8") as log:
+        scripts = Path(folder) / "venv" / ("Scripts" if os.name == "nt" else "bin")
+
+        def install(packages: list[str]) -> None:
+            (wanted := FOLDER / name / "requirements.txt").write_text("\n".join(packages) + "\n", encoding="utf-8")
+            (versions := FOLDER / name / "constraints.txt").write_text("\n".join(constraints(name)) + "\n", encoding="utf-8")
+            command = [scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            run([*command, "--requirement", wanted, "--constraint", versions], log)
+
         try:
             stage = "installing"
-            run([sys.executable, "-m", "venv", folder / "venv"], log)
-            run([scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", wanted, *constraint], log)
+            run([sys.executable, "-m", "venv", Path(folder) / "venv"], log)
+            if name == "colab" and tests in ("tests", "none"):
+                install(what_colab_has())
+                stage = "as Colab"
+                subprocess.run([scripts / "python", "tests/colab.py"], cwd=ROOT, check=True)  # says on the screen how it goes
+                stage = "installing"
+            install(requirements(name))
             row |= json.loads(subprocess.check_output([scripts / "python", "-c", VERSIONS, *SHOWN]))
-            stage = "data"
-            run([scripts / "python", "-m", "utils.data"], log)
-            stage = "tests"
-            options = " ".join([*NOT_HERE, *WITHOUT.get(name, [])])
-            run(["make", "--no-print-directory", "suite", f"BIN={scripts.relative_to(ROOT).as_posix()}", f"TESTS={tests}"], log, PYTEST_ADDOPTS=options)
+            if tests != "none":
+                stage = "data"
+                run([scripts / "python", "-m", "utils.data"], log)
+                stage = "tests"
+                options = " ".join([*NOT_HERE, *WITHOUT.get(name, [])])
+                where = scripts.relative_to(ROOT) if scripts.is_relative_to(ROOT) else scripts
+                run(["make", "--no-print-directory", "suite", f"BIN={where.as_posix()}", f"TESTS={tests}"], log, PYTEST_ADDOPTS=options)
         except subprocess.CalledProcessError:
             row["result"] = f"FAILED ({stage})"
     text = (FOLDER / f"{name}.log").read_text(encoding="utf-8", errors="replace")
@@ -83,11 +125,11 @@ def try_out(name: str, tests: str) -> dict:
 
 def main(names: list[str], tests: str) -> int:
     """Try out the environments, print what came of it, and return 1 if one that counts failed."""
-    unknown = set(names) - set(CONSTRAINTS)
+    unknown = set(names) - set(ENVIRONMENTS)
     if unknown:
-        sys.exit(f"There is no environment {', '.join(sorted(unknown))}; there are {', '.join(CONSTRAINTS)}.")
+        sys.exit(f"There is no environment {', '.join(sorted(unknown))}; there are {', '.join(ENVIRONMENTS)}.")
     rows = []
-    for name in names or CONSTRAINTS:
+    for name in names or ENVIRONMENTS:
         print(f"{name}: installing and testing; the log is runs/matrix/{name}.log", flush=True)
         rows.append(try_out(name, tests))
     columns = ["environment", "result", "tests", "minutes", "python", *SHOWN]

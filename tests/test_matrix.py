@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import matrix
 import pytest
@@ -21,11 +22,59 @@ def test_each_environment_gets_what_it_is_named_after():
 
 
 def test_colab_has_the_versions_of_colab():
-    lines = (ROOT / "tests" / "colab-constraints.txt").read_text(encoding="utf-8").splitlines()
-    versions = dict(line.split(" ")[0].split("==") for line in lines if not line.startswith("#"))
+    versions = matrix.colab_versions()
     expected = {"transformers": "5.15.0", "datasets": "4.0.0", "pandas": "2.2.3", "scikit-learn": "1.6.1", "accelerate": "1.14.0"}
     expected |= {"ipywidgets": "7.7.1", "ipykernel": "6.17.1", "ipython": "7.34.0", "matplotlib": "3.10.0"}
     assert {name: versions[name] for name in expected} == expected
+    assert len(versions) > 600, "all that is preinstalled, not what we use"
+    given = matrix.constraints("colab")
+    assert {f"{name}=={version}" for name, version in expected.items()} <= set(given)
+    (pytorch,) = [line for line in given if line.startswith("torch==")]
+    assert pytorch in matrix.constraints("pinned")
+    assert not [line for line in given if "+" in line or line.startswith("nvidia-")], "what is not on PyPI, or belongs to another PyTorch"
+
+
+def test_as_colab_the_first_cell_finds_what_colab_has_and_has_to_install_the_rest():
+    found = {matrix.name_of(requirement) for requirement in matrix.what_colab_has()}
+    lines = (ROOT / "requirements-colab.txt").read_text(encoding="utf-8").splitlines()
+    assert {"torch", "transformers", "datasets", "ipywidgets", "sentence-transformers"} <= found
+    assert not found & {matrix.name_of(line) for line in lines if line and not line.startswith("#")}
+    assert not found & {"jupyterlab", "nbval", "hypothesis"}
+
+
+@pytest.mark.parametrize(
+    ("tests", "stages"),
+    [("tests", ["as Colab", "suite"]), ("none", ["as Colab"]), ("tests/test_tables.py", ["suite"])],
+    ids=["all", "make-colab", "chosen-tests"],
+)
+def test_as_colab_comes_first_outside_of_the_repository(monkeypatch, tmp_path, tests, stages):
+    done = []
+
+    def run(command, log, **environment):
+        if "suite" in command:
+            done.append("suite")
+
+    def as_colab(command, **options):
+        assert not Path(command[0]).is_relative_to(matrix.ROOT)
+        assert command[1:] == ["tests/colab.py"]
+        done.append("as Colab")
+
+    monkeypatch.setattr(matrix, "FOLDER", tmp_path)
+    monkeypatch.setattr(matrix, "run", run)
+    monkeypatch.setattr(matrix.subprocess, "run", as_colab)
+    monkeypatch.setattr(matrix.subprocess, "check_output", lambda command: "{}")
+    assert matrix.try_out("colab", tests)["result"] == "passed"
+    assert done == stages
+
+
+def test_a_notebook_that_fails_as_colab_fails_the_environment(monkeypatch, tmp_path):
+    def as_colab(command, **options):
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(matrix, "FOLDER", tmp_path)
+    monkeypatch.setattr(matrix, "run", lambda command, log, **environment: None)
+    monkeypatch.setattr(matrix.subprocess, "run", as_colab)
+    assert matrix.try_out("colab", "none")["result"] == "FAILED (as Colab)"
 
 
 @pytest.mark.parametrize(("failing", "status"), [((), 0), (("newest",), 0), (("colab",), 1), (("pinned", "newest"), 1)])
@@ -35,7 +84,7 @@ def test_a_failure_is_said_and_counts_unless_it_is_the_newest(monkeypatch, capsy
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert matrix.main([], "tests") == status
     printed = capsys.readouterr().out
-    for name in matrix.CONSTRAINTS:
+    for name in matrix.ENVIRONMENTS:
         assert re.search(rf"^{name} +{'FAILED' if name in failing else 'passed'}", printed, flags=re.M)
     assert ("it does NOT work" in printed) == ("::warning" in printed) == ("newest" in failing)
 

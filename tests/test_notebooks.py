@@ -220,5 +220,7 @@ def test_parameter_files_fit_the_template(path):
         given = yaml.safe_load(file.read_text())
         if "notebook" in given:  # a sweep, for utils.batch; tests/test_batch.py reads it
             continue
-        check_parameters(defaults(notebook) | given | {"In": ["# Parameters\n" + "\n".join(f"{name} = 0" for name in given)]})
+        lines = [yaml.safe_load(line) for line in re.findall(r"^# (\w+: .+)$", file.read_text(), flags=re.M)]  # values to be uncommented
+        for values in (given, *(line for line in lines if set(line) <= set(PARAMETERS))):
+            check_parameters(defaults(notebook) | values | {"In": ["# Parameters\n" + "\n".join(f"{name} = 0" for name in values)]})
         assert f"-f notebooks/params/{file.name}" in file.read_text()
