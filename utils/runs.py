@@ -59,6 +59,11 @@ def _optional(rule: Rule) -> Rule:
     return Rule((*rule.types, type(None)), lambda value: value is None or rule.valid(value), f"{rule.words}, or None")
 
 
+def _names(value: str | list) -> bool:
+    names = [value] if isinstance(value, str) else value
+    return bool(names) and all(isinstance(name, str) and name.strip() for name in names)
+
+
 def _choice(*values: str) -> Rule:
     return Rule((str,), lambda value: value in values, " or ".join(map(repr, values)))
 
@@ -71,9 +76,7 @@ PARAMETERS: dict[str, Rule] = {
     "validation_file": _optional(TEXT),
     "test_file": _optional(TEXT),
     "text_column": TEXT,
-    "label_column": Rule(
-        (str, list), lambda value: bool(value) and all(isinstance(name, str) and name.strip() for name in value), "a column name, or a list of them"
-    ),
+    "label_column": Rule((str, list), _names, "a column name, or a list of them"),
     "task": _choice("single_label", "multi_label", "regression"),
     "encoding": _optional(TEXT),
     "delimiter": _optional(Rule((str,), lambda value: len(value) == 1, "one character")),
