@@ -73,6 +73,43 @@ def test_weights_that_are_a_pickle_are_not_loaded(tmp_path):
     assert not (tmp_path / "went-off").exists()
 
 
+LOADING = """
+import pathlib, sys
+from transformers import AutoConfig
+from utils.predict import load_classifier
+for folder in map(pathlib.Path, sys.argv[1:]):
+    try:
+        load_classifier(folder, "cpu")
+    except Exception as error:
+        print(folder.name, "refused:", "trust_remote_code" in str(error))
+    print(folder.name, "went off:", (folder / "went-off").exists())
+    try:
+        AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    except AttributeError:  # own.py has no such class
+        pass
+    print(folder.name, "trusted, went off:", (folder / "went-off").exists())
+"""
+
+
+def test_code_that_lies_in_a_checkpoint_is_not_run(tmp_path, run_python):
+    """It runs where somebody says trust_remote_code=True, which nothing here does. A model that the library knows is loaded by the library's own code."""
+    for kind in ("bert", "unheard-of"):
+        model = tmp_path / kind
+        BertForSequenceClassification(BertConfig(**SIZES)).save_pretrained(model)
+        config = json.loads((model / "config.json").read_text())
+        classes = {"AutoConfig": "own.Config", "AutoModel": "own.Model", "AutoModelForSequenceClassification": "own.Model"}
+        (model / "config.json").write_text(json.dumps(config | {"model_type": kind, "auto_map": classes}))
+        (model / "own.py").write_text(f"import os\nos.mkdir({str(model / 'went-off')!r})\n")
+        (model / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}))
+        (model / "vocab.txt").write_text("[PAD]\n[UNK]\n")
+    answer = run_python(LOADING, tmp_path / "bert", tmp_path / "unheard-of", HF_HUB_OFFLINE="1", HF_MODULES_CACHE=str(tmp_path / "modules"))
+    said = answer.stdout  # Transformers asks, too, and nobody answers
+    assert "unheard-of refused: True\n" in said, answer.stderr
+    for kind in ("bert", "unheard-of"):
+        assert f"{kind} went off: False\n" in said
+        assert f"{kind} trusted, went off: True\n" in said
+
+
 # --- nothing is written outside of the output folder, nor over what is no run ---------------------------------------------
 
 
