@@ -58,7 +58,7 @@ endif
 test-matrix:
 	@TESTS="$(TESTS)" $(PYTHON) tests/matrix.py $(ENVS)
 
-# Known findings: none. One that has to stay is named here, with the reason: --ignore-vuln ID
+# No finding is accepted so far. One that has to stay is named here, with the reason: --ignore-vuln ID
 # --strict: what could not be looked up is a failure. Without it pip-audit passes with nothing audited.
 audit:
 	@$(PYTHON) utils/environment.py audit

@@ -402,7 +402,7 @@ def test_markup_in_tables_reports_and_formulas_does_not_run(lab, server):
     """A notebook that has just been run is trusted: JupyterLab sanitises nothing, and it typesets what stands between dollars, links in formulas too."""
     run_all(lab, write_notebook(server, "tables", TABLES.replace("TEXT", repr(" ".join(markup.ALL)))))
     with step(lab, "Waiting for formulas to be typeset"):
-        lab.wait_for_selector(".jp-OutputArea-output mjx-container")
+        lab.wait_for_function("document.querySelectorAll('.jp-OutputArea-output mjx-container').length === 3 + 1 + 2")  # the report's fix is code
     assert lab.evaluate(markup.LIVE) == []
     seen = lab.locator(".jp-OutputArea-output").all_inner_texts()
     assert [text.count(markup.SCRIPT) for text in seen] == [1, 3, 3]
