@@ -18,12 +18,20 @@ from batches import at_work, completed_runs, errors_in, notebook_of, results, st
 import utils.batch
 from notebooks import printed, read
 from utils import ROOT
-from utils.batch import BatchError, read_plan, run_batch
+from utils.batch import LEFT_BEHIND, BatchError, _jobs, read_plan, run_batch
 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def kernel_at_work(run, besides=0):
+    try:
+        process = psutil.Process(int((run / "began.txt").read_text()))
+        return process if process.pid != besides and process in at_work(run) else None
+    except (OSError, psutil.Error):
+        return None
 
 
 class Sweep:
@@ -57,15 +65,7 @@ class Sweep:
 
     def wait_for_kernel(self, number, besides=0):
         """Return the kernel that is at work in a run; it has begun, and waits at its gate. `besides` is the one that was killed."""
-
-        def kernel():
-            try:
-                process = psutil.Process(int((self.runs[number] / "began.txt").read_text()))
-                return process if process.pid != besides and process in at_work(self.runs[number]) else None
-            except (OSError, psutil.Error):
-                return None
-
-        return self.wait_for(kernel)
+        return self.wait_for(lambda: kernel_at_work(self.runs[number], besides))
 
     def wait_for_status(self, number, status):
         self.wait_for(lambda: status_of(self.runs[number]) == status)
@@ -155,6 +155,36 @@ def test_a_kernel_a_run_and_a_worker_are_killed_and_the_others_go_on(sweep):
         assert errors_in(read(sweep.runs[number] / "notebook.ipynb")) == [error]
         assert not (sweep.runs[number] / "result.txt").exists()
     sweep.check_it_goes_on()
+
+
+def test_an_attempt_whose_worker_is_gone_leaves_the_next_one_alone(sweep):
+    """Another worker may have started it already, before the first has ended: it waits for its turn."""
+    sweep.out.mkdir()
+    job = {**_jobs(read_plan(sweep.file), sweep.out)[0], "attempt": "1", "gpu": False}
+    environment = os.environ | {LEFT_BEHIND: job["folder"]}
+    command = [sys.executable, "-c", "from utils.batch import run_one; run_one()"]
+    first, second, third = (subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, env=environment) for _ in range(3))
+    try:
+        for process in (first, second):
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
+            kernel = wait_for(lambda: kernel_at_work(sweep.runs[1]))
+        first.stdin.close()
+        assert first.wait(20) == 1
+        assert not kernel.is_running()
+        other = wait_for(lambda: kernel_at_work(sweep.runs[1], besides=kernel.pid))
+        assert other.ppid() == second.pid
+        third.stdin.write(json.dumps(job).encode() + b"\n")
+        third.stdin.close()  # its worker, too, is gone before it had its turn
+        assert third.wait(20) == 1
+        assert other.is_running()
+        sweep.open(1)
+        assert second.wait(60) == 0
+    finally:
+        for process in (first, second, third):
+            process.kill()
+            process.communicate()
+    assert status_of(sweep.runs[1]) == "completed"
 
 
 def test_a_run_that_kills_its_worker_every_time_fails_with_that_reason(tmp_path):

@@ -14,7 +14,7 @@ from utils import ROOT, unquote_formula
 from utils.data import read_table
 
 pytestmark = pytest.mark.slow
-SHORT = {"demonstrations": False, "learning_rate": 1e-4, "per_device_train_batch_size": 8, "output_dir": "run"}
+SHORT = {"demonstrations": False, "learning_rate": 2e-4, "per_device_train_batch_size": 16, "output_dir": "run"}
 
 
 def run(folder, **parameters):
@@ -39,18 +39,18 @@ def accounted_for(data, rows):
 
 
 def test_several_labels_in_a_cp1252_table_with_semicolons(tmp_path, tweets):
-    rows = tweets.rows.head(700)
+    rows = tweets.rows.head(500)
     valence = pd.to_numeric(rows["valence"])
     tags = pd.Series(np.where(valence > 0, "très bon", "böse"), index=rows.index)
     tags += np.where(valence.abs() > 2, " | strong", "") + np.where(rows["text"].str.contains("!"), "|loud", "")
     frame = pd.DataFrame({"Größe": rows["row"], "text": rows["text"], "tags": tags})
     frame.to_csv(tmp_path / "tags.csv", index=False, sep=";", encoding="cp1252", errors="ignore")
 
-    metrics, predictions, _ = run(tmp_path, data_file="tags.csv", label_column="tags", task="multi_label", class_weights=True, num_train_epochs=3)
+    metrics, predictions, _ = run(tmp_path, data_file="tags.csv", label_column="tags", task="multi_label", class_weights=True, num_train_epochs=2)
     data = metrics["data"]
     assert data["labels"] == ["böse", "loud", "strong", "très bon"]
     assert (data["source"]["encoding"], data["source"]["delimiter"]) == ("cp1252", ";")
-    accounted_for(data, 700)
+    accounted_for(data, 500)
     assert metrics["test"]["f1_micro"] > metrics["baselines"]["majority"]["f1_micro"] + 0.05
     assert metrics["test"]["f1_macro"] > metrics["untrained"]["f1_macro"]
     assert set(metrics["test"]) >= {"accuracy", "f1_macro", "loss", "accuracy_ci95"}
@@ -66,9 +66,9 @@ def test_several_labels_in_a_cp1252_table_with_semicolons(tmp_path, tweets):
 
 
 def test_numbers_in_a_gzipped_tsv(tmp_path, tweets):
-    tweets.rows.head(800)[["text", "valence"]].to_csv(tmp_path / "ratings.tsv.gz", index=False, sep="\t")
-    metrics, predictions, _ = run(tmp_path, data_file="ratings.tsv.gz", label_column="valence", task="regression", num_train_epochs=3)
-    accounted_for(metrics["data"], 800)
+    tweets.rows.head(500)[["text", "valence"]].to_csv(tmp_path / "ratings.tsv.gz", index=False, sep="\t")
+    metrics, predictions, _ = run(tmp_path, data_file="ratings.tsv.gz", label_column="valence", task="regression", num_train_epochs=2)
+    accounted_for(metrics["data"], 500)
     test, baselines = metrics["test"], metrics["baselines"]
     assert test["pearson"] > baselines["tfidf_ridge"]["pearson"] + 0.03
     assert test["mae"] < baselines["mean"]["mae"] - 0.1
@@ -86,24 +86,27 @@ def test_fifty_two_odd_classes_of_long_texts_in_jsonl(tmp_path):
     draw = np.random.default_rng(0)
     odd = ["a,b", 'say "hi"', "😀", "سعيد", "../../etc", "C:\\x", "<b>", "$x$", "None", "=1+1"]
     names = odd + [f"class {i}" for i in range(42)]
-    counts = np.maximum(1, (60 * 0.88 ** np.arange(52)).astype(int))  # from sixty rows to one
+    counts = np.maximum(1, (30 * 0.9 ** np.arange(52)).astype(int))  # from thirty rows to one
     rows = [{"body": f"Topic {i}. " + " ".join(draw.choice(sentences, 9)) + f" About {i}.", "topic": names[i]} for i in range(52) for _ in range(counts[i])]
     with open(tmp_path / "topics.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in draw.permutation(rows))
 
+    columns = {"text_column": "body", "label_column": "topic"}
     metrics, predictions, notebook = run(
-        tmp_path, data_file="topics.jsonl", text_column="body", label_column="topic", max_length=64, long_texts="head_tail", num_train_epochs=2
+        tmp_path, data_file="topics.jsonl", **columns, max_length=32, long_texts="head_tail", num_train_epochs=3, learning_rate=5e-4
     )
     data = metrics["data"]
     assert sorted(data["labels"]) == sorted(names)
     accounted_for(data, len(rows))
-    assert "of the training texts are cut at 64 tokens" in printed(notebook, "truncated")
+    assert "of the training texts are cut at 32 tokens" in printed(notebook, "truncated")
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
     assert sorted(config["id2label"].values()) == sorted(names)
     assert config["long_texts"] == "head_tail"
     assert set(predictions["label"]) <= {name if name != "=1+1" else "'=1+1" for name in names}  # quoted for spreadsheets
     assert any("fewer than 5" in finding["message"] for finding in data["findings"])
-    assert label_again(tmp_path, "--max-length", "64") == [answer.removeprefix("'") if answer == "'=1+1" else answer for answer in predictions["predicted"]]
+    assert label_again(tmp_path, "--max-length", "32") == predictions["predicted"].tolist()  # a formula is quoted in both
+    assert metrics["test"]["accuracy"] > metrics["baselines"]["tfidf_logreg"]["accuracy"] + 0.1
+    assert predictions["predicted"].nunique() > 8
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
     assert "&lt;b>" in card
     assert "\n- <b>" not in card

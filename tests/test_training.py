@@ -65,7 +65,7 @@ def own_table(tweets, tmp_path_factory):
     names = {"positive": HAPPY, "negative": UNHAPPY}
 
     def frame(rows):
-        prefixes = [f"{SCRIPT} ", f"{IMAGE} ", f"{LINK} ", f"{FORMULA} ", f"{DRAWING} ", *[""] * 15]  # in every fourth row, the first ones among them
+        prefixes = [f"{SCRIPT} ", f"{IMAGE} ", f"{LINK} ", f"{FORMULA} ", f"{DRAWING} ", *[""] * 35]  # in every eighth row, the first ones among them
         texts = [prefixes[k % len(prefixes)] + text for k, text in enumerate(rows["text"])]
         return pd.DataFrame({MOOD: rows["label"].map(names), TEXT: texts, OTHER: rows["row"]})
 
@@ -76,7 +76,7 @@ def own_table(tweets, tmp_path_factory):
 
 OWN = {
     "data_file": DATA, "test_file": TEST, "text_column": TEXT, "label_column": MOOD, "num_train_epochs": 3,
-    "learning_rate": 1e-4, "per_device_train_batch_size": 8, "demonstrations": False, "output_dir": RUN,
+    "learning_rate": 2e-4, "per_device_train_batch_size": 16, "demonstrations": False, "output_dir": RUN,
 }  # fmt: skip
 
 
@@ -120,8 +120,8 @@ def test_the_record_accounts_for_every_row_and_step(own_run):
     assert data["test_rows"] == 200
     assert data["train_rows"] + data["validation_rows"] + sum(data["dropped"].values()) == 600
     assert data["labels"] == [HAPPY, UNHAPPY]
-    assert metrics["train"]["steps"] == 3 * int(np.ceil(data["train_rows"] / 8))
-    assert metrics["parameters"]["learning_rate"] == 1e-4
+    assert metrics["train"]["steps"] == 3 * int(np.ceil(data["train_rows"] / 16))
+    assert metrics["parameters"]["learning_rate"] == 2e-4
     assert metrics["environment"]["transformers"]
 
 
@@ -289,7 +289,7 @@ def test_the_parameter_file_for_an_own_csv_runs_from_any_directory(tmp_path):
     assert [metrics["data"][f"{name}_rows"] for name in ("train", "validation", "test")] == [28, 6, 6]
 
 
-SHORT = OWN | {"max_train_samples": 160, "num_train_epochs": 3, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}
+SHORT = OWN | {"max_train_samples": 160, "num_train_epochs": 2, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}
 
 
 def kill_after(checkpoint: Path, process):
@@ -338,7 +338,7 @@ def test_class_weights_and_tensorboard_do_what_they_say(own_table, tweets):
     rare = pd.concat([rows[rows["label"] == "positive"].head(270), rows[rows["label"] == "negative"].head(50)])
     rare[["text", "label"]].to_csv(own_table / "rare.csv", index=False)
     parameters = {"data_file": "rare.csv", "class_weights": True, "report_to": "tensorboard", "demonstrations": False, "num_train_epochs": 4}
-    parameters |= {"learning_rate": 1e-4, "per_device_train_batch_size": 8, "output_dir": "rare"}
+    parameters |= {"learning_rate": 2e-4, "per_device_train_batch_size": 16, "output_dir": "rare"}
     result = papermill(own_table, parameters)
     assert result.returncode == 0, result.stdout[-3000:]
     metrics = metrics_of(own_table / "rare")

@@ -40,7 +40,7 @@ KEYS = ("notebook", "parameters", "grid", "runs")
 OURS = ("output_dir", "resume")  # parameters that the batch sets itself, where a notebook has them
 COLUMNS = ("run_id", "status", *SCORE_COLUMNS, "seconds", "error")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "RAYON_NUM_THREADS")
-LEFT_BEHIND = "FINETUNE_BATCH_RUN"  # an environment variable that names the run folder a process works for
+LEFT_BEHIND = "FINETUNE_BATCH_RUN"  # an environment variable: the folder a run's process works for, and `_kernel_of` it for its kernel
 WORKER_DEATHS = 2  # so often a run is started again after its worker died
 CONNECT_SECONDS = 30
 
@@ -231,17 +231,19 @@ def run_one() -> None:
     """Be the process of one run: its job is the first line of stdin, and stdin closes when nobody waits for it any more."""
     stdin = os.fdopen(os.dup(0), "rb", buffering=0)  # unbuffered: Python cannot end while a thread waits in a buffered one
     job = json.loads(stdin.readline())
-    writing = threading.Lock()
+    writing, turn = threading.Lock(), _run_lock(job, timeout=-1)
 
     def end_with_the_worker():
         stdin.read()
         with writing:  # from here on no record is written: a kernel that is killed here is not the notebook's failure
-            _end_left_behind(job["folder"])
+            if turn.is_locked:  # otherwise the kernel is another attempt's
+                _end_left_behind(job["folder"])
             os._exit(1)
 
     threading.Thread(target=end_with_the_worker, daemon=True).start()
-    # An earlier attempt on another machine may still be at work.
-    with _run_lock(job, timeout=-1), _free_gpu() if job["gpu"] else nullcontext():
+    # An earlier attempt, perhaps on another machine, may still be at work.
+    with turn, _free_gpu() if job["gpu"] else nullcontext():
+        os.environ[LEFT_BEHIND] = _kernel_of(job["folder"])  # what is started from here on
         _end_left_behind(job["folder"])
         before = _record(job) or {}
         # Dask asks again for what it lost with a worker, also when that run had failed and said so.
@@ -349,14 +351,21 @@ def _note_error(job: Mapping[str, Any], error: str) -> None:
         nbformat.write(notebook, partial)
 
 
+def _kernel_of(folder: str) -> str:
+    return f"{folder}/kernel"
+
+
 def _end_left_behind(folder: str) -> None:
-    """Kill what an earlier attempt at a run has left on this machine: a kernel whose process was killed, and what it started."""
+    """Kill what an earlier attempt at a run has left on this machine: a kernel whose process was killed, and what it started.
+
+    Only who holds the run's lock may call this. The processes of other attempts, which wait for the lock, are left alone.
+    """
     import psutil
 
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(LEFT_BEHIND) == folder:
+            if process.pid != os.getpid() and process.environ().get(LEFT_BEHIND) == _kernel_of(folder):
                 process.kill()
                 found.append(process)
     psutil.wait_procs(found, timeout=10)
@@ -364,7 +373,7 @@ def _end_left_behind(folder: str) -> None:
 
 def _run_lock(job: Mapping[str, Any], timeout: float) -> FileLock:
     folder = Path(job["folder"])
-    return FileLock(folder.parent / ".locks" / f"{folder.name}.lock", timeout=timeout)
+    return FileLock(folder.parent / ".locks" / f"{folder.name}.lock", timeout=timeout, thread_local=False)
 
 
 def _write(path: Path, record: Mapping[str, Any]) -> None:
