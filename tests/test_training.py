@@ -65,8 +65,8 @@ def own_table(tweets, tmp_path_factory):
     names = {"positive": HAPPY, "negative": UNHAPPY}
 
     def frame(rows):
-        prefixes = [f"{SCRIPT} ", f"{IMAGE} ", f"{LINK} ", f"{FORMULA} ", f"{DRAWING} ", *[""] * 35]  # in every eighth row, the first ones among them
-        texts = [prefixes[k % len(prefixes)] + text for k, text in enumerate(rows["text"])]
+        nasty = [SCRIPT, IMAGE, LINK, FORMULA, DRAWING]  # in the first rows, which 04 shows; more would only take time
+        texts = [f"{nasty[k]} {text}" if k < len(nasty) else text for k, text in enumerate(rows["text"])]
         return pd.DataFrame({MOOD: rows["label"].map(names), TEXT: texts, OTHER: rows["row"]})
 
     frame(splits.train).to_csv(folder / DATA, index=False)
