@@ -5,10 +5,12 @@ A whole training run with such a table: test_training.py; controls and JupyterLa
 
 import json
 
+import nbformat
 import pandas as pd
 import pytest
 import test_browser
 from markup import ALL, DRAWING, IMAGE, IN_FILE_NAME, LINK, MARK, SCRIPT, look_at, markdown_pages
+from nbconvert import HTMLExporter
 from test_runs import GOOD, record
 
 from utils.models import find_model
@@ -70,3 +72,14 @@ def test_tables_and_reports_show_markup_as_it_is(browser, tmp_path):
     assert live == []
     assert seen.count(text) == (1 + 2 + 2) + (1 + 2) + 3  # index, column and errors; name and errors; id, message and fix
     assert "&lt;<br>" in tokens
+
+
+def test_the_error_of_a_run_that_failed_is_shown_as_it_is(browser, tmp_path):
+    """As a page made by nbconvert: messages name columns, labels and files."""
+    text = " ".join(ALL)
+    outputs = [nbformat.v4.new_output("error", ename="TableError", evalue=text, traceback=[f"\x1b[31mTableError\x1b[39m: {text}"])]
+    outputs += [nbformat.v4.new_output("stream", name=name, text=text) for name in ("stdout", "stderr")]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0", outputs=outputs)])
+    live, seen = look_at(browser, HTMLExporter().from_notebook_node(notebook)[0], tmp_path)
+    assert live == []
+    assert seen.count(text) == 3
