@@ -72,7 +72,7 @@ test-matrix:
 colab:
 	@TESTS=none $(PYTHON) tests/matrix.py colab
 
-# Known findings: none. One that has to stay is named here, with the reason: --ignore-vuln ID
+# No finding is accepted so far. One that has to stay is named here, with the reason: --ignore-vuln ID
 # --strict: what could not be looked up is a failure. Without it pip-audit passes with nothing audited.
 audit:
 	@$(PYTHON) utils/environment.py audit

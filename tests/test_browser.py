@@ -18,6 +18,7 @@ import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import markup
 import nbformat
 import psutil
 import pytest
@@ -504,6 +505,30 @@ def test_another_run_is_compared_and_markup_in_its_name_does_not_run(lab, server
     """The control of 06, on runs made up here: the chapter's own sweep takes minutes."""
     run_all(lab, write_notebook(server, "runs", SWEEP.replace("MARKUP", repr(MARKUP))))
     assert MARKUP in choose_runs(lab)
+    assert not what_ran(lab)
+
+
+TABLES = """
+import sys
+sys.path.insert(0, '..')
+import pandas as pd
+from utils.preflight import Finding, Report
+pd.set_option('display.max_colwidth', None)
+print(TEXT)
+display(pd.DataFrame({TEXT: [TEXT, 'next: $x^2$']}, index=[TEXT, 'another']))
+Report([Finding(TEXT, 'error', TEXT, TEXT)])
+"""
+
+
+@pytest.mark.slow
+def test_markup_in_tables_reports_and_formulas_does_not_run(lab, server):
+    """A notebook that has just been run is trusted: JupyterLab sanitises nothing, and it typesets what stands between dollars, links in formulas too."""
+    run_all(lab, write_notebook(server, "tables", TABLES.replace("TEXT", repr(" ".join(markup.ALL)))))
+    with step(lab, "Waiting for formulas to be typeset"):
+        lab.wait_for_function("document.querySelectorAll('.jp-OutputArea-output mjx-container').length === 3 + 1 + 2")  # the report's fix is code
+    assert lab.evaluate(markup.LIVE) == []
+    seen = lab.locator(".jp-OutputArea-output").all_inner_texts()
+    assert [text.count(markup.SCRIPT) for text in seen] == [1, 3, 3]
     assert not what_ran(lab)
 
 

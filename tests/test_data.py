@@ -1,23 +1,28 @@
 """Reading tables, fetching the bundled sets, splitting."""
 
 import gzip
+import io
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils import ROOT
+import utils.data
+from utils import ROOT, sha256
 from utils.data import (
     ARCHIVE_NAME,
     BUNDLED,
     DATA_DIR,
+    INNER_ARCHIVE,
     FetchError,
     Table,
     TableError,
@@ -202,6 +207,47 @@ def test_a_wrong_archive_is_refused_and_nothing_is_written(empty_data):
     with pytest.raises(FetchError, match="is not the expected file: its SHA-256 is"):
         fetch(empty_data)
     assert [path.name for path in empty_data.iterdir()] == [ARCHIVE_NAME]
+
+
+@pytest.fixture
+def evil_archive(empty_data, tmp_path):
+    """The archive with members besides that lead out of a folder, in both of its layers: by .., by an absolute path, by a link."""
+    evil = ["../evil", "hutto_ICWSM_2014/../../evil", str(tmp_path / "evil")]
+    with zipfile.ZipFile(DATA_DIR / ARCHIVE_NAME) as good, tarfile.open(fileobj=io.BytesIO(good.read(INNER_ARCHIVE))) as sets:
+        layer = io.BytesIO()
+        with tarfile.open(fileobj=layer, mode="w:gz", compresslevel=1) as bad:
+            for name in evil:
+                member = tarfile.TarInfo(name)
+                member.size = 4
+                bad.addfile(member, io.BytesIO(b"evil"))
+            link = tarfile.TarInfo("hutto_ICWSM_2014")
+            link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+            bad.addfile(link)
+            for member in sets:
+                if member.isfile() and member.name.endswith(".txt"):
+                    bad.addfile(member, sets.extractfile(member))
+    empty_data.mkdir()
+    with zipfile.ZipFile(empty_data / ARCHIVE_NAME, "w") as bad:
+        for name in evil:
+            bad.writestr(name, "evil")
+        bad.writestr(INNER_ARCHIVE, layer.getvalue())
+    return empty_data / ARCHIVE_NAME
+
+
+def test_an_archive_is_not_opened_before_its_hash_is_right(evil_archive, monkeypatch):
+    monkeypatch.setattr(utils.data, "_unpack", lambda archive: pytest.fail("it was opened"))
+    with pytest.raises(FetchError, match="is not the expected file: its SHA-256 is"):
+        fetch(evil_archive.parent)
+
+
+def test_members_that_lead_out_of_an_archive_make_no_file(evil_archive, tmp_path, monkeypatch):
+    """Even with the right hash: members are read by name, and nothing is extracted."""
+    monkeypatch.setattr(utils.data, "ARCHIVE_SHA256", sha256(evil_archive))
+    fetch(evil_archive.parent)
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert files == sorted(f"data/{name}" for name in (ARCHIVE_NAME, *(f"{name}.csv" for name in BUNDLED)))
+    for name in BUNDLED:
+        assert (evil_archive.parent / f"{name}.csv").read_bytes() == (DATA_DIR / f"{name}.csv").read_bytes()
 
 
 def test_an_index_that_serves_another_file_is_refused_before_anything_of_it_runs(empty_data, tmp_path, monkeypatch):

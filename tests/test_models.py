@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,7 +34,16 @@ def test_paths_inside_the_repository_are_shown_from_where_you_are(monkeypatch, t
     inside = ROOT / "runs" / "some" / "model"
     monkeypatch.chdir(ROOT / "notebooks")
     assert utils.models._short(inside).as_posix() == "../runs/some/model"
-    assert utils.models._short(tmp_path) == tmp_path
+    assert utils.models._short(Path("/elsewhere/model")) == Path("/elsewhere/model")
+    monkeypatch.chdir(tmp_path)
+    assert utils.models._short(inside) == inside  # the way there would name all folders above, too
+
+
+def test_paths_inside_the_home_folder_are_shown_from_where_you_are(monkeypatch, tmp_path):
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert utils.models._short(tmp_path / "venv" / "model").as_posix() == "../venv/model"
 
 
 def test_changed_weights_are_refused(monkeypatch):
@@ -56,9 +66,9 @@ except utils.models.ModelError as error:
 
 
 def test_a_local_folder_is_found_from_here_or_from_the_repository(checkpoint, monkeypatch):
-    assert find_model(str(checkpoint)) == checkpoint
+    assert find_model(str(checkpoint)).resolve() == checkpoint.resolve()
     monkeypatch.chdir(checkpoint.parent)
-    assert find_model("tiny") == checkpoint
+    assert find_model("tiny").resolve() == checkpoint.resolve()
 
 
 def test_half_precision_weights_become_float32_as_the_notebook_loads_them(checkpoint):

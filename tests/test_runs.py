@@ -30,6 +30,8 @@ GOOD = {
 def test_good_parameters_come_back_in_order():
     assert check_parameters(GOOD | {"np": np, "In": ["", "# Parameters\nseed = 42\nPAPERMILL_INPUT_PATH = 'x'\n"]}) == GOOD
     assert list(check_parameters(GOOD)) == list(PARAMETERS)
+    for columns in ("how I felt", ["is it good", "is it new"]):
+        assert check_parameters(GOOD | {"label_column": columns})["label_column"] == columns
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,7 @@ def test_good_parameters_come_back_in_order():
         ("class_weights", "yes", "class_weights must be True or False, not 'yes' (str)"),
         ("max_length", 2, "max_length must be a whole number, 3 or more"),
         ("task", "multilabel", "task must be 'single_label' or 'multi_label' or 'regression', not 'multilabel'"),
+        ("label_column", " ", "label_column must be a column name"),
         ("label_column", [], "label_column must be a column name, or a list of them, not []"),
         ("label_column", ["a", 3], "label_column must be a column name, or a list of them"),
         ("delimiter", ";;", "delimiter must be one character, or None"),

@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import platform
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +16,9 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import test_browser
 import torch
+from markup import DRAWING, FORMULA, IMAGE, IN_FILE_NAME, LINK, MARK, SCRIPT, look_at, markdown_pages
 
 from notebooks import cell_of, exercises, printed, read, solve
 from utils import ROOT, unquote_formula
@@ -41,35 +46,61 @@ def newest_checkpoint(folder):
     return max((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
+# Own names, and markup wherever a name, a label or a text can carry it: it shall be read in what the run leaves, and nothing of it shall run.
+TEXT, MOOD, OTHER = f"message {IMAGE}", f"mood {SCRIPT} {LINK}", f"id {DRAWING}"
+HAPPY, UNHAPPY = f"happy, 😀 {IMAGE} | `", f"not so <b>happy</b> {SCRIPT} {LINK} {FORMULA}"
+DATA, TEST, RUN = f"mine{IN_FILE_NAME}.csv", f"test{IN_FILE_NAME}.jsonl", f"run{IN_FILE_NAME}"
+SECRETS = {
+    name: f"{name.lower()}-5e7c2e7"
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "MY_PASSWORD")
+}
+
+
 @pytest.fixture(scope="session")
 def own_table(tweets, tmp_path_factory):
-    """A practitioner's files: own column names and labels, a CSV to train on, test rows as JSONL."""
-    folder = tmp_path_factory.mktemp("own")
+    """A practitioner's files, in a folder of their home: own column names and labels, a CSV to train on, test rows as JSONL."""
+    folder = tmp_path_factory.mktemp("home") / "project"
+    folder.mkdir()
     splits = split_table(tweets, max_train_samples=600, seed=1)
-    names = {"positive": "happy, 😀", "negative": "not so <b>happy</b>"}
+    names = {"positive": HAPPY, "negative": UNHAPPY}
 
     def frame(rows):
-        return pd.DataFrame({"mood": rows["label"].map(names), "message": rows["text"], "id": rows["row"]})
+        nasty = [SCRIPT, IMAGE, LINK, FORMULA, DRAWING]  # in the first rows, which 04 shows; more would only take time
+        texts = [f"{nasty[k]} {text}" if k < len(nasty) else text for k, text in enumerate(rows["text"])]
+        return pd.DataFrame({MOOD: rows["label"].map(names), TEXT: texts, OTHER: rows["row"]})
 
-    frame(splits.train).to_csv(folder / "mine.csv", index=False)
-    frame(splits.test.head(200)).to_json(folder / "test.jsonl", orient="records", lines=True)
+    frame(splits.train).to_csv(folder / DATA, index=False)
+    frame(splits.test.head(200)).to_json(folder / TEST, orient="records", lines=True)
     return folder
 
 
 OWN = {
-    "data_file": "mine.csv", "test_file": "test.jsonl", "text_column": "message", "label_column": "mood", "num_train_epochs": 3,
-    "learning_rate": 2e-4, "per_device_train_batch_size": 16, "demonstrations": False, "output_dir": "run",
+    "data_file": DATA, "test_file": TEST, "text_column": TEXT, "label_column": MOOD, "num_train_epochs": 3,
+    "learning_rate": 2e-4, "per_device_train_batch_size": 16, "demonstrations": False, "output_dir": RUN,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def own_run(own_table):
-    """One run on that table, with the exercises solved."""
+def own_tree():
+    """What is in the home folder before the run and after it, by name; `own_run` fills it."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def own_run(own_table, own_tree):
+    """One run on that table, with the exercises solved, in an environment with secrets."""
     notebook = solve(read(TEMPLATE))
     nbformat.write(notebook, own_table / "solved.ipynb")
-    result = papermill(own_table, OWN, own_table / "solved.ipynb")
+    home = own_table.parent
+    with pytest.MonkeyPatch.context() as changed:
+        for name, value in (SECRETS | {"HOME": str(home), "USERPROFILE": str(home)}).items():
+            changed.setenv(name, value)
+        own_tree["before"] = {path.relative_to(home) for path in home.rglob("*")}
+        result = papermill(own_table, OWN, own_table / "solved.ipynb")
+        own_tree["after"] = {path.relative_to(home) for path in home.rglob("*")}
     assert result.returncode == 0, result.stdout[-3000:]
-    return own_table / "run"
+    shutil.copy(own_table / "out.ipynb", own_table / "executed.ipynb")  # other runs write out.ipynb, too
+    return own_table / RUN
 
 
 @pytest.mark.slow
@@ -88,7 +119,7 @@ def test_the_record_accounts_for_every_row_and_step(own_run):
     data = metrics["data"]
     assert data["test_rows"] == 200
     assert data["train_rows"] + data["validation_rows"] + sum(data["dropped"].values()) == 600
-    assert data["labels"] == ["happy, 😀", "not so <b>happy</b>"]
+    assert data["labels"] == [HAPPY, UNHAPPY]
     assert metrics["train"]["steps"] == 3 * int(np.ceil(data["train_rows"] / 16))
     assert metrics["parameters"]["learning_rate"] == 2e-4
     assert metrics["environment"]["transformers"]
@@ -114,8 +145,8 @@ def test_predictions_stand_in_the_order_of_the_test_file(own_run):
 
     with open(own_run / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = [row | {"text": unquote_formula(row["text"])} for row in csv.DictReader(file)]  # "@anonymous" has an apostrophe in front, for spreadsheets
-    given = [json.loads(line) for line in (own_run.parent / "test.jsonl").read_text().splitlines()]
-    assert [(row["text"], row["label"]) for row in rows] == [(row["message"], row["mood"]) for row in given]
+    given = [json.loads(line) for line in (own_run.parent / TEST).read_text().splitlines()]
+    assert [(row["text"], row["label"]) for row in rows] == [(row[TEXT], row[MOOD]) for row in given]
     accuracy = np.mean([row["label"] == row["predicted"] for row in rows])
     assert accuracy == pytest.approx(metrics_of(own_run)["test"]["accuracy"])
 
@@ -139,7 +170,7 @@ def test_the_folder_holds_what_the_design_promises_and_no_pickle_to_load(own_run
     assert 1 <= len(list((own_run / "checkpoints").glob("checkpoint-*"))) <= 2
     assert {path.suffix for path in (own_run / "model").iterdir()} <= {".json", ".safetensors", ".txt"}
     assert not list(own_run.rglob(".*"))
-    assert "&lt;b>happy" in (own_run / "README.md").read_text()
+    assert "&lt;b&gt;happy" in (own_run / "README.md").read_text()
 
 
 @pytest.mark.slow
@@ -149,6 +180,80 @@ def test_the_solutions_of_the_exercises_are_right(own_run):
         answer = printed(notebook, f"{cell_id}-check")
         assert "right" in answer
         assert "not" not in answer
+
+
+def executed(own_run):
+    """Return the executed notebook without papermill's own notes, in which stand the paths of its command line."""
+    notebook = read(own_run.parent / "executed.ipynb")
+    for part in (notebook, *notebook.cells):
+        part.metadata.pop("papermill", None)
+    return notebook
+
+
+browser = test_browser.browser
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template", ["lab", "classic"])
+def test_the_executed_notebook_as_a_page_shows_markup_as_it_is(own_run, browser, tmp_path, template):
+    """nbconvert lets through what a notebook shows as HTML; so it has to be escaped when it is shown."""
+    from nbconvert import HTMLExporter
+
+    notebook = executed(own_run)
+    html, _ = HTMLExporter(template_name=template).from_notebook_node(notebook)
+    live, seen = look_at(browser, html, tmp_path)
+    assert live == []
+    shown = [output.data["text/html"] for cell in notebook.cells for output in cell.get("outputs", []) if "text/html" in output.get("data", {})]
+    tables = [table for table in shown if "hacked" in table]
+    assert len(tables) >= 4  # the first rows, the scores by label, mistakes, doubts
+    for table in tables:
+        live, alone = look_at(browser, table, tmp_path)
+        assert live == []
+        assert "<img src=x onerror=" in alone or "<script>" in alone
+        assert alone.strip() in seen or alone.splitlines()[-1] in seen
+    for text in (SCRIPT, IMAGE, LINK, FORMULA, HAPPY, UNHAPPY, MOOD, OTHER, RUN):
+        assert text in seen
+    assert seen.count(MARK) > 40
+
+
+@pytest.mark.slow
+def test_the_model_card_of_a_run_shows_markup_as_it_is(own_run, browser, tmp_path):
+    for renderer, html in markdown_pages((own_run / "README.md").read_text()).items():
+        live, seen = look_at(browser, html, tmp_path)
+        assert live == [], renderer
+        for text in (HAPPY, UNHAPPY, MOOD, TEXT, DATA, TEST):
+            assert text in seen, renderer
+
+
+@pytest.mark.slow
+def test_a_run_writes_nothing_outside_its_folder(own_run, own_tree):
+    new = own_tree["after"] - own_tree["before"]
+    outside = {path for path in new if path.parts[:2] != ("project", RUN)}
+    assert {path for path in outside if not path.parts[0].startswith(".")} == {Path("project", "out.ipynb")}  # papermill's
+    assert len(new - outside) > 20
+    assert not [path for path in own_run.rglob("*") if path.is_symlink()]
+    print("the libraries' own, in the home folder:", sorted({path.parts[:2] for path in outside if path.parts[0].startswith(".")}))
+
+
+@pytest.mark.slow
+def test_a_run_leaves_no_secret_and_no_path(own_run):
+    """Paths stand in the checkpoints only, where Trainer looks for the best one by it; they are no result, and secrets are not even there."""
+    files = {path.relative_to(own_run).as_posix(): path.read_bytes() for path in own_run.rglob("*") if path.is_file() and path.stat().st_size < 2e7}
+    notebook = executed(own_run)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"):
+        output.text = re.sub("LOAD REPORT.*", "", output.text)  # Transformers says where it loads from, and this is another folder than where we work
+    files["out.ipynb"] = nbformat.writes(notebook).encode()
+
+    def holders(*words):
+        return {name for name, content in files.items() if any(word.encode() in content for word in words)}
+
+    results = {name for name in files if not name.startswith("checkpoints/")}
+    assert {"metrics.json", "README.md", "predictions.csv", "model/config.json", "out.ipynb"} <= holders("happy, ") & results, "it did look"
+    assert holders(*SECRETS.values()) == set()
+    home, python = str(own_run.parent.parent), sys.prefix
+    assert holders(home, str(ROOT), python, str(Path.home()) + os.sep) & results == set()
+    host = platform.node()
+    assert host in TEMPLATE.read_text() or holders(host) & results == set()  # a host called "test" says nothing
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from utils import ROOT, atomic_path, find_input
-from utils.runs import PARAMETERS, SCORE_COLUMNS, ParameterError, check_parameters, display_path, read_json
+from utils.runs import PARAMETERS, SCORE_COLUMNS, ParameterError, check_parameters, display_path, read_json, strangers_in, without_home
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -319,7 +319,7 @@ def _record(job: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if record["status"] == "running":  # killed; after metrics.json was written nothing that counts was missing
         used = metrics.get("parameters", {})
-        if not metrics or any(used.get(name, value) != value for name, value in job["parameters"].items()):
+        if not metrics or any(used.get(name, value) not in (value, without_home(value)) for name, value in job["parameters"].items()):
             return None
         record |= _verdict(job, "", (folder / "metrics.json").stat().st_mtime - record["started"])
     return None if record.get("scores") and not metrics else record
@@ -479,7 +479,7 @@ def run_batch(
         The leaderboard: one row for each run that has ended, in the order of the sweep.
 
     Raises:
-        BatchError: the sweep has faults (nothing was started), another batch works in the folder, or the scheduler was lost.
+        BatchError: the sweep has faults (nothing was started), another batch works in the folder or it holds something else, or the scheduler was lost.
     """
     return _run_and_sum_up(spec, output_dir, workers, scheduler, retry_failed)[0]
 
@@ -489,6 +489,7 @@ def _run_and_sum_up(
 ) -> tuple["pd.DataFrame", str]:
     plan = read_plan(spec)
     output_dir = Path(output_dir).expanduser().absolute()
+    _refuse_foreign(output_dir, plan.notebook)
     output_dir.mkdir(parents=True, exist_ok=True)
     (output_dir / ".locks").mkdir(exist_ok=True)
     try:
@@ -506,6 +507,15 @@ def _run_and_sum_up(
             return leaderboard, _summary(leaderboard, output_dir)
     except Timeout:
         raise BatchError(f"another batch is at work in {display_path(output_dir)}; wait for it, or give another output_dir") from None
+
+
+def _refuse_foreign(output_dir: Path, notebook: Path) -> None:
+    """Refuse a folder in which a batch would overwrite what none has made: the repository, for one, or the notebook itself."""
+    if (output_dir / notebook.name).exists() and (output_dir / notebook.name).samefile(notebook):
+        raise BatchError(f"{display_path(output_dir)} holds the notebook, which a copy without outputs would replace; give another output_dir")
+    strangers = strangers_in(output_dir, ("*.ipynb", "*.yaml", "*.yml", "*.log", "lost+found", ".*"))
+    if strangers and not (output_dir / ".locks").is_dir() and not (output_dir / "leaderboard.csv").exists():
+        raise BatchError(f"{display_path(output_dir)} holds what no batch has made: {', '.join(strangers[:5])}; give a new or an empty folder as output_dir")
 
 
 def _jobs(plan: Plan, output_dir: Path) -> list[dict[str, Any]]:

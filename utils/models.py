@@ -31,8 +31,9 @@ def find_model(model_name: str) -> Path:
 
 
 def _short(folder: Path) -> Path:
-    """Name a folder inside the repository from the working directory, so that what is printed of it shows no machine's path."""
-    return Path(os.path.relpath(folder)) if folder.is_relative_to(ROOT) else folder
+    """Name a folder from the working directory where both are in the repository or in the home folder: what is printed of it shows no machine's path."""
+    near = any(folder.is_relative_to(place) and Path.cwd().is_relative_to(place) for place in (ROOT, Path.home()))
+    return Path(os.path.relpath(folder)) if near else folder
 
 
 def _find(model_name: str) -> Path:

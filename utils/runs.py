@@ -7,8 +7,10 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,9 @@ CHECKPOINT_FILES = ("trainer_state.json", "model.safetensors", "optimizer.pt", "
 SCORE_COLUMNS = tuple(f"{split}_{score}" for split in ("validation", "test") for score in ("accuracy", "f1_macro", "pearson", "mae"))
 # These may differ between a run and its continuation: they change where things go, not what is learnt.
 NOT_IDENTITY = ("resume", "output_dir", "report_to")
+PATHS = ("data_file", "validation_file", "test_file", "model_name", "output_dir")
+# What may be in a folder before the first run in it: papermill's notebook and the batch's run.json are there already, and somebody may keep a log.
+HARMLESS = ("*.ipynb", "*.log", "run.json", "checkpoints", "lost+found", ".*")
 
 
 class ParameterError(ValueError):
@@ -54,6 +59,11 @@ def _optional(rule: Rule) -> Rule:
     return Rule((*rule.types, type(None)), lambda value: value is None or rule.valid(value), f"{rule.words}, or None")
 
 
+def _names(value: str | list) -> bool:
+    names = [value] if isinstance(value, str) else value
+    return bool(names) and all(isinstance(name, str) and name.strip() for name in names)
+
+
 def _choice(*values: str) -> Rule:
     return Rule((str,), lambda value: value in values, " or ".join(map(repr, values)))
 
@@ -66,9 +76,7 @@ PARAMETERS: dict[str, Rule] = {
     "validation_file": _optional(TEXT),
     "test_file": _optional(TEXT),
     "text_column": TEXT,
-    "label_column": Rule(
-        (str, list), lambda value: bool(value) and all(isinstance(name, str) and name.strip() for name in value), "a column name, or a list of them"
-    ),
+    "label_column": Rule((str, list), _names, "a column name, or a list of them"),
     "task": _choice("single_label", "multi_label", "regression"),
     "encoding": _optional(TEXT),
     "delimiter": _optional(Rule((str,), lambda value: len(value) == 1, "one character")),
@@ -149,14 +157,15 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
     """Make the run folder ready, so that no checkpoint or result of another run can be taken for this one's.
 
     `output_dir` None means runs/training in the repository; what an earlier run left there is moved to runs/training-previous. A folder that
-    you name is used if it holds no checkpoints, or, with `resume`, those of a run with the same parameters and data.
+    you name is used if it is new or empty, or, with `resume`, if it holds a run with the same parameters and data. So no parameter overwrites anything
+    but a run, and no link leads what is written somewhere else.
 
     Args:
         parameters: those of `check_parameters`.
         data_files: the files that the run reads; their bytes are part of what must be the same to continue.
 
     Raises:
-        RunError: the folder holds another run, or cannot be written.
+        RunError: the folder holds another run or something else, it or something in it is a link, or it cannot be written.
     """
     named = parameters["output_dir"] is not None
     folder = Path(parameters["output_dir"]).expanduser().absolute() if named else DEFAULT_FOLDER
@@ -165,6 +174,7 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
     identity = json.loads(json.dumps(identity))
     checkpoints = folder / "checkpoints"
     remark = f"Everything goes to {display_path(folder)}."
+    _refuse_strangers(folder)
 
     if parameters["resume"]:
         _refuse_other(checkpoints, identity)
@@ -189,6 +199,23 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
     if parameters["resume"]:
         remark += f" Continuing from {found[-1].name}." if found else " There is no checkpoint yet: starting from the beginning."
     return Run(folder, found[-1] if found else None, remark)
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Refuse a folder in which something would be overwritten that no run has made, the repository among them, and links."""
+    links = [path for path in (folder, *(folder.glob("*") if folder.is_dir() else ())) if path.is_symlink()]
+    if links:
+        raise RunError(f"{links[0]} is a link to {os.readlink(links[0])}. Give a folder that is none and holds none, such as that one, as output_dir.")
+    strangers = strangers_in(folder, HARMLESS)
+    ours = (folder / "checkpoints" / "run.json").is_file() or "parameters" in read_json(folder / "metrics.json")
+    if strangers and not ours:
+        raise RunError(f"{folder} holds what no run of this notebook has made: {', '.join(strangers[:5])}. Give a new or an empty folder as output_dir.")
+
+
+def strangers_in(folder: Path, known: Iterable[str]) -> list[str]:
+    """Return the names in a folder that match none of the patterns, in order; none where there is no folder."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)]
 
 
 def _refuse_other(checkpoints: Path, identity: Mapping[str, Any]) -> None:
@@ -235,6 +262,13 @@ def display_path(path: Path) -> str:
     if path.is_relative_to(ROOT):
         return path.relative_to(ROOT).as_posix()
     return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
+
+
+def without_home(value: Any) -> Any:
+    """Return a path under the home folder as ~/..., which reads and writes the same and tells nobody whose it is; anything else as it is."""
+    if isinstance(value, str) and Path(value).is_relative_to(Path.home()):
+        return f"~/{Path(value).relative_to(Path.home()).as_posix()}"
+    return value
 
 
 # --- what a run leaves ------------------------------------------------------------------------------------------------
@@ -288,7 +322,12 @@ def history(log_history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write the model card and then metrics.json, last and atomically: a folder without it holds no finished run."""
+    """Write the model card and then metrics.json, last and atomically: a folder without it holds no finished run.
+
+    Paths among the parameters that lie in the home folder begin with ~.
+    """
+    used = {name: without_home(value) if name in PATHS else value for name, value in record["parameters"].items()}
+    record = {name: used if name == "parameters" else value for name, value in record.items()}
     with atomic_path(folder / "README.md") as partial:
         partial.write_text(model_card(record), encoding="utf-8")
     entries = [json.dumps(entry, allow_nan=False) for entry in record.get("history", [])]
@@ -301,9 +340,17 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _cell(value: Any) -> str:
-    """Escape what would break a Markdown table or be taken for HTML."""
-    text = str(value).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-    return " ".join(text.split())
+    """Write a value so that Markdown shows it as it is: nothing in it becomes HTML, a link, a formula, a heading or another cell of a table."""
+    text = " ".join(str(value).split())
+    text = re.sub(r"[\\`*\[\]$~|]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    text = re.sub(r"^(\d*)([#+.)-]+)(?=\s|$)", r"\1\\\2", text)  # "- " and "1. " would begin a list
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _named(name: str, value: Any) -> Any:
+    """Return a parameter as the card gives it: of a path only the last part, for folders are nobody's business."""
+    whole = not value or name not in PATHS or (name == "model_name" and not Path(value).expanduser().is_absolute())
+    return value if whole else Path(value).name
 
 
 GIVES = {
@@ -334,6 +381,7 @@ def _main_score(record: Mapping[str, Any]) -> tuple[str, float, float, float]:
 def model_card(record: Mapping[str, Any]) -> str:
     """Return the model card as Markdown: what it was trained on, how good it is, how to call it, and where to be careful."""
     data, test, used = record["data"], record["test"], record["parameters"]
+    shown = {name: _cell(_named(name, value)) for name, value in used.items()}
     task, (main, _, low, high) = used["task"], _main_score(record)
     scores = {BASELINES[name]: block for name, block in record["baselines"].items()} | {"this model": test}
     columns = [name for name in test if name != "loss" and not name.endswith("_ci95")]
@@ -345,7 +393,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         "",
     ]
     lines += [
-        f"It was fine-tuned from `{used['model_name']}` on `{_cell(Path(used['data_file']).name)}` and {GIVES[task]}{':' if task != 'regression' else '.'}",
+        f"It was fine-tuned from {shown['model_name']} on {shown['data_file']} and {GIVES[task]}{':' if task != 'regression' else '.'}",
         "",
     ]
     lines += [f"- {_cell(label)}" for label in data["labels"]] if task != "regression" else []
@@ -370,9 +418,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     kept = "their beginning and their end are kept" if used["long_texts"] == "head_tail" else "their beginning is kept"
     lines += [f"- Texts are cut to {used['max_length']} tokens; {kept}."]
     lines += ["", "## Parameters", "", "| parameter | value |", "|---|---|"]
-    for name, value in used.items():
-        if name not in NOT_IDENTITY:  # of a file the card gives the name only: folders are nobody's business
-            lines.append(f"| {name} | {_cell(Path(value).name if value and name.endswith('_file') else value)} |")
+    lines += [f"| {name} | {value} |" for name, value in shown.items() if name not in NOT_IDENTITY]
     lines += ["", "## Made with", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {_cell(value)} |" for name, value in record["environment"].items()]
     return "\n".join(lines) + "\n"
