@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -252,8 +251,6 @@ def test_a_run_leaves_no_secret_and_no_path(own_run):
     assert holders(*SECRETS.values()) == set()
     home, python = str(own_run.parent.parent), sys.prefix
     assert holders(home, str(ROOT), python, str(Path.home()) + os.sep) & results == set()
-    host = platform.node()
-    assert host in TEMPLATE.read_text() or holders(host) & results == set()  # a host called "test" says nothing
 
 
 @pytest.mark.slow
