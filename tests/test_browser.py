@@ -644,7 +644,7 @@ def test_self_test_error(lab, server, cell):
 PICTURES = """
 import io
 import ipywidgets as widgets
-from IPython.display import HTML, Image, display
+from IPython.display import Image, display
 from matplotlib.figure import Figure
 def png(*points):
     figure, file = Figure(figsize=(4, 2)), io.BytesIO()
