@@ -108,6 +108,6 @@ def test_fifty_two_odd_classes_of_long_texts_in_jsonl(tmp_path):
     assert metrics["test"]["accuracy"] > metrics["baselines"]["tfidf_logreg"]["accuracy"] + 0.1
     assert predictions["predicted"].nunique() > 8
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
-    assert "&lt;b>" in card
+    assert "&lt;b&gt;" in card
     assert "\n- <b>" not in card
     assert all((tmp_path / "run" / "figures" / name).stat().st_size > 1000 for name in ("balance.png", "test_predictions.png", "reliability.png"))
