@@ -67,7 +67,7 @@ def _bundled() -> Path:
 
 def _from_hub(model_name: str) -> Path:
     """Fetch one revision of a Hub repository (or find it in the cache): config, tokenizer and safetensors, nothing executable."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     repo_id, _, revision = model_name.partition("@")
@@ -75,6 +75,7 @@ def _from_hub(model_name: str) -> Path:
         folder = snapshot_download(
             repo_id,
             revision=revision or None,
+            local_files_only=constants.HF_HUB_OFFLINE,  # said, or some versions ask for a commit's list of files even so
             allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"],
             ignore_patterns=["*/*"],  # other formats and parts live in subfolders
         )
