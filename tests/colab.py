@@ -19,12 +19,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from notebooks import NOTEBOOKS, ROOT, read
+from notebooks import NOTEBOOKS, ROOT, STATE, WIDGET, read
 
 KEPT = ROOT / "runs" / "colab"
 TAG = "v-as-colab"
-WIDGET = "application/vnd.jupyter.widget-view+json"
-STATE = "application/vnd.jupyter.widget-state+json"
 DRIVE = """
 def mount(*args, **kwargs):
     raise RuntimeError("Drive asks the reader for permission: nothing may mount it by itself.")

@@ -11,6 +11,8 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WIDGET = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a control
+STATE = "application/vnd.jupyter.widget-state+json"  # in the notebook's metadata: what its controls hold
 
 
 def read(path: Path):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from notebooks import NOTEBOOKS, cell_of, exercises, read
+from notebooks import NOTEBOOKS, STATE, WIDGET, cell_of, exercises, read
 from utils import ROOT
 from utils.runs import PARAMETERS, check_parameters
 
@@ -43,7 +43,7 @@ def kinds(cell):
 def widgets_alone(notebook, near=2):
     """Return the ids of the cells with a widget that have no figure or table in their own output or in that of a cell at most `near` cells away."""
     static = [bool(kinds(cell) & {"image/png", "text/html"}) for cell in notebook.cells]
-    with_widget = [k for k, cell in enumerate(notebook.cells) if "application/vnd.jupyter.widget-view+json" in kinds(cell)]
+    with_widget = [k for k, cell in enumerate(notebook.cells) if WIDGET in kinds(cell)]
     return [notebook.cells[k].id for k in with_widget if not any(static[max(0, k - near) : k + near + 1])]
 
 
@@ -136,7 +136,7 @@ def test_every_figure_is_described(path):
 def test_figures_bring_their_white_paper(path):
     """Black axis labels on a transparent ground can't be read where the page is dark. Pictures within widgets are in the notebook's metadata."""
     pictures = [output.data["image/png"] for cell in code_cells(read(path)) for output in cell.outputs if "image/png" in output.get("data", {})]
-    state = read(path).metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    state = read(path).metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     images = [model for model in state.values() if model["model_name"] == "ImageModel"]
     pictures += [buffer["data"] for model in images for buffer in model.get("buffers", []) if buffer["path"] == ["value"]]
     assert pictures
@@ -152,7 +152,7 @@ def test_a_widget_stands_beside_a_figure_or_table(path):
     notebook = read(path)
     assert widgets_alone(notebook) == []
     for cell in code_cells(notebook):  # and where figures and tables are gone, that is seen
-        cell.outputs = [output for output in cell.outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
+        cell.outputs = [output for output in cell.outputs if WIDGET in output.get("data", {})]
     assert widgets_alone(notebook) == [cell.id for cell in code_cells(notebook) if cell.outputs]
 
 

@@ -23,7 +23,7 @@ from notebooks import cell_of, exercises, printed, read, solve
 from utils import ROOT, unquote_formula
 from utils.data import encode_labels, split_table
 from utils.preflight import Watch, WatchError
-from utils.runs import history
+from utils.runs import history, saved_checkpoints
 
 TEMPLATE = ROOT / "notebooks" / "04_training.ipynb"
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1", "FINETUNE_REPO": str(ROOT)}
@@ -39,10 +39,6 @@ def papermill(folder, parameters, notebook=TEMPLATE, start=subprocess.run, file=
 
 def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())
-
-
-def newest_checkpoint(folder):
-    return max((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 # Own names, and markup wherever a name, a label or a text can carry it: it shall be read in what the run leaves, and nothing of it shall run.
@@ -126,7 +122,7 @@ def test_the_record_accounts_for_every_row_and_step(own_run):
 
 @pytest.mark.slow
 def test_the_record_keeps_the_learning_curves_of_the_newest_checkpoint(own_run):
-    state = json.loads(newest_checkpoint(own_run).joinpath("trainer_state.json").read_text())
+    state = json.loads(saved_checkpoints(own_run / "checkpoints")[-1].joinpath("trainer_state.json").read_text())
     kept = metrics_of(own_run)["history"]
     assert kept == history(state["log_history"])
     evaluations = [entry for entry in kept if "eval_loss" in entry]

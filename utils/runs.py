@@ -261,7 +261,7 @@ def display_path(path: Path) -> str:
     path = Path(path)
     if path.is_relative_to(ROOT):
         return path.relative_to(ROOT).as_posix()
-    return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
+    return without_home(str(path))
 
 
 def without_home(value: Any) -> Any:
