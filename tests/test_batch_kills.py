@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -68,7 +69,12 @@ class Sweep:
         return self.wait_for(lambda: kernel_at_work(self.runs[number], besides))
 
     def wait_for_status(self, number, status):
-        self.wait_for(lambda: status_of(self.runs[number]) == status)
+        def or_another_end():
+            found = status_of(self.runs[number])
+            assert found in (None, "running", status), (self.runs[number] / "run.json").read_text()
+            return found == status
+
+        self.wait_for(or_another_end)
 
     def finish(self):
         return self.driver.wait(120), self.log.read_text()
@@ -199,13 +205,16 @@ def test_a_run_that_kills_its_worker_every_time_fails_with_that_reason(tmp_path)
 
 def test_a_second_driver_is_refused_and_nothing_listens_beyond_this_machine(sweep):
     sweep.start()
-    sweep.wait_for_kernel(1)
-    sweep.wait_for_kernel(2)
+    kernels = [sweep.wait_for_kernel(1), sweep.wait_for_kernel(2)]
     with pytest.raises(BatchError, match="another batch is at work in"):
         run_batch(sweep.file, sweep.out)
     family = [psutil.Process(sweep.driver.pid), *psutil.Process(sweep.driver.pid).children(recursive=True)]
     listening = {each.laddr.ip for process in family for each in process.net_connections() if each.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
+    if os.name != "nt":  # no ports, one of which another program may have taken in the meantime
+        connections = [json.loads(Path(kernel.cmdline()[kernel.cmdline().index("-f") + 1]).read_text()) for kernel in kernels]
+        assert [each["transport"] for each in connections] == ["ipc"] * 2
+        assert connections[0]["ip"] != connections[1]["ip"]
     sweep.open(*sweep.runs)
     status, said = sweep.finish()
     assert status == 0, said

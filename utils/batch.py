@@ -291,7 +291,8 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
     parameters = job["parameters"] | ({"output_dir": str(folder)} if "output_dir" in names else {}) | ({"resume": True} if resume else {})
     error = ""
     try:
-        papermill.execute_notebook(job["notebook"], folder / "notebook.ipynb", parameters, progress_bar=False, cwd=job["cwd"])
+        with _kernel_sockets() as config:
+            papermill.execute_notebook(job["notebook"], folder / "notebook.ipynb", parameters, progress_bar=False, cwd=job["cwd"], config=config)
     except papermill.PapermillExecutionError as failure:
         error = _last_line(failure.ename, failure.evalue)
     except Exception as failure:  # the kernel died, the disk is full, ...: no cell has said so
@@ -302,6 +303,24 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
         _write(folder / "run.json", record | _verdict(job, error, time.time() - record["started"]))
     if "resume" in names and not error:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # many times the weights in model/, and only an unfinished run needs them
+
+
+@contextmanager
+def _kernel_sockets() -> Iterator[Any]:
+    """Yield a configuration with which a kernel listens on files of its own, where the system can do that.
+
+    TCP ports are picked some time before the kernel takes them (jupyter_client's way), and another program may take one first. Where two runs start
+    at the same moment, that was one kernel in about two hundred, which died.
+    """
+    import zmq
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as folder:
+        file = Path(folder) / "kernel.json"
+        if os.name == "nt" or len(f"{file}-ipc-5") > zmq.IPC_PATH_MAX_LEN:
+            yield Config()
+        else:
+            yield Config(KernelManager={"transport": "ipc", "connection_file": str(file)})
 
 
 def _verdict(job: Mapping[str, Any], error: str, seconds: float) -> dict[str, Any]:
