@@ -70,7 +70,7 @@ def own_table(tweets, tmp_path_factory):
 
 
 OWN = {
-    "data_file": DATA, "test_file": TEST, "text_column": TEXT, "label_column": MOOD, "num_train_epochs": 3,
+    "data_file": DATA, "test_file": TEST, "text_column": TEXT, "label_column": MOOD, "num_train_epochs": 2,
     "learning_rate": 2e-4, "per_device_train_batch_size": 16, "demonstrations": False, "output_dir": RUN,
 }  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_the_record_accounts_for_every_row_and_step(own_run):
     assert data["test_rows"] == 200
     assert data["train_rows"] + data["validation_rows"] + sum(data["dropped"].values()) == 600
     assert data["labels"] == [HAPPY, UNHAPPY]
-    assert metrics["train"]["steps"] == 3 * int(np.ceil(data["train_rows"] / 16))
+    assert metrics["train"]["steps"] == 2 * int(np.ceil(data["train_rows"] / 16))
     assert metrics["parameters"]["learning_rate"] == 2e-4
     assert metrics["environment"]["transformers"]
 
@@ -126,9 +126,9 @@ def test_the_record_keeps_the_learning_curves_of_the_newest_checkpoint(own_run):
     kept = metrics_of(own_run)["history"]
     assert kept == history(state["log_history"])
     evaluations = [entry for entry in kept if "eval_loss" in entry]
-    assert [entry["epoch"] for entry in evaluations] == [1, 2, 3]
+    assert [entry["epoch"] for entry in evaluations] == [1, 2]
     assert max(entry["eval_f1_macro"] for entry in evaluations) == pytest.approx(metrics_of(own_run)["validation"]["f1_macro"], abs=1e-6)
-    assert len([entry for entry in kept if "loss" in entry]) >= 15  # five an epoch
+    assert len([entry for entry in kept if "loss" in entry]) >= 10  # five an epoch
     text = (own_run / "metrics.json").read_text()
     assert text.count('\n  {"epoch": ') == len(kept), "a line an entry"
 
