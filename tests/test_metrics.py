@@ -222,9 +222,9 @@ def test_the_bootstrap_takes_names_a_function_and_repeats_itself():
 def test_ten_thousand_resamples_of_a_large_table_take_seconds():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 1000, 2000)
-    start = time.perf_counter()
+    start = time.process_time()
     bootstrap_interval("f1_macro", labels, np.where(rng.random(2000) < 0.7, labels, 0), np.zeros(2000, dtype=int))
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
