@@ -209,7 +209,8 @@ def test_a_second_driver_is_refused_and_nothing_listens_beyond_this_machine(swee
     with pytest.raises(BatchError, match="another batch is at work in"):
         run_batch(sweep.file, sweep.out)
     family = [psutil.Process(sweep.driver.pid), *psutil.Process(sweep.driver.pid).children(recursive=True)]
-    listening = {each.laddr.ip for process in family for each in process.net_connections() if each.status == psutil.CONN_LISTEN}
+    connections_of = getattr(psutil.Process, "net_connections", None) or psutil.Process.connections  # its name before psutil 6, which Colab has
+    listening = {each.laddr.ip for process in family for each in connections_of(process) if each.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
     if os.name != "nt":  # no ports, one of which another program may have taken in the meantime
         connections = [json.loads(Path(kernel.cmdline()[kernel.cmdline().index("-f") + 1]).read_text()) for kernel in kernels]
