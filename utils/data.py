@@ -199,7 +199,10 @@ def read_table(
         raise TableError(f"max_dropped={max_dropped!r} must be a share of the rows, from 0 to 1.")
     label_columns = _label_columns(text_column, label_column, task)
     path = locate(data_file)
-    frame, source, findings = read_frame(path, [text_column, *label_columns], encoding=encoding, delimiter=delimiter)
+    class_names = task == "single_label"  # else the numbers are what counts
+    frame, source, findings = read_frame(path, [text_column, *label_columns], encoding=encoding, delimiter=delimiter, class_names=class_names)
+    number = pd.Series(frame.index + 1)
+    frame = frame.reset_index(drop=True)
 
     ours = {"row", "text", "label"} | ({"value"} if task == "regression" else set())
     others = frame.drop(columns=[text_column, *label_columns])
@@ -207,7 +210,6 @@ def read_table(
     joined = task == "multi_label" and isinstance(label_column, str)
     blank_text = _blank(frame[text_column])
     blank_label = ~blank_text & np.logical_and.reduce([_blank(frame[name], SEPARATOR if joined else "") for name in label_columns])
-    number = pd.Series(np.arange(1, len(frame) + 1))
     for blank, id, fix in (
         (blank_text, "empty-text", "Fill in or delete."),
         (blank_label, "empty-label", "To keep a row as one without any label, give the labels as 0/1 columns." if joined else "Fill in or delete."),
@@ -221,7 +223,8 @@ def read_table(
             f"{path.name}: no row has both a text and a label. Fill the columns {text_column!r} and {', '.join(map(repr, label_columns))}, or name others."
         )
     dropped = {"blank_text": int(blank_text.sum()), "blank_label": int(blank_label.sum())}
-    _check_dropped(dropped, len(frame), max_dropped, path.name)
+    dropped |= {"repeated_header": source["rows"] - len(frame)} if len(frame) < source["rows"] else {}
+    _check_dropped(dropped, source["rows"], max_dropped, path.name)
 
     raw = frame.loc[used, label_columns].set_axis(number[used], axis=0)
     label = raw[label_columns[0]].to_numpy()
