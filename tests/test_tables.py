@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections import Counter
 
+import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -619,7 +620,6 @@ def test_a_header_in_another_unicode_form_is_taken(tmp_path, written, asked):
 
 
 def test_the_classes_that_datasets_named_have_their_names(tmp_path):
-    datasets = pytest.importorskip("datasets")
     features = datasets.Features(
         text=datasets.Value("string"), label=datasets.ClassLabel(names=["world", "sports"]), other=datasets.ClassLabel(names=["a", "b"])
     )

@@ -257,14 +257,17 @@ def _refuse_two_encodings(path: Path, line: int, sample: bytes, rest: bytes) -> 
         except UnicodeDecodeError:
             return False
 
-    page, utf8, other = None, [], []
+    page, whole, utf8, other = None, [], [], []
     for number, _, text in _beyond_ascii(path):
         if text is None:
             other.append(number)
         else:
+            whole.append(number)
             page = page or _guess(rest, False, reads)
             if page is None or _meant_as_utf8(text, page):
                 utf8.append(number)
+    if page in EAST_ASIAN and 2 * len(whole) > len(other):  # so many are no chance: the page may be a wrong guess, from a few bytes
+        utf8 = whole
     as_utf8 = sample.decode("utf-8", "replace")
     broken = as_utf8.count("\ufffd")
     mostly = len(as_utf8) - len(as_utf8.encode("ascii", "ignore")) > 2 * broken  # more characters of UTF-8 than flaws
