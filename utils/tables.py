@@ -187,6 +187,8 @@ def _encoding(path: Path, asked: str | None, findings: list[Finding]) -> str:
     if flaw is None:
         return marked or "utf-8"
     line, what = flaw
+    if marked == "utf-8-sig" and what == "bytes":
+        _refuse_two_encodings(path, line)
     if marked:
         what = "a NUL character" if what == "NUL" else f"bytes that are not {marked.removesuffix('-sig')}, though the file begins with its mark"
         raise TableError(f"{path.name}, line {line}: {what}. Save the file as UTF-8.")
@@ -213,13 +215,7 @@ def _unmarked_encoding(path: Path, line: int, what: str, findings: list[Finding]
     first = None
     wide = what == "NUL" or b"\0" in sample  # UTF-16 has a zero byte in every character of ASCII
     if not wide:
-        sample = rest = b""  # the lines that tell encodings apart; those of them that are not UTF-8
-        for _, piece, text in _beyond_ascii(path):
-            sample += piece if len(sample) <= SAMPLE else b""
-            if text is None:
-                first = first or piece
-                rest += piece if len(rest) <= SAMPLE else b""
-        _refuse_two_encodings(path, line, sample, rest)
+        sample, first = _refuse_two_encodings(path, line)
     encoding = _guess(sample, wide, lambda name: _flaw(path, name) is None)
     if encoding is None:
         if what == "NUL":
@@ -248,8 +244,22 @@ def _guess(sample: bytes, wide: bool, reads: Callable[[str], bool]) -> str | Non
     return next((name for name in names if reads(name)), None)
 
 
-def _refuse_two_encodings(path: Path, line: int, sample: bytes, rest: bytes) -> None:
-    """Refuse a file with lines in UTF-8 beside lines that are not. `line` is the first of those, `rest` the bytes of some."""
+def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes | None]:
+    """Refuse a file with lines in UTF-8 beside lines that are not, of which `line` is the first.
+
+    Returns:
+        bytes that tell encodings apart: some of the lines beyond ASCII, and the first of them that is not UTF-8.
+    """
+    sample = rest = b""
+    first, whole, other = None, [], []
+    for number, piece, text in _beyond_ascii(path):
+        sample += piece if len(sample) <= SAMPLE else b""
+        if text is None:
+            first = first or piece
+            rest += piece if len(rest) <= SAMPLE else b""
+            other.append(number)
+        else:
+            whole.append(number)
 
     def reads(name: str) -> bool:
         try:
@@ -257,31 +267,25 @@ def _refuse_two_encodings(path: Path, line: int, sample: bytes, rest: bytes) -> 
         except UnicodeDecodeError:
             return False
 
-    page, whole, utf8, other = None, [], [], []
-    for number, _, text in _beyond_ascii(path):
-        if text is None:
-            other.append(number)
-        else:
-            whole.append(number)
-            page = page or _guess(rest, False, reads)
-            if page is None or _meant_as_utf8(text, page):
-                utf8.append(number)
-    if page in EAST_ASIAN and 2 * len(whole) > len(other):  # so many are no chance: the page may be a wrong guess, from a few bytes
+    page = _guess(rest, False, reads) if whole else None
+    utf8 = [number for number, _, text in _beyond_ascii(path) if text is not None and _meant_as_utf8(text, page)] if page else []
+    if page in [None, *EAST_ASIAN] and 2 * len(whole) > len(other):  # too many for chance: from a few bytes, the guess may be wrong
         utf8 = whole
     as_utf8 = sample.decode("utf-8", "replace")
     broken = as_utf8.count("\ufffd")
     mostly = len(as_utf8) - len(as_utf8.encode("ascii", "ignore")) > 2 * broken  # more characters of UTF-8 than flaws
-    if mostly and (len(other) == 1 or not utf8 or not page):
+    if mostly and (len(other) == 1 or not utf8):
         raise TableError(
             f"{path.name}, line {line}: bytes that are not UTF-8, though the rest of the file is. Mend that line and save the file as UTF-8; "
             f"or name the encoding, for example encoding='cp1252'."
         )
-    if utf8 and page:
-        way_out = f" If all of it is {page}, write encoding={page!r}." if _flaw(path, page) is None else ""
+    if utf8:
+        way_out = f" If all of it is {page}, write encoding={page!r}." if page and _flaw(path, page) is None else ""
         raise TableError(
-            f"{path.name} is in two encodings: {_lines(utf8)} UTF-8, {_lines(other)} not, but perhaps {page}. "
+            f"{path.name} is in two encodings: {_lines(utf8)} UTF-8, {_lines(other)} not{f', but perhaps {page}' if page else ''}. "
             f"Save each part as UTF-8 before they are joined.{way_out}"
         )
+    return sample, first
 
 
 def _meant_as_utf8(text: str, page: str) -> bool:
