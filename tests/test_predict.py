@@ -18,7 +18,7 @@ from transformers.utils import logging
 from utils import predict, quote_formula, unquote_formula
 from utils.data import TableError
 from utils.models import ModelError, find_model
-from utils.predict import WINDOW, embed, load_classifier, predict_file
+from utils.predict import WINDOW, embed, load_classifier, main, predict_file
 
 TEXTS = ["a good film", " ", "=SUM(A1:A9)", "bad " * 30, "", 'so-so, "they" said\nand left', "good", "😀 ok"]
 
@@ -180,6 +180,15 @@ def test_every_kind_of_table_is_read_without_a_label_column(model, tmp_path, nam
     done = predict_file(model, path, tmp_path / "p.csv", text_column="message")
     assert [(row["n"], row["message"]) for row in read(tmp_path / "p.csv")] == [("1", "good"), ("2", "NA"), ("3", "näive")]
     assert done.blank == 0
+
+
+@pytest.mark.parametrize("delimiter", ["\t", r"\t", "tab"])
+def test_a_tab_is_given_on_the_command_line_in_any_way(model, tmp_path, capsys, delimiter):
+    (tmp_path / "tabs.txt").write_text("id\ttext\n" + "".join(f"{i}\tparcel {i}, came\n" for i in range(9)))
+    main([str(model), str(tmp_path / "tabs.txt"), str(tmp_path / "p.csv"), "--delimiter", delimiter])
+    assert [row["text"] for row in read(tmp_path / "p.csv")] == [f"parcel {i}, came" for i in range(9)]
+    with pytest.raises(SystemExit, match="delimiter='ab' must be one character"):
+        main([str(model), str(tmp_path / "tabs.txt"), str(tmp_path / "p.csv"), "--delimiter", "ab"])
 
 
 def test_texts_that_are_cut_are_counted(model, tmp_path):

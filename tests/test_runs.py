@@ -51,6 +51,18 @@ def test_good_parameters_come_back_in_order():
         ("label_column", [], "label_column must be a column name, or a list of them, not []"),
         ("label_column", ["a", 3], "label_column must be a column name, or a list of them"),
         ("delimiter", ";;", "delimiter must be one character, or None"),
+        ("delimiter", "ab", "delimiter must be one character, or None; \\t or tab for a tab, not 'ab'"),
+        ("delimiter", "\\n", "delimiter must be one character, or None"),
+        ("delimiter", 1, "on the command line write `-r delimiter 1` instead of `-p`"),
+        (
+            "label_column",
+            2024,
+            "not 2024 (int) (if 2024 is meant as a text, put it in quotes, and on the command line write `-r label_column 2024` instead of `-p`)",
+        ),
+        ("text_column", 0.5, "on the command line write `-r text_column 0.5` instead of `-p`"),
+        ("label_column", True, "write `-r label_column True` instead"),
+        ("label_column", [2023, "2024"], "not [2023, '2024'] (list) (write names that are numbers in quotes: ['2023', '2024'])"),
+        ("encoding", 1252, "write `-r encoding 1252` instead"),
         ("max_dropped", 1.5, "max_dropped must be a share from 0 to 1"),
         ("long_texts", "tail", "long_texts must be 'head' or 'head_tail'"),
         ("report_to", None, "report_to must be 'none' or the name of a tracker"),
@@ -63,6 +75,21 @@ def test_a_wrong_value_is_named_with_what_is_right(name, value, says):
         check_parameters(GOOD | {name: value})
     assert says in str(error.value)
     assert "The parameters are:\n  data_file:" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("task", 1), ("seed", "x"), ("label_column", None), ("label_column", [3, " "]), ("resume", 1), ("text_column", "")]
+)
+def test_a_way_to_give_a_text_is_named_only_where_it_helps(name, value):
+    with pytest.raises(ParameterError) as error:
+        check_parameters(GOOD | {name: value})
+    assert "-r " not in str(error.value)
+    assert "in quotes" not in str(error.value)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "\\t", "tab", None])
+def test_a_tab_can_be_spelt_out(delimiter):
+    assert check_parameters(GOOD | {"delimiter": delimiter})["delimiter"] == delimiter
 
 
 def test_a_misspelt_injected_name_is_found_with_its_neighbour():

@@ -317,6 +317,7 @@ SWALLOWED = [
     ("in a column nobody asked for", "a.csv", swallow(shelves(order="text,note,label"), 7, 11, place=1), {}, 7, 11),
     ("in a label column", "a.csv", swallow(shelves(order="label,text"), 7, 11, place=0), {}, 7, 11),
     ("numbers for labels", "a.csv", swallow(shelves(order="text,score"), 15, 35), NUMBERS, 15, 35),
+    ("columns of 0 and 1", "a.csv", swallow([line.replace("pos", "1,0").replace("neg", "0,1") for line in ["text,joy,anger", *shelves()[1:]]], 15, 18), MANY, 15, 18),
     ("two stray quotes", "a.csv", swallow(swallow(shelves(), 10, 15).splitlines(), 40, 44), {}, 10, 15),
     ("lines that end with both", "a.csv", swallow(shelves(), 10, 15).replace("\n", "\r\n"), {}, 10, 15),
     ("lines that end with carriage returns", "a.csv", swallow(shelves(), 10, 15).replace("\n", "\r"), {}, 10, 15),
@@ -385,6 +386,14 @@ def test_prose_in_a_single_column_stays_as_it_is(tmp_path):
     assert findings == []
 
 
+def test_a_table_without_a_label_column_is_looked_at_as_well(tmp_path):
+    path = write(tmp_path, "a.csv", swallow(shelves(order="id,text"), 10, 30, place=1))
+    with pytest.raises(TableError, match="lines 10 to 30 are one cell"):
+        read_frame(path, ["text"])
+    path = write(tmp_path, "a.csv", "\n".join(shelves(order="id,text")))
+    assert len(read_frame(path, ["text"])[0]) == 60
+
+
 def test_a_quote_that_ends_in_another_column_is_named_with_both_lines(tmp_path):
     content = "text,label\n" + "".join(f"shelf {k},pos\n" for k in range(30))
     content = content.replace("shelf 5,pos", 'shelf 5,"pos').replace("shelf 9,pos", 'shelf 9",pos')
@@ -433,6 +442,13 @@ def test_the_header_again_in_other_files(tmp_path):
 def test_the_header_again_in_another_order_is_refused(tmp_path):
     with pytest.raises(TableError, match="a.csv, line 22: the header again, with its columns in another order. Bring both parts into one order"):
         read_table(write(tmp_path, "a.csv", f"text,label\n{HALF}label,text\na,part\n"))
+
+
+def test_the_header_again_in_a_table_without_a_label_column(tmp_path):
+    frame, source, findings = read_frame(write(tmp_path, "a.csv", "id,text\n1,fine\nid,text\n2,bad\nx,text\n"), ["text"])
+    assert frame["text"].tolist() == ["fine", "bad", "text"]
+    assert source == {"file": "a.csv", "encoding": "utf-8", "delimiter": ",", "rows": 4}
+    assert ["line 3" in finding.message for finding in findings] == [True]
 
 
 def test_rows_that_only_look_like_the_header_stay(tmp_path):

@@ -48,6 +48,7 @@ NEARLY_ALL = 0.9
 # A cell with line breaks whose lines could each be a row. Two lines can look so by chance ("nice,good"), and so can a few that end with numbers ("3,5").
 SWALLOWED = 3  # lines from which on it is no chance where what stands in the other columns is at home there
 SWALLOWED_NUMBERS = 10  # lines from which on it is none if that is numbers; or if it cannot be said
+ENOUGH = 100_000  # rows that tell what stands in a column
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 REFUSED = {  # suffix: what it is, and the way out
     **dict.fromkeys(SPREADSHEETS, "is a spreadsheet. Export the sheet as CSV UTF-8 (File, Save as) and give that file."),
@@ -362,7 +363,7 @@ def _line_end(head: str, header: list[str], wanted: list[str]) -> str:
     if first is None or first[0] != "\r":
         return "\n"
     lone = len(re.findall(r"\r(?!\r*\n)", bare))
-    return "\r" if lone > bare.count("\n") or {*wanted} <= {*_as_asked(header, wanted)} else "\n"
+    return "\r" if lone >= bare.count("\n") or {*wanted} <= {*_as_asked(header, wanted)} else "\n"
 
 
 def _blank_before_quotes(head: str, delimiter: str) -> bool:
@@ -638,51 +639,54 @@ def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequen
     Raises:
         TableError: it is sure.
     """
-    known: dict[str, Counter] = {}
+    known: dict[str, tuple[Counter, float]] = {}
 
     def form(value: str) -> str:
         return re.sub(r"\d+", "0", value) if len(value) <= 60 else ""  # numbers, dates and ids are told by their form
 
-    def forms(name: str) -> Counter:
+    def repeated(counts: Counter) -> float:
+        return sum(count for value, count in counts.items() if count > 1 and value) / max(1, counts.total())
+
+    def forms(name: str) -> tuple[Counter, float]:
+        """Count the forms in a column; and the share of rows whose form stands in another row, too."""
         if name not in known:
-            known[name] = Counter()
-            for value, count in frame[name].value_counts().items():
+            counts = Counter()
+            for value, count in frame[name].iloc[:: 1 + len(frame) // ENOUGH].value_counts().items():
                 if value.strip():
-                    known[name][form(value)] += count
+                    counts[form(value)] += count
+            known[name] = counts, repeated(counts)
         return known[name]
 
-    def evidence(rows: list[list[str]], cells: Sequence[str]) -> str:
-        """Return "words", "numbers" or, where no column can tell, "none"; "" if this is one text."""
-        broken = next(k for k, cell in enumerate(cells) if end in cell)
-        found: list[str] = []
+    def lines_needed(rows: list[list[str]], cells: Sequence[str], broken: int) -> float:
+        """Return from how many lines on this is no chance (infinity: it cannot be said), or 0 if it is one text."""
+        said, words = 0, False
         for k, name in enumerate(frame.columns):
             others = rows[:-1] if k > broken else rows[1:]  # in the line left out, the value is the row's own
             values = [form(row[k]) for row in others if len(row) == len(cells) and row[k].strip()]
             if k == broken or not values:
                 continue
-            counts, own = forms(name), Counter([form(cells[k])])
+            (counts, share), own = forms(name), Counter([form(cells[k])])
             if SWALLOWED_NUMBERS <= len(rows) > len(frame):  # it holds most of the table
                 counts, own = counts + Counter(values), own + Counter(set(values))
-            repeated = sum(count for value, count in counts.items() if count > 1 and value) / max(1, counts.total())
-            if repeated < 0.5:  # texts, or whatever else is new in every row
+                share = repeated(counts)
+            if share < 0.5:  # texts, or whatever else is new in every row
                 continue
             here = [value for value in values if value and counts[value] > own[value]]
-            if len(here) < repeated / 2 * len(values):
-                return ""
-            found += here
-        return "none" if not found else "words" if any(any(map(str.isalpha, value)) for value in found) else "numbers"
+            if len(here) < share / 2 * len(values):
+                return 0
+            said += 1
+            words |= any(character.isalpha() for value in here for character in value)
+        return SWALLOWED if words or said > 1 else SWALLOWED_NUMBERS if said else float("inf")
 
     sure, unsure = [], []
     for place, cells in zip(suspects, frame.iloc[suspects].itertuples(index=False, name=None), strict=True):
         rows = _as_rows(cells, delimiter, end)
-        seen = evidence(rows, cells)
-        if not seen or (seen == "none" and len(rows) < SWALLOWED_NUMBERS):
-            continue
         broken = next(k for k, cell in enumerate(cells) if end in cell)
-        first = begins[place] + sum(cell.count(end) for cell in cells[:broken])
-        where = f"lines {first} to {first + cells[broken].count(end)} are one cell"
-        enough = {"words": SWALLOWED, "numbers": SWALLOWED_NUMBERS}.get(seen, float("inf"))
-        (sure if len(rows) >= enough else unsure).append((where, cells[broken][:60]))
+        needed = lines_needed(rows, cells, broken)
+        if needed and (needed < float("inf") or len(rows) >= SWALLOWED_NUMBERS):
+            first = begins[place] + sum(cell.count(end) for cell in cells[:broken])
+            where = f"lines {first} to {first + cells[broken].count(end)} are one cell"
+            (sure if len(rows) >= needed else unsure).append((where, cells[broken][:60]))
     fix = (
         "If a quote in the first of these lines is part of its text, put the text in double quotes and write each double quote inside it twice; "
         "if they are one text, give the table as JSONL or Parquet."
@@ -708,15 +712,20 @@ def _without_headers(frame: pd.DataFrame, wanted: list[str], begins: Sequence[in
     """
 
     def bare(value) -> str:
-        return str(value).strip(' "\ufeff').casefold()
+        return unicodedata.normalize("NFC", str(value).strip(' "\ufeff').casefold())
 
     names = {bare(name) for name in frame}
     if len(names) < 2:  # a text of one word may be any word
         return frame
-    key = wanted[-1]
-    likely = [value for value in frame[key].unique() if bare(value) in names]
+    longest = max(map(len, frame.columns)) + 8  # more than quotes, blanks and a mark take
+    likely = np.ones(len(frame), bool)
+    for name in reversed(wanted):
+        values = [value for value in frame[name].unique() if len(value) <= longest and bare(value) in names]
+        likely &= frame[name].isin(values).to_numpy()
+        if not likely.any():
+            return frame
     again = []
-    for place in np.flatnonzero(frame[key].isin(likely)):
+    for place in np.flatnonzero(likely):
         row = {name: bare(value) for name, value in frame.iloc[place].items()}
         same = all(row[name] == bare(name) for name in wanted)
         if {*row.values()} == names and not same:
