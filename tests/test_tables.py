@@ -318,6 +318,8 @@ SWALLOWED = [
     ("in a label column", "a.csv", swallow(shelves(order="label,text"), 7, 11, place=0), {}, 7, 11),
     ("numbers for labels", "a.csv", swallow(shelves(order="text,score"), 15, 35), NUMBERS, 15, 35),
     ("columns of 0 and 1", "a.csv", swallow([line.replace("pos", "1,0").replace("neg", "0,1") for line in ["text,joy,anger", *shelves()[1:]]], 15, 18), MANY, 15, 18),
+    ("the second quote missing, in five lines", "a.csv", swallow([*shelves()[:9], "one, two, or three,pos", *shelves(60)[10:]], 10, 14), {}, 10, 14),
+    ("numbers for labels behind semicolons", "a.csv", swallow(shelves(order="text,score", delimiter=";"), 15, 18, ";"), NUMBERS, 15, 18),
     ("two stray quotes", "a.csv", swallow(swallow(shelves(), 10, 15).splitlines(), 40, 44), {}, 10, 15),
     ("lines that end with both", "a.csv", swallow(shelves(), 10, 15).replace("\n", "\r\n"), {}, 10, 15),
     ("lines that end with carriage returns", "a.csv", swallow(shelves(), 10, 15).replace("\n", "\r"), {}, 10, 15),
@@ -338,6 +340,7 @@ def test_a_stray_quote_that_swallows_rows_is_refused_with_its_lines(tmp_path, na
 UNSURE = [
     ("two lines", "a.csv", swallow(shelves(), 20, 21), {}, "lines 20 to 21 are one cell, 'shelf 18 wobbles,neg"),
     ("two lines, the label first", "a.csv", swallow(shelves(order="label,text"), 20, 21, place=1), {}, "lines 20 to 21 are one cell"),
+    ("three lines, the second quote missing", "a.csv", swallow([*shelves()[:9], "one, two, or three,pos", *shelves(60)[10:]], 10, 12), {}, "lines 10 to 12 are one cell"),
     ("two lines with tabs", "a.tsv", swallow(shelves(delimiter="\t"), 20, 21, "\t"), {}, "lines 20 to 21 are one cell"),
     ("a few lines that end with numbers", "a.csv", swallow(shelves(order="text,score"), 20, 23), NUMBERS, "lines 20 to 23 are one cell"),
     ("nothing but free text beside it", "a.csv", swallow(shelves(order="text,note"), 20, 33), {"label_column": "note"}, "lines 20 to 33 are one cell"),
@@ -360,6 +363,8 @@ REAL = [  # texts of several lines
     "def f(a, b):\n    return g(a, b)\nprint(f(1, 2))\nf(3, 4)\nf(5, 6)\nf(7, 8)\nf(9, 1)\nf(2, 2)\nf(2, 3)\nf(2, 4)\nend",
     "my data:\n1,2\n3,4\n5,6\nhow do I add them up?",
     "eggs,2\nmilk,1\nbread,12\nthat is all",
+    "Preis: 3,5\nsehr gut",
+    "Preis: 3,5\nService: 4,5\ngut",
     "one line says so,neg\nthe others\nsay nothing, at all, of it\nnor does this",
     "he said,\n""no""\nand left,\nfor good",
     "\n".join(f"verse {chr(97 + k)}, and so on" for k in range(26)) + "\nthe end",
@@ -371,8 +376,8 @@ REAL = [  # texts of several lines
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_real_texts_of_several_lines_stay_as_they_are(tmp_path, order, delimiter):
     frame = pd.DataFrame({"text": [f"{text}{'!' * k}" for k in range(4) for text in REAL]})
-    frame = frame.assign(label=["pos", "neg"] * 22, id=range(44), score=[f"{k / 4:.2f}" for k in range(44)], note=[f"note {k * 'x'}" for k in range(44)])
-    frame = pd.concat([frame, frame.assign(text=[f"one line {k}" for k in range(44)])])
+    frame = frame.assign(label=["pos", "neg"] * 26, id=range(52), score=[k % 20 for k in range(52)], note=[f"note {k * 'x'}" for k in range(52)])
+    frame = pd.concat([frame, frame.assign(text=[f"one line {k}" for k in range(52)])])
     frame[order.split(",")].to_csv(tmp_path / "a.csv", index=False, sep=delimiter)
     table = read_table(tmp_path / "a.csv", **(NUMBERS if "score" in order else {}))
     assert table.rows["text"].tolist() == frame["text"].tolist()

@@ -47,7 +47,7 @@ BLANK_AND_QUOTE = re.compile(' +"')
 NEARLY_ALL = 0.9
 # A cell with line breaks whose lines could each be a row. Two lines can look so by chance ("nice,good"), and so can a few that end with numbers ("3,5").
 SWALLOWED = 3  # lines from which on it is no chance where what stands in the other columns is at home there
-SWALLOWED_NUMBERS = 10  # lines from which on it is none if that is numbers; or if it cannot be said
+SWALLOWED_NUMBERS = 10  # lines from which on it is none where that is one number behind a comma, or where no column can tell
 ENOUGH = 100_000  # rows that tell what stands in a column
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 REFUSED = {  # suffix: what it is, and the way out
@@ -624,10 +624,15 @@ def _require_columns(names: list[str], wanted: list[str], path: Path, delimiter:
 
 
 def _as_rows(cells: Sequence[str], delimiter: str, end: str) -> list[list[str]]:
-    """Divide a row of the file at every line end and delimiter, quoted or not; [] unless (nearly) all lines have as many fields as the row."""
-    rows = [line.removesuffix("\r").split(delimiter) for line in delimiter.join(cells).split(end) if line.strip()]
-    fit = sum(len(row) == len(cells) for row in rows)
-    return rows if len(rows) > 1 and len(cells) > 1 and fit >= NEARLY_ALL * len(rows) else []
+    """Divide a row of the file at every line end and delimiter, quoted or not; [] unless (nearly) all lines have as many fields as the row.
+
+    One of three or more lines may have more: the one that lacks the second quote.
+    """
+    lines = [line for line in delimiter.join(cells).split(end) if line.strip()]
+    fit = [line.count(delimiter) for line in lines].count(len(cells) - 1)
+    if len(lines) < 2 or len(cells) < 2 or fit < min(NEARLY_ALL * len(lines), max(2, len(lines) - 1)):
+        return []
+    return [line.removesuffix("\r").split(delimiter) for line in lines]
 
 
 def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequence[int], path: Path, delimiter: str, end: str) -> list[Finding]:
@@ -639,10 +644,14 @@ def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequen
     Raises:
         TableError: it is sure.
     """
+    sure, unsure = [], []  # what is said of each cell, and its beginning
+    names = list(frame.columns)
     known: dict[str, tuple[Counter, float]] = {}
 
+    digits = re.compile(r"\d+")
+
     def form(value: str) -> str:
-        return re.sub(r"\d+", "0", value) if len(value) <= 60 else ""  # numbers, dates and ids are told by their form
+        return digits.sub("0", value) if len(value) <= 60 else ""  # numbers, dates and ids are told by their form
 
     def repeated(counts: Counter) -> float:
         return sum(count for value, count in counts.items() if count > 1 and value) / max(1, counts.total())
@@ -657,36 +666,38 @@ def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequen
             known[name] = counts, repeated(counts)
         return known[name]
 
-    def lines_needed(rows: list[list[str]], cells: Sequence[str], broken: int) -> float:
-        """Return from how many lines on this is no chance (infinity: it cannot be said), or 0 if it is one text."""
-        said, words = 0, False
-        for k, name in enumerate(frame.columns):
+    def judge(rows: list[list[str]], cells: Sequence[str], broken: int) -> list | None:
+        """Return the list to put the cell into, or None if it is one text."""
+        said, words, hits = 0, delimiter != ",", 0
+        for k, name in enumerate(names):
+            if k == broken:
+                continue
             others = rows[:-1] if k > broken else rows[1:]  # in the line left out, the value is the row's own
             values = [form(row[k]) for row in others if len(row) == len(cells) and row[k].strip()]
-            if k == broken or not values:
-                continue
-            (counts, share), own = forms(name), Counter([form(cells[k])])
+            (counts, share), own, once = forms(name), form(cells[k]), 0
             if SWALLOWED_NUMBERS <= len(rows) > len(frame):  # it holds most of the table
-                counts, own = counts + Counter(values), own + Counter(set(values))
+                counts, once = counts + Counter(values), 1
                 share = repeated(counts)
-            if share < 0.5:  # texts, or whatever else is new in every row
+            if not values or share < 0.5:  # texts, or whatever else is new in every row
                 continue
-            here = [value for value in values if value and counts[value] > own[value]]
+            here = [value for value in values if value and counts[value] > once + (value == own)]
             if len(here) < share / 2 * len(values):
-                return 0
+                return None
             said += 1
+            hits = max(hits, len(here))
             words |= any(character.isalpha() for value in here for character in value)
-        return SWALLOWED if words or said > 1 else SWALLOWED_NUMBERS if said else float("inf")
+        if not said:
+            return unsure if len(rows) >= SWALLOWED_NUMBERS else None
+        if words or said > 1:
+            return sure if hits + 1 >= SWALLOWED else unsure
+        return sure if hits + 1 >= SWALLOWED_NUMBERS else unsure if hits + 1 == len(rows) > SWALLOWED else None
 
-    sure, unsure = [], []
-    for place, cells in zip(suspects, frame.iloc[suspects].itertuples(index=False, name=None), strict=True):
-        rows = _as_rows(cells, delimiter, end)
+    batches = (frame.iloc[suspects[start : start + BATCH]] for start in range(0, len(suspects), BATCH))
+    for place, *cells in (row for batch in batches for row in batch.itertuples(name=None)):
         broken = next(k for k, cell in enumerate(cells) if end in cell)
-        needed = lines_needed(rows, cells, broken)
-        if needed and (needed < float("inf") or len(rows) >= SWALLOWED_NUMBERS):
+        if (found := judge(_as_rows(cells, delimiter, end), cells, broken)) is not None:
             first = begins[place] + sum(cell.count(end) for cell in cells[:broken])
-            where = f"lines {first} to {first + cells[broken].count(end)} are one cell"
-            (sure if len(rows) >= needed else unsure).append((where, cells[broken][:60]))
+            found.append((f"lines {first} to {first + cells[broken].count(end)} are one cell", cells[broken][:60]))
     fix = (
         "If a quote in the first of these lines is part of its text, put the text in double quotes and write each double quote inside it twice; "
         "if they are one text, give the table as JSONL or Parquet."
