@@ -180,11 +180,12 @@ def read_table(
 
     Every value of a CSV is read as the text it is: "NA" and "None" are words, 007 keeps its zeros. Encoding (a byte order mark's, else UTF-8,
     else what the bytes look like, in doubt cp1252) and delimiter (the one that yields the columns asked for) are recognised unless you
-    name them; `Table.source` says what was found. Blank texts and labels are dropped and counted; if the dropped are more than the share
-    `max_dropped` of all rows, the table is refused.
+    name them; `Table.source` says what was found. Blank texts and labels are dropped and counted, and so are rows that repeat the header; if
+    the dropped are more than the share `max_dropped` of all rows, the table is refused.
 
     `label` depends on the task:
-        single_label: the text in `label_column`. Typed files: whole numbers without ".0", booleans as True and False.
+        single_label: the text in `label_column`. Typed files: whole numbers without ".0", booleans as True and False; the names of the classes
+            where `datasets` wrote a Parquet file with them.
         multi_label: the row's labels joined by "|", in the order of `label_names`. `label_column` is a column in which they are joined by "|"
             (blanks around the bar do not count, nor does a label repeated), or a list of columns named like the labels that hold 0 or 1
             (or 0.0, 1.0, true, false). In the second form a row of zeros is a row with no label, and `label` is "".

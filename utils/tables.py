@@ -43,6 +43,7 @@ MARKS = {  # byte order marks, the longer ones first: that of UTF-32 begins with
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r", "mac_roman"]
 EAST_ASIAN = ["cp932", "euc_jp", "gb18030", "big5", "cp949"]  # bytes that make sense in one of these seldom do so by chance
 TAB = ("\\t", "tab")  # as a shell passes it on, and the word
+ONE_LINE_END = "Carriage returns and line feeds are mixed here: save the file again with line ends of one kind."
 BLANK_AND_QUOTE = re.compile(' +"')
 NEARLY_ALL = 0.9
 # A cell with line breaks whose lines could each be a row. Two lines can look so by chance ("nice,good"), and so can a few that end with numbers ("3,5").
@@ -428,7 +429,9 @@ def _read_delimited(path: Path, wanted: list[str], source: dict, findings: list[
                         store()
                 elif fields:  # an empty line is no row; pandas would fill a short row up, and take a long one's first value for an index
                     remedy = f"A text that holds {delimiter!r} must stand in double quotes."
-                    if any(BLANK_AND_QUOTE.match(cell) for cell in fields):
+                    if any("\0" in cell for cell in fields):
+                        remedy = ONE_LINE_END
+                    elif any(BLANK_AND_QUOTE.match(cell) for cell in fields):
                         remedy = "Quotes count only right behind the delimiter: take out the blank before them."
                     elif reader.line_num > begin:
                         remedy = f"A double quote opens a cell that runs on to line {reader.line_num}: write a quote that belongs to a text twice, and the text in quotes."
@@ -490,7 +493,7 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, *_) -> pd.DataFrame
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError) as error:
-                remedy = "Each line must be one JSON object."
+                remedy = ONE_LINE_END if "\r" in line.strip() else "Each line must be one JSON object."
                 if line.lstrip().startswith("[") and number == 1:
                     remedy = "This is one JSON document; write one object a line: pandas.read_json(...).to_json('x.jsonl', orient='records', lines=True)."
                 raise TableError(f"{path.name}, line {number}: not JSON ({error}). {remedy}") from None
@@ -617,7 +620,7 @@ def _require_columns(names: list[str], wanted: list[str], path: Path, delimiter:
             hint = f" Did you mean {near[0][:60]!r}?" if near else ""
             shown = ", ".join(repr(name[:60]) for name in names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
             if any("\r" in other for other in names):
-                hint = " Carriage returns ('\\r') stand in its header: save the file again with line ends of one kind."
+                hint = f" {ONE_LINE_END}"
             if delimiter is not None and len(names) == 1:
                 hint += f" {delimiter!r} does not divide its header: name the delimiter that does."
             raise TableError(f"{path.name} has no column {name!r}; it has {shown}.{hint} Set text_column and label_column.")
