@@ -588,6 +588,8 @@ def test_carriage_returns_in_a_header_are_named_and_no_texts_are_shown(tmp_path)
         read_table(write(tmp_path, "a.csv", content))
     with pytest.raises(TableError, match="line 3: 3 values, but the header has 2 columns. Carriage returns and line feeds are mixed here"):
         read_table(write(tmp_path, "a.csv", "text,label\na,b\nc,d\re,f\n"))
+    with pytest.raises(TableError, match="line 3: 3 values, but the header has 2 columns. A text that holds ','"):
+        read_table(write(tmp_path, "a.csv", "text,label\na,b\nc\rd\re, f,g\n"))
     with pytest.raises(TableError, match="line 2: not JSON .* Carriage returns and line feeds are mixed here"):
         read_table(write(tmp_path, "a.jsonl", lines({"text": "a"}) + lines({"text": "b"}, {"text": "c"}).replace("\n", "\r") + "\n"))
     with pytest.raises(TableError) as error:

@@ -429,7 +429,8 @@ def _read_delimited(path: Path, wanted: list[str], source: dict, findings: list[
                         store()
                 elif fields:  # an empty line is no row; pandas would fill a short row up, and take a long one's first value for an index
                     remedy = f"A text that holds {delimiter!r} must stand in double quotes."
-                    if any("\0" in cell for cell in fields):
+                    joined = "".join(fields).count("\0") + 1
+                    if joined > 1 and len(fields) - 1 == (len(names) - 1) * joined:  # so many rows on one line
                         remedy = ONE_LINE_END
                     elif any(BLANK_AND_QUOTE.match(cell) for cell in fields):
                         remedy = "Quotes count only right behind the delimiter: take out the blank before them."
