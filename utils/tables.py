@@ -27,6 +27,8 @@ csv.field_size_limit(2**31 - 1)  # the default refuses a text of more than 131,0
 BATCH = 20_000  # rows that are Python objects at one time; as Arrow text they take a third of that
 CHUNK = 1 << 20  # bytes
 SAMPLE = 1 << 16  # bytes that are enough to tell an encoding
+SEPARATOR = "|"  # joins the labels of one row in multi_label
+NO_LABEL = "\0"  # stands for an empty list of labels, which says that there is none; in a blank cell there may be one that nobody wrote down
 MARKS = {  # byte order marks, the longer ones first: that of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -70,11 +72,14 @@ class Finding(NamedTuple):
         return f"{self.level}: {self.id}: {self.message} {self.fix}"
 
 
-def read_frame(path: Path, wanted: list[str], *, encoding: str | None = None, delimiter: str | None = None) -> tuple[pd.DataFrame, dict, list[Finding]]:
+def read_frame(
+    path: Path, wanted: list[str], *, encoding: str | None = None, delimiter: str | None = None, listed: str | None = None
+) -> tuple[pd.DataFrame, dict, list[Finding]]:
     """Return the table in `path`, how it was read, and remarks.
 
     The frame has one line a row of the file, in its order; the columns `wanted` are text ("" where nothing stands), and so is everything in a
     CSV. The other columns of a JSONL or Parquet file keep their values' types. A column that pandas saved as an index is left out.
+    In the wanted column `listed`, a JSONL or Parquet file may hold lists of labels: they are joined by `SEPARATOR`, an empty one is `NO_LABEL`.
     How it was read: `file` (its name), `encoding` and `delimiter` (None where there is none), `rows`.
 
     Raises:
@@ -98,7 +103,7 @@ def read_frame(path: Path, wanted: list[str], *, encoding: str | None = None, de
         raise TableError(f"{path.name}: a Parquet file has no encoding. Leave out encoding={encoding!r}.")
     if readers[suffix] is not _read_delimited and delimiter is not None:
         raise TableError(f"{path.name} has no delimiter. Leave out delimiter={delimiter!r}.")
-    frame = readers[suffix](path, wanted, source, delimiter)
+    frame = readers[suffix](path, wanted, source, delimiter if readers[suffix] is _read_delimited else listed)
     source["rows"] = len(frame)
     return _without_index(frame, wanted, path, findings), source, findings
 
@@ -317,7 +322,7 @@ def _text_series(chunks: list[pa.Array]) -> pd.Series:
 # --- JSONL, Parquet ---------------------------------------------------------------------------------------------------
 
 
-def _read_jsonl(path: Path, wanted: list[str], source: dict, _) -> pd.DataFrame:
+def _read_jsonl(path: Path, wanted: list[str], source: dict, listed: str | None) -> pd.DataFrame:
     texts: dict[str, list[pa.Array]] = {name: [] for name in wanted}
     others: dict[str, list] = {}
     names: dict[str, None] = {}  # an ordered set
@@ -329,7 +334,7 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, _) -> pd.DataFrame:
         for record in batch:
             names.update(dict.fromkeys(record))
         for name in wanted:
-            texts[name].append(_as_text([record.get(name) for record in batch], rows + 1, name, path))
+            texts[name].append(_as_text([record.get(name) for record in batch], rows + 1, name, path, name == listed))
         for name in names:
             if name not in texts:
                 others.setdefault(name, [None] * rows).extend(record.get(name) for record in batch)
@@ -360,7 +365,7 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, _) -> pd.DataFrame:
     return pd.DataFrame({name: _text_series(texts[name]) if name in texts else pd.Series(others[name], dtype=object) for name in names})
 
 
-def _read_parquet(path: Path, wanted: list[str], source: dict, _) -> pd.DataFrame:
+def _read_parquet(path: Path, wanted: list[str], source: dict, listed: str | None) -> pd.DataFrame:
     try:
         with _opened(path) as file:
             table = pyarrow.parquet.read_table(io.BytesIO(file.read()) if path.suffix.lower() == ".gz" else file)
@@ -374,7 +379,7 @@ def _read_parquet(path: Path, wanted: list[str], source: dict, _) -> pd.DataFram
             column = column.cast(column.type.value_type)
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         if name in wanted:
-            chunks = column.cast(pa.large_string()).fill_null("").chunks if is_text else [_as_text(column.to_pylist(), 1, name, path)]
+            chunks = column.cast(pa.large_string()).fill_null("").chunks if is_text else [_as_text(column.to_pylist(), 1, name, path, name == listed)]
             columns[name] = _text_series(chunks)
             continue
         try:  # through Python objects: pandas would turn integers with one null among them into floats
@@ -384,21 +389,34 @@ def _read_parquet(path: Path, wanted: list[str], source: dict, _) -> pd.DataFram
     return pd.DataFrame(columns)
 
 
-def _as_text(values: list, first_row: int, name: str, path: Path) -> pa.Array:
-    """Turn typed values into text: None becomes "" (blank), 1.0 becomes "1"."""
+def _as_text(values: list, first_row: int, name: str, path: Path, listed: bool = False) -> pa.Array:
+    """Turn typed values into text: None becomes "" (blank), 1.0 becomes "1", and where `listed`, lists of labels are joined by `SEPARATOR`."""
 
     def text(value) -> str:
         if isinstance(value, str):
             return value
+        if isinstance(value, (list, tuple)):
+            return SEPARATOR.join(map(text, value)) if value else NO_LABEL
         if value is None or value != value:
             return ""
         if isinstance(value, (float, Decimal)) and np.isfinite(float(value)) and value == int(value):
             return str(int(value))
         return str(value)
 
+    def refuse(row: int, what: str) -> None:
+        raise TableError(f"{path.name}, row {row}, column {name!r}: {what}")
+
+    plain = (str, int, float, Decimal)  # bool is an int
     for row, value in enumerate(values, start=first_row):
-        if not isinstance(value, (str, int, float, Decimal, type(None))):  # bool is an int
-            raise TableError(f"{path.name}, row {row}, column {name!r}: {str(value)[:60]!r} is a {type(value).__name__}. Give a text or a number.")
+        if listed and isinstance(value, (list, tuple)):
+            for label in value:
+                if not isinstance(label, plain) or label != label:
+                    refuse(row, f"{label!r} in the list {str(value)[:60]} is no label. Take it out of the list.")
+                if SEPARATOR in text(label):
+                    refuse(row, f"the label {label!r} in a list holds {SEPARATOR!r}, which joins labels. Rename it.")
+        elif value is not None and not isinstance(value, plain):
+            ways = " (lists are for the one label column of task='multi_label')" if isinstance(value, (list, tuple)) else ""
+            refuse(row, f"{str(value)[:60]!r} is a {type(value).__name__}. Give a text or a number{ways}.")
     texts = [text(value) for value in values]
     try:
         return pa.array(texts, pa.large_string())
