@@ -202,9 +202,13 @@ def read_table(
     `label` depends on the task:
         single_label: the text in `label_column`. Typed files: whole numbers without ".0", booleans as True and False.
         multi_label: the row's labels joined by "|", in the order of `label_names`. `label_column` is a column in which they are joined by "|"
-            (blanks around the bar do not count, nor does a label repeated), or a list of columns named like the labels that hold 0 or 1
-            (or 0.0, 1.0, true, false). In the second form a row of zeros is a row with no label, and `label` is "".
-        regression: the text of a finite number; the column `value` beside it has it as a float.
+            (blanks around the bar do not count, nor does a label repeated) or, in JSONL and Parquet, lists; or it is a list of columns named
+            like the labels that hold 0 or 1 (or 0.0, 1.0, true, false). An empty list and a row of zeros are a row with no label, and `label` is "".
+            A list that a program printed into a cell ("['a', 'b']") is refused.
+        regression: the text of a finite number; the column `value` beside it has it as a float. Points that seem to part thousands (971 and
+            1.032) are remarked on, and refused where semicolons part the columns.
+
+    Labels that a reader would take for one (see `comparable`) stay as they are, and are remarked on.
 
     Raises:
         TableError: it cannot be read rightly; the message names the file, the row, column or value, and the remedy.
@@ -557,7 +561,7 @@ def split_table(
 ) -> Splits:
     """Split into train, validation and test so that every class keeps its share and no text is in two splits.
 
-    Texts are compared as `normalise` writes them. In `table`, a text repeated with one label keeps its first row; a text with two labels
+    Texts are compared as `comparable` writes them: capitals, blanks, Unicode's forms and characters that nobody sees aside. In `table`, a text repeated with one label keeps its first row; a text with two labels
     loses all its rows, for nobody can say which is right. Where you bring your own `validation` or `test`, the test rows are never touched:
     rows with the same text leave the validation and the training rows instead. `max_train_samples` keeps a stratified sample of exactly so many
     training rows, in which every class or label has at least one.
