@@ -15,6 +15,8 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -408,6 +410,27 @@ def test_arrays_and_joined_texts_are_taken_beside_lists(tmp_path):
     table = labelled(tmp_path, [np.array(["b", "a"]), np.array([], dtype=str), np.array(["a"])], "a.parquet", **MULTI)
     assert table.rows["label"].tolist() == ["a|b", "", "a"]
     assert labelled(tmp_path, [["b", "a"], "c|a", "c"], "a.jsonl", **MULTI).rows["label"].tolist() == ["a|b", "a|c", "c"]
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"feature": {"names": ["food", "room"], "_type": "ClassLabel"}, "_type": "List"},
+        {"feature": {"names": ["food", "room"], "_type": "ClassLabel"}, "_type": "Sequence"},
+        [{"names": ["food", "room"], "_type": "ClassLabel"}],
+    ],
+)
+def test_lists_of_classes_that_datasets_named_have_their_names(tmp_path, feature):
+    def parquet(labels):
+        metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
+        table = pa.table({"text": [f"text {i}" for i in range(len(labels))], "label": labels})
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+        return tmp_path / "a.parquet"
+
+    assert read_table(parquet([[1, 0], [], None, [1]]), **MULTI).rows["label"].tolist() == ["food|room", "", "room"]
+    with pytest.raises(TableError, match="row 2, column 'label': 2 is no class: the file names 2 of them"):
+        read_table(parquet([[1], [0, 2]]), **MULTI)
+    assert read_table(parquet([0, 1, 1]), **MULTI).rows["label"].tolist() == ["food", "room", "room"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections import Counter
 
+import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from utils import tables as tables_module
 from utils.data import NA_WORDS, SEPARATOR, Table, TableError, label_names, normalise, read_table, split_table, variants
+from utils.tables import read_frame
 
 CSV = "text,label\nfine day,good\nawful day,bad\n"
 TWO = [("fine day", "good"), ("awful day", "bad")]
@@ -272,6 +274,385 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(tables_module, "open", deny, raising=False)
     with pytest.raises(TableError, match="a.csv cannot be read .*Permission denied.*Look at its permissions"):
         read_table(write(tmp_path, "a.csv", CSV))
+
+
+# --- stray quotes -----------------------------------------------------------------------------------------------------
+
+
+def shelves(rows=60, delimiter=",", order="text,label", number=0.5):
+    """Return lines of a table with the columns in `order`; `id` counts, `score` is a number, `note` a text of its own in every row."""
+    lines = [order.replace(",", delimiter)]
+    for i in range(rows):
+        cells = {
+            "text": f"shelf {'abcdefghij'[i % 10] * (i % 7 + 1)} wobbles, or so" if delimiter != "," else f"shelf {i} wobbles",
+            "label": "pos" if i % 2 else "neg",
+        }
+        cells |= {
+            "id": str(i),
+            "score": f"{i * number:.2f}",
+            "note": f"note {chr(97 + i % 26)}{chr(97 + i // 26)} of its own",
+            "day": f"2024-03-{i % 28 + 1:02}",
+        }
+        lines.append(delimiter.join(cells[name] for name in order.split(",")))
+    return lines
+
+
+def swallow(lines, first, last, delimiter=",", place=0):
+    """Put a quote before the cell at `place` of line `first` (the header is line 1) and one behind that of line `last`."""
+    opening, closing = lines[first - 1].split(delimiter), lines[last - 1].split(delimiter)
+    opening[place], closing[place] = '"' + opening[place], closing[place] + ' 15"'
+    lines[first - 1], lines[last - 1] = delimiter.join(opening), delimiter.join(closing)
+    return "\n".join(lines) + "\n"
+
+
+SWALLOWED = [
+    ("200 lines", "a.csv", swallow(shelves(400), 52, 252), {}, 52, 252),
+    ("all lines but one", "a.csv", swallow(shelves(300), 2, 300), {}, 2, 300),
+    ("three lines", "a.csv", swallow(shelves(), 20, 22), {}, 20, 22),
+    ("the label first", "a.csv", swallow(shelves(order="label,text"), 9, 30, place=1), {}, 9, 30),
+    ("tabs", "a.tsv", swallow(shelves(delimiter="\t"), 12, 16, "\t"), {}, 12, 16),
+    ("tabs, the label first", "a.tsv", swallow(shelves(delimiter="\t", order="label,text"), 12, 40, "\t", 1), {}, 12, 40),
+    ("semicolons", "a.csv", swallow(shelves(delimiter=";", order="id,text,label"), 5, 9, ";", 1), {}, 5, 9),
+    ("four columns, one of them free text", "a.csv", swallow(shelves(order="id,text,note,label"), 7, 11, place=1), {}, 7, 11),
+    ("in a column nobody asked for", "a.csv", swallow(shelves(order="text,note,label"), 7, 11, place=1), {}, 7, 11),
+    ("in a label column", "a.csv", swallow(shelves(order="label,text"), 7, 11, place=0), {}, 7, 11),
+    ("numbers for labels", "a.csv", swallow(shelves(order="text,score"), 15, 35), NUMBERS, 15, 35),
+    ("two stray quotes", "a.csv", swallow(swallow(shelves(), 10, 15).splitlines(), 40, 44), {}, 10, 15),
+    ("lines that end with both", "a.csv", swallow(shelves(), 10, 15).replace("\n", "\r\n"), {}, 10, 15),
+    ("lines that end with carriage returns", "a.csv", swallow(shelves(), 10, 15).replace("\n", "\r"), {}, 10, 15),
+    ("empty lines between", "a.csv", swallow(shelves(), 10, 14).replace("\n", "\n\n"), {}, 19, 27),
+    ("a line that does not fit", "a.csv", swallow([*shelves(20)[:9], "one, two, or three,pos", *shelves(60)[10:]], 10, 40), {}, 10, 40),
+    ("below a text of three lines", "a.csv", swallow(['text,label', '"one', "two", 'three",pos', *shelves()[1:]], 10, 15), {}, 10, 15),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "arguments", "first", "last"), [case[1:] for case in SWALLOWED], ids=[case[0] for case in SWALLOWED])
+def test_a_stray_quote_that_swallows_rows_is_refused_with_its_lines(tmp_path, name, content, arguments, first, last):
+    with pytest.raises(TableError) as error:
+        read_table(write(tmp_path, name, content), **arguments)
+    assert f"{name}: lines {first} to {last} are one cell" in str(error.value)
+    assert "write each double quote inside it twice" in str(error.value)
+
+
+UNSURE = [
+    ("two lines", "a.csv", swallow(shelves(), 20, 21), {}, "lines 20 to 21 are one cell, 'shelf 18 wobbles,neg"),
+    ("two lines, the label first", "a.csv", swallow(shelves(order="label,text"), 20, 21, place=1), {}, "lines 20 to 21 are one cell"),
+    ("two lines with tabs", "a.tsv", swallow(shelves(delimiter="\t"), 20, 21, "\t"), {}, "lines 20 to 21 are one cell"),
+    ("a few lines that end with numbers", "a.csv", swallow(shelves(order="text,score"), 20, 23), NUMBERS, "lines 20 to 23 are one cell"),
+    ("nothing but free text beside it", "a.csv", swallow(shelves(order="text,note"), 20, 33), {"label_column": "note"}, "lines 20 to 33 are one cell"),
+    ("four times two lines", "a.csv", swallow(swallow(swallow(swallow(shelves(), 20, 21).splitlines(), 30, 31).splitlines(), 40, 41).splitlines(), 50, 51), {}, "and 1 more such cells"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "arguments", "says"), [case[1:] for case in UNSURE], ids=[case[0] for case in UNSURE])
+def test_a_cell_that_may_have_swallowed_rows_is_remarked_on(tmp_path, name, content, arguments, says):
+    found = [str(finding) for finding in read_table(write(tmp_path, name, content), **arguments).findings if finding.id == "swallowed-rows"]
+    assert len(found) == 1
+    assert says in found[0]
+
+
+REAL = [  # texts of several lines
+    "Great phone.\n\nThe battery lasts, the screen shines.\nBuy it, now",
+    "Hi, there\nbye",
+    "Roses are red, violets are blue\nsugar is sweet, and so are you\nthe roses have wilted, the violets are dead\nthe sugar bowl is empty",
+    "Jane Doe, Flat 3\n12 High Street, Leeds\nLS1 4AP, England\nphone 0113",
+    "def f(a, b):\n    return g(a, b)\nprint(f(1, 2))\nf(3, 4)\nf(5, 6)\nf(7, 8)\nf(9, 1)\nf(2, 2)\nf(2, 3)\nf(2, 4)\nend",
+    "my data:\n1,2\n3,4\n5,6\nhow do I add them up?",
+    "eggs,2\nmilk,1\nbread,12\nthat is all",
+    "one line says so,neg\nthe others\nsay nothing, at all, of it\nnor does this",
+    "he said,\n""no""\nand left,\nfor good",
+    "\n".join(f"verse {chr(97 + k)}, and so on" for k in range(26)) + "\nthe end",
+    "a\tb\nc\td\ne",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["text,label", "label,text", "id,text,label", "text,score", "text,label,note"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_real_texts_of_several_lines_stay_as_they_are(tmp_path, order, delimiter):
+    frame = pd.DataFrame({"text": [f"{text}{'!' * k}" for k in range(4) for text in REAL]})
+    frame = frame.assign(label=["pos", "neg"] * 22, id=range(44), score=[f"{k / 4:.2f}" for k in range(44)], note=[f"note {k * 'x'}" for k in range(44)])
+    frame = pd.concat([frame, frame.assign(text=[f"one line {k}" for k in range(44)])])
+    frame[order.split(",")].to_csv(tmp_path / "a.csv", index=False, sep=delimiter)
+    table = read_table(tmp_path / "a.csv", **(NUMBERS if "score" in order else {}))
+    assert table.rows["text"].tolist() == frame["text"].tolist()
+    assert table.findings == []
+
+
+def test_prose_in_a_single_column_stays_as_it_is(tmp_path):
+    path = write(tmp_path, "a.csv", 'text\n"one, two\nthree, four\nfive"\nsix\n' + '"' + "more\n" * 300 + '"\n')
+    frame, source, findings = read_frame(path, ["text"])
+    assert frame["text"].tolist() == ["one, two\nthree, four\nfive", "six", "more\n" * 300]
+    assert findings == []
+
+
+def test_a_quote_that_ends_in_another_column_is_named_with_both_lines(tmp_path):
+    content = "text,label\n" + "".join(f"shelf {k},pos\n" for k in range(30))
+    content = content.replace("shelf 5,pos", 'shelf 5,"pos').replace("shelf 9,pos", 'shelf 9",pos')
+    with pytest.raises(TableError, match=r"line 7: 3 values, but the header has 2 columns. A double quote opens a cell that runs on to line 11"):
+        read_table(write(tmp_path, "a.csv", content))
+
+
+# --- joined files -----------------------------------------------------------------------------------------------------
+
+HALF = "".join(f"part {i},{'ab'[i % 2]}\n" for i in range(20))
+
+
+@pytest.mark.parametrize("header", ["text,label", '"text","label"', "\ufefftext,label", '\ufeff"text","label"', "Text,LABEL", "text, label "])
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_the_header_again_is_left_out_and_counted(tmp_path, header, delimiter):
+    content = f"text,label\n{HALF}{header}\n{HALF.replace('part', 'other')}{header}\nlast,a\n"
+    table = read_table(write(tmp_path, "a.csv", content.replace(",", delimiter)))
+    assert table.dropped == {"blank_text": 0, "blank_label": 0, "repeated_header": 2}
+    assert table.source["rows"] == 43
+    assert sorted(set(table.rows["label"])) == ["a", "b"]
+    assert table.rows["row"].tolist() == [*range(1, 21), *range(22, 42), 43]
+    assert [str(finding) for finding in table.findings if "header" in finding.id] == [
+        "warning: repeated-header: a.csv: the header stands again in lines 22, 43; it is no row and left out. "
+        "Nothing to do, if the files that were joined have the same columns."
+    ]
+
+
+def test_the_header_again_in_other_files(tmp_path):
+    table = read_table(write(tmp_path, "a.csv", ',text,label\n0,"one\ntwo",a\n,text,label\n0,three,b\n1,,a\n'))
+    assert pairs(table) == [("one\ntwo", "a"), ("three", "b")]
+    assert table.rows["row"].tolist() == [1, 3]
+    assert table.dropped == {"blank_text": 1, "blank_label": 0, "repeated_header": 1}
+    assert any("in line 4;" in finding.message for finding in table.findings)
+    assert any("row 4 blank in column 'text'" in finding.message for finding in table.findings)
+    rows = [{"text": "a", "label": "x"}, {"text": "text", "label": "label"}, {"text": "b", "label": "y"}]
+    for name, content in (("a.jsonl", lines(*rows)), ("a.parquet", parquet(text=["a", "text", "b"], label=["x", "label", "y"]))):
+        table = read_table(write(tmp_path, name, content))
+        assert pairs(table) == [("a", "x"), ("b", "y")]
+        assert any("the header stands again in row 2" in finding.message for finding in table.findings)
+    table = read_table(write(tmp_path, "a.csv", "text,joy,anger\na,1,0\ntext,joy,anger\nb,0,1\n"), **MANY)
+    assert pairs(table) == [("a", "joy"), ("b", "anger")]
+    table = read_table(write(tmp_path, "a.csv", "text,score\na,1\ntext,score\nb,0.5\n"), **NUMBERS)
+    assert table.rows["value"].tolist() == [1.0, 0.5]
+
+
+def test_the_header_again_in_another_order_is_refused(tmp_path):
+    with pytest.raises(TableError, match="a.csv, line 22: the header again, with its columns in another order. Bring both parts into one order"):
+        read_table(write(tmp_path, "a.csv", f"text,label\n{HALF}label,text\na,part\n"))
+
+
+def test_rows_that_only_look_like_the_header_stay(tmp_path):
+    table = read_table(write(tmp_path, "a.csv", "text,label\ntext,a\nlabel,b\nThe text,a\nx,label\n"))
+    assert pairs(table) == [("text", "a"), ("label", "b"), ("The text", "a"), ("x", "label")]
+    assert read_frame(write(tmp_path, "a.csv", "text\nfine\ntext\n"), ["text"])[0]["text"].tolist() == ["fine", "text"]
+
+
+# --- two encodings in one file ----------------------------------------------------------------------------------------
+
+SPOKEN = {  # texts and labels
+    "cp1252": (["Café très bon", "Größe paßt nicht", "señor, mañana", "l’été – ça va", "naïve…", "CAFÉ’S"], ["négatif", "positif"]),
+    "mac_roman": (["Café très bon", "l’été ça va", "naïve…", "l’état d’école", "d’État", "l’Église"], ["négatif", "positif"]),
+    "cp1250": (["Žluťoučký kůň", "příliš dobrý telefon", "špatná baterie"], ["ano", "žádný"]),
+    "cp1251": (["Это очень хороший телефон", "Плохо работает батарея", "«Отлично»"], ["да", "нет"]),
+    "koi8_r": (["Это очень хороший телефон", "Плохо работает батарея", "Отлично"], ["да", "нет"]),
+    "cp1253": (["Πολύ καλό τηλέφωνο", "Η μπαταρία δεν δουλεύει", "Άριστα"], ["ναι", "όχι"]),
+    "gb18030": (["这个手机非常好用", "电池质量很差", "很好", "差", "联通"], ["好", "坏"]),
+}
+
+
+def told(encoding, rows=60):
+    texts, labels = SPOKEN[encoding]
+    return [f"{i} {texts[i % len(texts)]};{labels[i % 2]}\n" for i in range(rows)]
+
+
+@pytest.mark.parametrize("encoding", SPOKEN)
+@pytest.mark.parametrize("part", [3, 30, 56])
+@pytest.mark.parametrize("first", ["utf-8", "other"])
+def test_two_encodings_in_one_file_are_refused_with_their_lines(tmp_path, encoding, part, first):
+    before, behind = ("utf-8", encoding) if first == "utf-8" else (encoding, "utf-8")
+    written = told(encoding)
+    path = write(tmp_path, "a.csv", b"text;label\n" + "".join(written[:part]).encode(before) + "".join(written[part:]).encode(behind))
+    with pytest.raises(TableError) as error:
+        read_table(path)
+    message = str(error.value)
+    assert "a.csv is in two encodings: " in message
+    utf8, other = message.split(" UTF-8, ")
+    early, late = (utf8, other) if first == "utf-8" else (other, utf8)
+    assert "(2, " in early
+    assert any(f"({line}, " in late for line in range(part + 2, part + 5))  # now and then a line is either
+    if part == 30:
+        assert f"perhaps {encoding}." in other
+    assert "Save each part as UTF-8 before they are joined" in message
+
+
+@pytest.mark.parametrize("encoding", SPOKEN)
+def test_one_encoding_in_a_file_is_read_as_it_is(tmp_path, encoding):
+    written = told(encoding, 300)
+    table = read_table(write(tmp_path, "a.csv", b"text;label\n" + "".join(written).encode(encoding)))
+    assert [f"{text};{label}\n" for text, label in pairs(table)] == written
+    assert table.source["encoding"] == encoding
+
+
+def test_a_line_of_utf8_among_many_others_is_found(tmp_path):
+    written = [*told("cp1252", 3000), *told("cp1252", 1)]
+    path = write(tmp_path, "a.csv", b"text;label\n" + "".join(written[:-1]).encode("cp1252") + written[-1].encode())
+    with pytest.raises(TableError, match=r"line 3002 is UTF-8, 2,500 lines \(2, 3, 4, 5, 6, ... up to 3000\) are not, but perhaps cp1252"):
+        read_table(path)
+
+
+def test_a_mark_before_one_of_two_encodings_changes_nothing(tmp_path):
+    path = write(tmp_path, "a.csv", "text,label\ncafé,a\nthé,b\n".encode("utf-8-sig") + "fin – café,a\nça va,b\n".encode("cp1252"))
+    with pytest.raises(TableError, match=r"in two encodings: 3 lines \(1, 2, 3\) are UTF-8, 2 lines \(4, 5\) are not, but perhaps cp1252"):
+        read_table(path)
+
+
+def test_a_way_out_is_named_only_where_it_is_one(tmp_path):
+    for text, way_out in (("é", True), ("Á", False)):  # cp1252 lacks one of the bytes that Á has in UTF-8
+        path = write(tmp_path, "a.csv", "text,label\nfin – café,a\nça va,b\n".encode("cp1252") + f"{text},a\n".encode())
+        with pytest.raises(TableError) as error:
+            read_table(path)
+        assert ("If all of it is cp1252, write encoding='cp1252'" in str(error.value)) == way_out
+        if way_out:
+            assert pairs(read_table(path, encoding="cp1252"))[-1] == ("Ã©", "a")
+
+
+def test_the_sample_shows_the_character_in_question(tmp_path):
+    found = read_table(write(tmp_path, "a.csv", f"text,label\n{'word ' * 40}caf\u00e9 and{' more' * 40},a\nb,b\n".encode("cp1252"))).findings[0]
+    assert "line 2); it was read as cp1252: '...d word word" in found.message
+    assert "café and more" in found.message
+    assert len(found.message) < 200
+
+
+# --- carriage returns, blanks before quotes, other spellings ------------------------------------------------------------
+
+
+LETTERS = "text,label\n" + "".join(f"letter {i} came,{('pos', 'neg')[i % 2]}\n" for i in range(12))
+LETTER_ROWS = [(f"letter {i} came", ("pos", "neg")[i % 2]) for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        (LETTERS.replace("\n", "\r\r\n"), LETTER_ROWS),
+        (LETTERS.replace("\n", "\r\r\r\n"), LETTER_ROWS),
+        ("\r\r\n" + LETTERS.replace("\n", "\r\r\n"), LETTER_ROWS),
+        (LETTERS.replace("\n", "\r\r\n").replace("letter 3 came", '"two\r\nlines\ror three"'), [*LETTER_ROWS[:3], ("two\r\nlines\ror three", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("\n", "\r"), LETTER_ROWS),
+        (LETTERS.replace("\n", "\r")[:-1] + "\n", LETTER_ROWS),
+        (LETTERS.replace("\n", "\r") + "\n", LETTER_ROWS),
+        (LETTERS.replace("\n", "\r").replace("neg\r", "neg\r\n"), LETTER_ROWS),
+        (LETTERS.replace("\n", "\r").replace("letter 3 came", '"two\nlines"'), [*LETTER_ROWS[:3], ("two\nlines", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("\n", "\r").replace("letter 3 came", "two\nlines"), [*LETTER_ROWS[:3], ("two\nlines", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("\n", "\r").replace("letter", '"many\n\n\nlines"').replace('"many\n\n\nlines"', "letter", 11), [*LETTER_ROWS[:11], ("many\n\n\nlines 11 came", "neg")]),
+        ("sep=;\r" + LETTERS.replace("\n", "\r").replace(",", ";"), LETTER_ROWS),
+        # as before: both at the ends, and carriage returns in cells
+        (LETTERS.replace("\n", "\r\n"), LETTER_ROWS),
+        (LETTERS.replace("letter 3 came", '"a\rb\rc\r' + "d\r" * 40 + 'e"'), [*LETTER_ROWS[:3], ("a\rb\rc\r" + "d\r" * 40 + "e", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("letter 3 came", "a\rb"), [*LETTER_ROWS[:3], ("a\rb", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("letter 3 came", '"a\r\r\nb"'), [*LETTER_ROWS[:3], ("a\r\r\nb", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("text,label\n", 'text,label,"a\rb"\n').replace("pos\n", "pos,1\n").replace("neg\n", "neg,1\n"), LETTER_ROWS),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_carriage_returns_end_lines_or_stand_in_cells(tmp_path, content, rows, encoding):
+    table = read_table(write(tmp_path, "a.csv", content.replace('lines" 11 came', 'lines 11 came"').encode(encoding)))
+    assert pairs(table) == rows
+    assert not [finding for finding in table.findings if "fewer than 5" not in finding.message]
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\r\n", "\r\n", "\n", "\n\n"])
+@pytest.mark.parametrize("last", ["", "\n"])
+def test_json_lines_end_in_any_way(tmp_path, end, last):
+    content = "".join(json.dumps({"text": text, "label": label}) + end for text, label in LETTER_ROWS) + last
+    assert pairs(read_table(write(tmp_path, "a.jsonl", content))) == LETTER_ROWS
+
+
+def test_carriage_returns_in_a_header_are_named_and_no_texts_are_shown(tmp_path):
+    content = "text,lab\rel\n" + "fine day,good\n" * 9
+    with pytest.raises(TableError, match=r"Carriage returns \('\\r'\) stand in its header: save the file again with line ends of one kind"):
+        read_table(write(tmp_path, "a.csv", content))
+    with pytest.raises(TableError) as error:
+        read_table(write(tmp_path, "a.csv", ("txt,label\n" + "fine day,good\n" * 500).replace("\n", "\r") + "\n"))
+    assert "has no column 'text'; it has 'txt', 'label'. Did you mean 'txt'?" in str(error.value)
+
+
+@pytest.mark.parametrize("header", ["text,label", '"text", "label"', "text, label", ' "text", "label"'])
+def test_a_blank_before_every_quote_is_no_part_of_the_value(tmp_path, header):
+    content = header + "\n" + "".join(f'"fine, day {i}", "{"good" if i % 2 else "bad"}"\n' for i in range(10))
+    assert pairs(read_table(write(tmp_path, "a.csv", content))) == [(f"fine, day {i}", "good" if i % 2 else "bad") for i in range(10)]
+    content = header.replace(",", ";") + "\n" + 'fine; "good"\nawful; "bad"\n'
+    assert pairs(read_table(write(tmp_path, "a.csv", content))) == [("fine", "good"), ("awful", "bad")]
+
+
+def test_a_blank_before_a_quote_here_and_there_is_said(tmp_path):
+    content = "text,label\n" + "fine day,good\nawful day,bad\n" * 10
+    table = read_table(write(tmp_path, "a.csv", content + 'odd, "bad"\n'))
+    assert table.rows["label"].tolist()[-1] == ' "bad"'
+    assert any("the quotes of ' \"bad\"' are part of the value in column 'label'" in finding.message for finding in table.findings)
+    with pytest.raises(TableError, match="line 22: 3 values, but the header has 2 columns. Quotes count only right behind the delimiter: take out the blank"):
+        read_table(write(tmp_path, "a.csv", "label,text\n" + "a,b\n" * 20 + 'a, "fine, day"\n'))
+    table = read_table(write(tmp_path, "a.tsv", "label\ttext\n" + "a\tfine day\nb\tno\n" * 9 + 'a\t "Odd" she said\n'))
+    assert table.rows["text"].tolist()[-1] == ' "Odd" she said'
+    assert [finding for finding in table.findings if finding.id == "blank-before-quote"] == []
+
+
+@pytest.mark.parametrize(("delimiter", "name"), [(r"\t", "a.txt"), ("tab", "a.txt"), ("\t", "a.csv"), (r"\t", "a.tsv")])
+def test_a_tab_can_be_spelt_out(tmp_path, delimiter, name):
+    table = read_table(write(tmp_path, name, "text,label\tlabel\nx,y\tz\n"), "text,label", delimiter=delimiter)
+    assert pairs(table) == [("x,y", "z")]
+    assert table.source["delimiter"] == "\t"
+
+
+NFC, NFD = "cat\u00e9gorie", "cate\u0301gorie"
+
+
+@pytest.mark.parametrize(("written", "asked"), [(NFD, NFC), (NFC, NFD)])
+def test_a_header_in_another_unicode_form_is_taken(tmp_path, written, asked):
+    rows = [("un avis", "bon"), ("un autre", "mauvais")]
+    wanted = {"text_column": asked, "label_column": "b" + asked}
+    columns = {written: [text for text, _ in rows], "b" + written: [label for _, label in rows]}
+    content = f"n,{written},b{written}\n" + "".join(f"1,{text},{label}\n" for text, label in rows)
+    for name, raw in (
+        ("a.csv", content),
+        ("b.csv", content.replace(",", ";").encode("utf-16")),
+        ("a.jsonl", lines(*(dict(zip(columns, row, strict=True)) for row in rows))),
+        ("b.jsonl", lines({asked: "un avis", "b" + written: "bon"}, {written: "un autre", "b" + asked: "mauvais"})),
+        ("a.parquet", parquet(**columns)),
+    ):
+        table = read_table(write(tmp_path, name, raw), **wanted)
+        assert pairs(table) == rows
+        assert [column for column in table.rows if column not in ("row", "text", "label", "n")] == []
+    table = read_table(write(tmp_path, "a.csv", f"text,{written},z\na,1,0\nb,0,1\n"), label_column=[asked, "z"], task="multi_label")
+    assert table.rows["label"].tolist() == [asked, "z"]
+    both = read_table(write(tmp_path, "a.csv", f"text,{NFC},{NFD}\na,x,1\nb,y,2\n"), label_column=asked)
+    assert both.rows["label"].tolist() == (["x", "y"] if asked == NFC else ["1", "2"])
+    with pytest.raises(TableError, match="2 columns called"):
+        read_table(write(tmp_path, "a.csv", f"text,{written},{written}\na,x,1\n"), label_column=asked)
+
+
+def test_the_classes_that_datasets_named_have_their_names(tmp_path):
+    features = datasets.Features(
+        text=datasets.Value("string"), label=datasets.ClassLabel(names=["world", "sports"]), other=datasets.ClassLabel(names=["a", "b"])
+    )
+    path = tmp_path / "a.parquet"
+    datasets.Dataset.from_dict({"text": ["x", "y", "z"], "label": [1, 0, -1], "other": [0, 1, 1]}, features=features).to_parquet(path)
+    table = read_table(path)
+    assert pairs(table) == [("x", "sports"), ("y", "world")]
+    assert table.dropped == {"blank_text": 0, "blank_label": 1}
+    assert table.rows["other"].tolist() == [0, 1]
+    # where the numbers are what counts, they stay
+    datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0], "other": [0, 1]}, features=features).to_parquet(path)
+    assert read_table(path, task="regression").rows["value"].tolist() == [1.0, 0.0]
+    assert read_table(path, label_column=["label", "other"], task="multi_label").rows["label"].tolist() == ["label", "other"]
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"huggingface": "{"}, {"huggingface": "[]"}, {"huggingface": '{"info": {"features": {"label": {"_type": "Value"}}}}'}]
+)
+def test_numbers_without_names_stay_numbers(tmp_path, metadata):
+    pyarrow.parquet.write_table(pa.table({"text": ["a", "b"], "label": [1, 0]}).replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    assert pairs(read_table(tmp_path / "a.parquet")) == [("a", "1"), ("b", "0")]
+
+
+def test_a_number_that_no_class_has_is_refused(tmp_path):
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["x", "y"], "_type": "ClassLabel"}}}})}
+    pyarrow.parquet.write_table(pa.table({"text": ["a", "b"], "label": [1, 2]}).replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    with pytest.raises(TableError, match=r"row 2, column 'label': 2 is no class: the file names 2 of them, 'x' \(0\) to 'y'\. Correct it"):
+        read_table(tmp_path / "a.parquet")
 
 
 # --- what the rows hold -----------------------------------------------------------------------------------------------

@@ -220,15 +220,22 @@ def read_table(
     label_columns = _label_columns(text_column, label_column, task)
     path = locate(data_file)
     joined = task == "multi_label" and isinstance(label_column, str)
-    listed = label_column if joined else None
-    frame, source, findings = read_frame(path, [text_column, *label_columns], encoding=encoding, delimiter=delimiter, listed=listed)
+    frame, source, findings = read_frame(
+        path,
+        [text_column, *label_columns],
+        encoding=encoding,
+        delimiter=delimiter,
+        class_names=task == "single_label" or joined,  # else the numbers are what counts
+        listed=label_column if joined else None,
+    )
+    number = pd.Series(frame.index + 1)
+    frame = frame.reset_index(drop=True)
 
     ours = {"row", "text", "label"} | ({"value"} if task == "regression" else set())
     others = frame.drop(columns=[text_column, *label_columns])
     others = others.rename(columns={name: free_name(f"{name}_in_file", {*others.columns}) for name in ours if name in others})
     blank_text = _blank(frame[text_column])
     blank_label = ~blank_text & np.logical_and.reduce([_blank(frame[name], SEPARATOR if joined else "") for name in label_columns])
-    number = pd.Series(np.arange(1, len(frame) + 1))
     for blank, id, fix in (
         (blank_text, "empty-text", "Fill in or delete."),
         (blank_label, "empty-label", "To keep a row as one without any label, give the labels as 0/1 columns." if joined else "Fill in or delete."),
@@ -242,7 +249,8 @@ def read_table(
             f"{path.name}: no row has both a text and a label. Fill the columns {text_column!r} and {', '.join(map(repr, label_columns))}, or name others."
         )
     dropped = {"blank_text": int(blank_text.sum()), "blank_label": int(blank_label.sum())}
-    _check_dropped(dropped, len(frame), max_dropped, path.name)
+    dropped |= {"repeated_header": source["rows"] - len(frame)} if len(frame) < source["rows"] else {}
+    _check_dropped(dropped, source["rows"], max_dropped, path.name)
 
     raw = frame.loc[used, label_columns].set_axis(number[used], axis=0)
     label = raw[label_columns[0]].to_numpy()

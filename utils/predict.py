@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=64, help="texts computed at a time (default: %(default)s)")
     parser.add_argument("--max-length", type=int, help="tokens after which a text is cut (default: all that the model takes)")
     parser.add_argument("--encoding", help="of a CSV (default: recognised)")
-    parser.add_argument("--delimiter", help="of a CSV (default: recognised)")
+    parser.add_argument("--delimiter", help="of a CSV, \\t or tab for a tab (default: recognised)")
     parser.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
     try:
         print(predict_file(**vars(parser.parse_args(arguments))))

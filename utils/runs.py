@@ -79,7 +79,9 @@ PARAMETERS: dict[str, Rule] = {
     "label_column": Rule((str, list), _names, "a column name, or a list of them"),
     "task": _choice("single_label", "multi_label", "regression"),
     "encoding": _optional(TEXT),
-    "delimiter": _optional(Rule((str,), lambda value: len(value) == 1, "one character")),
+    "delimiter": Rule(
+        (str, type(None)), lambda value: value is None or len(value) == 1 or value in ("\\t", "tab"), "one character, or None; \\t or tab for a tab"
+    ),
     "max_dropped": _number(lambda value: 0 <= value <= 1, "a share from 0 to 1"),
     "model_name": TEXT,
     "max_length": _whole(3),  # two special tokens and one of the text
@@ -125,11 +127,24 @@ def check_parameters(namespace: Mapping[str, Any], names: Sequence[str] = tuple(
         # bool is a subclass of int, and `seed=True` is a mistake all the same
         right_type = isinstance(value, rule.types) and (not isinstance(value, bool) or bool in rule.types)
         if not right_type or not rule.valid(value):
-            faults.append(f"{name} must be {rule.words}, not {value!r} ({type(value).__name__})")
+            faults.append(f"{name} must be {rule.words}, not {value!r} ({type(value).__name__}){_as_text(name, value)}")
     if faults:
         valid = "\n".join(f"  {name}: {PARAMETERS[name].words}" for name in names)
         raise ParameterError("; ".join(faults) + f".\nThe parameters are:\n{valid}")
     return {name: namespace[name] for name in names}
+
+
+def _as_text(name: str, value: Any) -> str:
+    """Say how a number is given as a text, where a text is wanted and this one would do: papermill's -p makes 2024 a number."""
+    rule = PARAMETERS[name]
+    if isinstance(value, list):
+        text = [str(one) if isinstance(one, (int, float)) else one for one in value]
+        way = f"write names that are numbers in quotes: {text!r}"
+    else:
+        text = str(value)
+        way = f"if {text} is meant as a text, put it in quotes, and on the command line write `-r {name} {text}` instead of `-p`"
+    number = isinstance(value, (int, float)) or (isinstance(value, list) and text != value)
+    return f" ({way})" if number and isinstance(text, rule.types) and rule.valid(text) else ""
 
 
 def _injected(history: Iterable[str]) -> set[str]:

@@ -11,10 +11,14 @@ import gzip
 import io
 import json
 import re
+import unicodedata
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -27,6 +31,7 @@ csv.field_size_limit(2**31 - 1)  # the default refuses a text of more than 131,0
 BATCH = 20_000  # rows that are Python objects at one time; as Arrow text they take a third of that
 CHUNK = 1 << 20  # bytes
 SAMPLE = 1 << 16  # bytes that are enough to tell an encoding
+CHANCE = 4  # characters beyond ASCII in a line of a code page that can be UTF-8 by chance: a line with more of them never is
 SEPARATOR = "|"  # joins the labels of one row in multi_label
 NO_LABEL = "\0"  # stands for an empty list of labels, which says that there is none; in a blank cell there may be one that nobody wrote down
 MARKS = {  # byte order marks, the longer ones first: that of UTF-32 begins with that of UTF-16
@@ -39,6 +44,12 @@ MARKS = {  # byte order marks, the longer ones first: that of UTF-32 begins with
 # What tables are really saved in. Given all it knows, the detection library takes one accented letter for any of twenty code pages.
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r", "mac_roman"]
 EAST_ASIAN = ["cp932", "euc_jp", "gb18030", "big5", "cp949"]  # bytes that make sense in one of these seldom do so by chance
+TAB = ("\\t", "tab")  # as a shell passes it on, and the word
+BLANK_AND_QUOTE = re.compile(' +"')
+NEARLY_ALL = 0.9
+# A cell with line breaks whose lines could each be a row. Two lines can look so by chance ("nice,good"), and so can a few that end with numbers ("3,5").
+SWALLOWED = 3  # lines from which on it is no chance where what stands in the other columns is at home there
+SWALLOWED_NUMBERS = 10  # lines from which on it is none if that is numbers; or if it cannot be said
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 REFUSED = {  # suffix: what it is, and the way out
     **dict.fromkeys(SPREADSHEETS, "is a spreadsheet. Export the sheet as CSV UTF-8 (File, Save as) and give that file."),
@@ -73,14 +84,23 @@ class Finding(NamedTuple):
 
 
 def read_frame(
-    path: Path, wanted: list[str], *, encoding: str | None = None, delimiter: str | None = None, listed: str | None = None
+    path: Path,
+    wanted: list[str],
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    class_names: bool = False,
+    listed: str | None = None,
 ) -> tuple[pd.DataFrame, dict, list[Finding]]:
     """Return the table in `path`, how it was read, and remarks.
 
-    The frame has one line a row of the file, in its order; the columns `wanted` are text ("" where nothing stands), and so is everything in a
-    CSV. The other columns of a JSONL or Parquet file keep their values' types. A column that pandas saved as an index is left out.
-    In the wanted column `listed`, a JSONL or Parquet file may hold lists of labels: they are joined by `SEPARATOR`, an empty one is `NO_LABEL`.
-    How it was read: `file` (its name), `encoding` and `delimiter` (None where there is none), `rows`.
+    The frame has one line a row of the file, in its order; its index counts the file's rows from 0. The columns `wanted` are text ("" where
+    nothing stands) and called as they are asked for, though the file may write their accents in another Unicode form. Everything in a CSV is text;
+    the other columns of a JSONL or Parquet file keep their values' types. A column that pandas saved as an index is left out, and so are
+    rows that repeat the header, as joined files have them. `class_names` puts the names in place of the numbers of a Parquet column that
+    `datasets` wrote as ClassLabel. In the wanted column `listed`, a JSONL or Parquet file may hold lists of labels: they are joined by `SEPARATOR`,
+    an empty one is `NO_LABEL`.
+    How it was read: `file` (its name), `encoding` and `delimiter` (None where there is none), `rows` (all of them, those left out included).
 
     Raises:
         TableError: it cannot be read rightly.
@@ -103,9 +123,11 @@ def read_frame(
         raise TableError(f"{path.name}: a Parquet file has no encoding. Leave out encoding={encoding!r}.")
     if readers[suffix] is not _read_delimited and delimiter is not None:
         raise TableError(f"{path.name} has no delimiter. Leave out delimiter={delimiter!r}.")
-    frame = readers[suffix](path, wanted, source, delimiter if readers[suffix] is _read_delimited else listed)
+    frame = readers[suffix](path, wanted, source, findings, delimiter, class_names, listed)
     source["rows"] = len(frame)
-    return _without_index(frame, wanted, path, findings), source, findings
+    begins = source.pop("begins", [])
+    frame = _without_index(frame, wanted, path, findings)
+    return _without_headers(frame, wanted, begins, path, findings), source, findings
 
 
 # --- bytes and characters ---------------------------------------------------------------------------------------------
@@ -174,54 +196,129 @@ def _encoding(path: Path, asked: str | None, findings: list[Finding]) -> str:
     if flaw is None:
         return marked or "utf-8"
     line, what = flaw
+    if marked == "utf-8-sig" and what == "bytes":
+        _refuse_two_encodings(path, line)
     if marked:
         what = "a NUL character" if what == "NUL" else f"bytes that are not {marked.removesuffix('-sig')}, though the file begins with its mark"
         raise TableError(f"{path.name}, line {line}: {what}. Save the file as UTF-8.")
     return _unmarked_encoding(path, line, what, findings)
 
 
+def _beyond_ascii(path: Path) -> Iterator[tuple[int, bytes, str | None]]:
+    """Yield the number and the bytes of each line that is not ASCII, with its text where it is UTF-8. A line longer than CHUNK comes in pieces."""
+    with _opened(path) as file:
+        number = 1
+        for piece in iter(lambda: file.readline(CHUNK), b""):
+            if not piece.isascii():
+                try:
+                    yield number, piece, piece.decode("utf-8", "strict" if len(piece) < CHUNK else "ignore")
+                except UnicodeDecodeError:
+                    yield number, piece, None
+            number += piece.endswith(b"\n")
+
+
 def _unmarked_encoding(path: Path, line: int, what: str, findings: list[Finding]) -> str:
     """Guess the encoding of a file that is not UTF-8 (or, if what == "NUL", hardly is) and say so."""
-    from charset_normalizer import from_bytes
-
-    first = None
     with _opened(path) as file:
         sample = file.read(SAMPLE)
-        wide = what == "NUL" or b"\0" in sample  # UTF-16 has a zero byte in every character of ASCII
-        candidates = ["utf_16_le", "utf_16_be"] if wide else ENCODINGS + EAST_ASIAN
-        if not wide:
-            sample = b""
-            file.seek(0)
-            for piece in iter(lambda: file.readline(CHUNK), b""):
-                if not piece.isascii():  # the lines that tell encodings apart
-                    sample += piece
-                    if first is None and "\ufffd" in piece.decode("utf-8", "replace"):
-                        first = piece
-                    if len(sample) > SAMPLE:
-                        break
-            as_utf8 = sample.decode("utf-8", "replace")
-            broken = as_utf8.count("\ufffd")
-            if len(as_utf8) - len(as_utf8.encode("ascii", "ignore")) > 2 * broken:  # more characters of UTF-8 than flaws
-                raise TableError(
-                    f"{path.name}, line {line}: bytes that are not UTF-8, though the rest of the file is. Mend that line and save the file as UTF-8; "
-                    f"or name the encoding, for example encoding='cp1252'."
-                )
+    first = None
+    wide = what == "NUL" or b"\0" in sample  # UTF-16 has a zero byte in every character of ASCII
+    if not wide:
+        sample, first = _refuse_two_encodings(path, line)
+    encoding = _guess(sample, wide, lambda name: _flaw(path, name) is None)
+    if encoding is None:
+        if what == "NUL":
+            raise TableError(f"{path.name}, line {line}: a NUL character. Save the file as UTF-8 text.")
+        raise TableError(f"{path.name}, line {line}: neither utf-8 nor cp1252. Save the file as UTF-8, or name the encoding it was saved in.")
+    shown = (first or sample).decode(encoding, "ignore").strip().split("\n")[0].strip()
+    place = next((k for k, character in enumerate(shown) if not character.isascii()), 0)
+    shown = shown[:60] if place < 50 else f"...{shown[place - 30 : place + 30]}"
+    encoding = encoding.replace("utf_16_", "utf-16-")
+    message = f"{path.name} is not UTF-8 (line {line}); it was read as {encoding}: {shown!r}."
+    findings.append(Finding("encoding", "warning", message, "If that looks wrong, save it as UTF-8, or name its encoding."))
+    return encoding
+
+
+def _guess(sample: bytes, wide: bool, reads: Callable[[str], bool]) -> str | None:
+    """Return what the bytes look like: of the encodings that read the whole, the likeliest. `wide` looks among those of two bytes a character."""
+    from charset_normalizer import from_bytes
+
+    candidates = ["utf_16_le", "utf_16_be"] if wide else ENCODINGS + EAST_ASIAN
     likely = list(from_bytes(sample, cp_isolation=candidates, enable_fallback=False, preemptive_behaviour=False))
     names = [match.encoding for match in likely if match.coherence > 0 or match.encoding not in ENCODINGS]
     if not wide:
         # Where it reads as well as the best, cp1252 is it: what Excel and Windows save in western Europe and America.
         western = any("cp1252" in match.could_be_from_charset and match.chaos <= likely[0].chaos + 0.02 for match in likely)
         names = ["cp1252", *names] if western else [*names, "cp1252"]
-    encoding = next((name for name in names if _flaw(path, name) is None), None)
-    if encoding is None:
-        if what == "NUL":
-            raise TableError(f"{path.name}, line {line}: a NUL character. Save the file as UTF-8 text.")
-        raise TableError(f"{path.name}, line {line}: neither utf-8 nor cp1252. Save the file as UTF-8, or name the encoding it was saved in.")
-    shown = (first or sample).decode(encoding, "ignore").strip().split("\n")[0].strip()
-    encoding = encoding.replace("utf_16_", "utf-16-")
-    message = f"{path.name} is not UTF-8 (line {line}); it was read as {encoding}: {shown[:60]!r}."
-    findings.append(Finding("encoding", "warning", message, "If that looks wrong, save it as UTF-8, or name its encoding."))
-    return encoding
+    return next((name for name in names if reads(name)), None)
+
+
+def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes | None]:
+    """Refuse a file with lines in UTF-8 beside lines that are not, of which `line` is the first.
+
+    Returns:
+        bytes that tell encodings apart: some of the lines beyond ASCII, and the first of them that is not UTF-8.
+    """
+    sample = rest = b""
+    first, whole, other = None, [], []
+    for number, piece, text in _beyond_ascii(path):
+        sample += piece if len(sample) <= SAMPLE else b""
+        if text is None:
+            first = first or piece
+            rest += piece if len(rest) <= SAMPLE else b""
+            other.append(number)
+        else:
+            whole.append(number)
+
+    def reads(name: str) -> bool:
+        try:
+            return bool(rest.decode(name))
+        except UnicodeDecodeError:
+            return False
+
+    page = _guess(rest, False, reads) if whole else None
+    utf8 = [number for number, _, text in _beyond_ascii(path) if text is not None and _meant_as_utf8(text, page)] if page else []
+    if page in [None, *EAST_ASIAN] and 2 * len(whole) > len(other):  # too many for chance: from a few bytes, the guess may be wrong
+        utf8 = whole
+    as_utf8 = sample.decode("utf-8", "replace")
+    broken = as_utf8.count("\ufffd")
+    mostly = len(as_utf8) - len(as_utf8.encode("ascii", "ignore")) > 2 * broken  # more characters of UTF-8 than flaws
+    if mostly and (len(other) == 1 or not utf8):
+        raise TableError(
+            f"{path.name}, line {line}: bytes that are not UTF-8, though the rest of the file is. Mend that line and save the file as UTF-8; "
+            f"or name the encoding, for example encoding='cp1252'."
+        )
+    if utf8:
+        way_out = f" If all of it is {page}, write encoding={page!r}." if page and _flaw(path, page) is None else ""
+        raise TableError(
+            f"{path.name} is in two encodings: {_lines(utf8)} UTF-8, {_lines(other)} not{f', but perhaps {page}' if page else ''}. "
+            f"Save each part as UTF-8 before they are joined.{way_out}"
+        )
+    return sample, first
+
+
+def _meant_as_utf8(text: str, page: str) -> bool:
+    """Tell whether a line that can be read as UTF-8 is, in a file where other lines are in a code page.
+
+    A pair of characters of a code page is UTF-8 by chance now and then (’é in mac_roman), and then it makes a character that the page has not. More pairs, or
+    three bytes for one character, are no chance; but among hanzi, kana and hangul only three bytes are none.
+    """
+    beyond = [character for character in text if not character.isascii()]
+    if page in EAST_ASIAN:
+        return max(beyond) >= "\u3000"
+    if len(beyond) > CHANCE or max(beyond) >= "\u0800":
+        return True
+    try:
+        return bool("".join(beyond).encode(page))
+    except UnicodeEncodeError:
+        return False
+
+
+def _lines(numbers: list[int]) -> str:
+    """Say which lines: "line 3 is", "4 lines (1, 2, 5, 9) are"."""
+    first = ", ".join(map(str, numbers[:5]))
+    more = f", ... up to {numbers[-1]}" if len(numbers) > 5 else ""
+    return f"line {first} is" if len(numbers) == 1 else f"{len(numbers):,} lines ({first}{more}) are"
 
 
 # --- CSV, TSV ---------------------------------------------------------------------------------------------------------
@@ -250,58 +347,100 @@ def _head(path: Path, encoding: str, wanted: list[str]) -> str:
 
 def _delimiter(path: Path, head: str, wanted: list[str], asked: str | None) -> str:
     """Return the delimiter asked for, else the one that yields the columns wanted, else the one that yields most columns."""
+    if asked in TAB:
+        return "\t"
     if asked is not None and (not isinstance(asked, str) or len(asked) != 1 or asked in '\r\n"\0'):
         raise TableError(f"delimiter={asked!r} must be one character, such as ',' ';' '|' or '\\t'. Write None to have it detected.")
     if asked is not None:
         return asked
-    if hint := _hint(head.split("\n", 1)[0]):
+    if hint := _hint(re.split("[\r\n]", head, maxsplit=1)[0]):
         return hint
     candidates = "\t,;|" if ".tsv" in [suffix.lower() for suffix in path.suffixes] else ",;\t|"
-    return max(candidates, key=lambda d: (sum(name in _first_record(head, d) for name in wanted), len(_first_record(head, d))))
+
+    def yields(delimiter: str) -> tuple[int, int]:
+        names = _first_record(head, delimiter)
+        return len({*wanted} & {*_as_asked(names, wanted)}), len(names)
+
+    return max(candidates, key=yields)
 
 
-def _read_delimited(path: Path, wanted: list[str], source: dict, delimiter: str | None) -> pd.DataFrame:
+def _line_end(head: str, header: list[str], wanted: list[str]) -> str:
+    """Return "\\r" where lines end with a lone carriage return, though a line feed may stand in a cell or at the end; else "\\n"."""
+    bare = re.sub('"[^"]*"', "", head).lstrip()
+    first = re.search(r"\r*\n|\r", bare)
+    if first is None or first[0] != "\r":
+        return "\n"
+    lone = len(re.findall(r"\r(?!\r*\n)", bare))
+    return "\r" if lone > bare.count("\n") or {*wanted} <= {*_as_asked(header, wanted)} else "\n"
+
+
+def _blank_before_quotes(head: str, delimiter: str) -> bool:
+    """Tell whether the cells in quotes have a blank before the quote (`fine day, "good"`), in the first rows and nearly all of them."""
+    records = [record[1:] for record in islice(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), 1, 200) if record]
+    return sum(any(BLANK_AND_QUOTE.match(cell) for cell in record) for record in records) > NEARLY_ALL * len(records)
+
+
+def _read_delimited(path: Path, wanted: list[str], source: dict, findings: list[Finding], delimiter: str | None, *_) -> pd.DataFrame:
     head = _head(path, source["encoding"], wanted)
     delimiter = source["delimiter"] = _delimiter(path, head, wanted, delimiter)
+    end = _line_end(head, _first_record(head, delimiter), wanted)
+    other = "\r" if end == "\n" else "\n"
+    doubled = end == "\n" and re.match(r"[^\n]*\r\r\n", head.lstrip()) is not None  # what csv.writer makes on Windows of a file opened without newline=""
     names: list[str] = []
     columns: list[list[pa.Array]] = []
     batch: list[list[str]] = []
-    lone = False  # whether a carriage return was met that ends no line
+    begins = array("Q")  # the line where each row begins
+    suspects: list[int] = []  # rows of several lines each of which could be a row
+    hidden = False  # whether a carriage return was met that ends no line
 
     def lines(stream: IO[str]) -> Iterator[str]:
-        """Hide lone carriage returns, which the csv module takes for ends of lines and its writer leaves unquoted, behind a NUL, which no file has."""
-        nonlocal lone
+        """Hide lone carriage returns, which the csv module takes for ends of lines and its writer leaves unquoted, behind a NUL, which no file has.
+
+        Where lines end with carriage returns, hide line feeds.
+        """
+        nonlocal hidden
         for line in stream:
-            if "\r" in line and "\n" in head:
+            if doubled and line.endswith("\r\r\n"):
+                line = line.rstrip("\r\n") + "\r\n"
+            if end == "\r" and line.startswith("\n"):  # of one line that ends with both, or of the file's end
+                yield "\n"
+                line = line[1:]
+            if other in line:
                 body = line.removesuffix("\n").removesuffix("\r")
-                if "\r" in body:
-                    lone, line = True, body.replace("\r", "\0") + line[len(body) :]
-            yield line
+                if other in body:
+                    hidden, line = True, body.replace(other, "\0") + line[len(body) :]
+            if line:
+                yield line
 
     def store() -> None:
         for chunks, values in zip(columns, zip(*batch, strict=True), strict=False):  # an empty batch has no columns
-            chunks.append(pa.array([value.replace("\0", "\r") for value in values] if lone else values, pa.large_string()))
+            chunks.append(pa.array([value.replace("\0", other) for value in values] if hidden else values, pa.large_string()))
         batch.clear()
 
-    with _characters(path, source["encoding"], newline="\n" if "\n" in head else "\r") as stream:
-        reader = csv.reader(lines(stream), delimiter=delimiter, strict=True)
+    with _characters(path, source["encoding"], newline=end) as stream:
+        reader = csv.reader(lines(stream), delimiter=delimiter, strict=True, skipinitialspace=_blank_before_quotes(head, delimiter))
         begin = 1  # the line where the row begins, which is what helps when a quote that is never closed swallows the rest of the file
         try:
             for fields in reader:
                 if not names:
                     if "".join(fields).strip() and not (begin == 1 and _hint(delimiter.join(fields))):
-                        names = [name.replace("\0", "\r") for name in fields]
+                        names = _as_asked([name.replace("\0", other) for name in fields], wanted)
                         _require_columns(names, wanted, path, delimiter)
                         columns = [[] for _ in names]
                 elif len(fields) == len(names):
+                    if reader.line_num > begin and _as_rows(fields, delimiter, end):
+                        suspects.append(len(begins))
+                    begins.append(begin)
                     batch.append(fields)
                     if len(batch) == BATCH:
                         store()
                 elif fields:  # an empty line is no row; pandas would fill a short row up, and take a long one's first value for an index
-                    raise TableError(
-                        f"{path.name}, line {begin}: {len(fields)} values, but the header has {len(names)} columns. "
-                        f"A text that holds {delimiter!r} must stand in double quotes."
-                    )
+                    remedy = f"A text that holds {delimiter!r} must stand in double quotes."
+                    if any(BLANK_AND_QUOTE.match(cell) for cell in fields):
+                        remedy = "Quotes count only right behind the delimiter: take out the blank before them."
+                    elif reader.line_num > begin:
+                        remedy = f"A double quote opens a cell that runs on to line {reader.line_num}: write a quote that belongs to a text twice, and the text in quotes."
+                    raise TableError(f"{path.name}, line {begin}: {len(fields)} values, but the header has {len(names)} columns. {remedy}")
                 begin = reader.line_num + 1
         except csv.Error as error:
             raise TableError(
@@ -311,7 +450,15 @@ def _read_delimited(path: Path, wanted: list[str], source: dict, delimiter: str 
         store()
     if not names:
         raise TableError(f"{path.name} has no header. Its first line must name the columns {' and '.join(wanted)}.")
-    return pd.DataFrame({name: _text_series(chunks) for name, chunks in zip(_unique(names), columns, strict=True)})
+    source["begins"] = begins
+    frame = pd.DataFrame({name: _text_series(chunks) for name, chunks in zip(_unique(names), columns, strict=True)})
+    if suspects:
+        findings += _look_for_swallowed(frame, suspects, begins, path, delimiter, end)
+    for name in wanted[1:]:
+        if quoted := [value for value in frame[name].unique() if re.fullmatch(' +".*" *', value, re.DOTALL)]:
+            message = f"{path.name}: the quotes of {quoted[0][:60]!r} are part of the value in column {name!r}, for a blank stands before them."
+            findings.append(Finding("blank-before-quote", "warning", message, "If they only enclose it, take out the blank."))
+    return frame
 
 
 def _text_series(chunks: list[pa.Array]) -> pd.Series:
@@ -322,7 +469,7 @@ def _text_series(chunks: list[pa.Array]) -> pd.Series:
 # --- JSONL, Parquet ---------------------------------------------------------------------------------------------------
 
 
-def _read_jsonl(path: Path, wanted: list[str], source: dict, listed: str | None) -> pd.DataFrame:
+def _read_jsonl(path: Path, wanted: list[str], source: dict, _findings, _delimiter, _class_names, listed: str | None) -> pd.DataFrame:
     texts: dict[str, list[pa.Array]] = {name: [] for name in wanted}
     others: dict[str, list] = {}
     names: dict[str, None] = {}  # an ordered set
@@ -341,8 +488,10 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, listed: str | None)
         rows += len(batch)
         batch.clear()
 
-    # newline="\n": a text may hold other things that Python takes for the end of a line
-    with _characters(path, source["encoding"], newline="\n") as stream:
+    with _characters(path, source["encoding"], newline="") as stream:
+        end = _line_end(stream.read(CHUNK), [], wanted)
+    # "\n": a text may hold other things that Python takes for the end of a line. None: carriage returns end one, and line feeds as well
+    with _characters(path, source["encoding"], newline="\n" if end == "\n" else None) as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
@@ -355,6 +504,8 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, listed: str | None)
                 raise TableError(f"{path.name}, line {number}: not JSON ({error}). {remedy}") from None
             if not isinstance(record, dict):
                 raise TableError(f"{path.name}, line {number}: {line[:60]!r} is not a JSON object. Each line must be one.")
+            if not record.keys() >= {*wanted}:
+                record = dict(zip(_as_asked(list(record), wanted), record.values(), strict=True))
             batch.append(record)
             if len(batch) == BATCH:
                 store()
@@ -365,21 +516,33 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, listed: str | None)
     return pd.DataFrame({name: _text_series(texts[name]) if name in texts else pd.Series(others[name], dtype=object) for name in names})
 
 
-def _read_parquet(path: Path, wanted: list[str], source: dict, listed: str | None) -> pd.DataFrame:
+def _read_parquet(path: Path, wanted: list[str], source: dict, findings: list[Finding], _delimiter, class_names: bool, listed: str | None) -> pd.DataFrame:
     try:
         with _opened(path) as file:
             table = pyarrow.parquet.read_table(io.BytesIO(file.read()) if path.suffix.lower() == ".gz" else file)
         table.validate(full=True)  # bytes that are no UTF-8 would be found much later
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"{path.name} is not a whole Parquet file ({error}). Write it again.") from None
-    _require_columns(table.column_names, wanted, path)
+    classes = _class_names(table.schema) if class_names else {}
+    names = _as_asked(table.column_names, wanted)
+    _require_columns(names, wanted, path)
     columns = {}
-    for name, column in zip(_unique(table.column_names), table.columns, strict=True):
+    for written, name, column in zip(table.column_names, _unique(names), table.columns, strict=True):
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if name in wanted and written in classes and pa.types.is_integer(column.type):
+            column = _named(column, classes[written], name, path)
+            is_text = True
         if name in wanted:
-            chunks = column.cast(pa.large_string()).fill_null("").chunks if is_text else [_as_text(column.to_pylist(), 1, name, path, name == listed)]
+            values = [] if is_text else column.to_pylist()
+            if name == listed and written in classes:
+                names_of = classes[written]
+                values = [
+                    [_name_of(label, names_of, row, name, path) for label in labels] if isinstance(labels, list) else labels
+                    for row, labels in enumerate(values, start=1)
+                ]
+            chunks = column.cast(pa.large_string()).fill_null("").chunks if is_text else [_as_text(values, 1, name, path, name == listed)]
             columns[name] = _text_series(chunks)
             continue
         try:  # through Python objects: pandas would turn integers with one null among them into floats
@@ -387,6 +550,34 @@ def _read_parquet(path: Path, wanted: list[str], source: dict, listed: str | Non
         except (pa.ArrowException, ValueError, OverflowError, KeyError) as error:  # a date that Python has not, an unknown time zone
             raise TableError(f"{path.name}, column {name!r}: a value cannot be read ({error}). Leave that column out.") from None
     return pd.DataFrame(columns)
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the names of the classes that `datasets` notes for its columns of ClassLabel, or of lists of it, where it wrote the file."""
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        features = {column: feature[0] if isinstance(feature, list) else feature.get("feature", feature) for column, feature in features.items()}
+        return {column: feature["names"] for column, feature in features.items() if feature.get("_type") == "ClassLabel" and feature.get("names")}
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError):
+        return {}
+
+
+def _name_of(number, names: list[str], row: int, name: str, path: Path) -> str:
+    if not isinstance(number, int) or not 0 <= number < len(names):
+        raise TableError(
+            f"{path.name}, row {row}, column {name!r}: {number} is no class: the file names {len(names)} of them, "
+            f"{names[0]!r} (0) to {names[-1]!r}. Correct it, or write the file again with names for all."
+        )
+    return names[number]
+
+
+def _named(column: pa.ChunkedArray, names: list[str], name: str, path: Path) -> pa.ChunkedArray:
+    """Put the names of the classes in place of their numbers; -1 is for `datasets` a row without a label."""
+    numbers = column.fill_null(-1).to_numpy()
+    wrong = np.flatnonzero((numbers < -1) | (numbers >= len(names)))
+    if len(wrong):
+        _name_of(int(numbers[wrong[0]]), names, wrong[0] + 1, name, path)
+    return pa.chunked_array([np.array([*map(str, names), ""], dtype=object)[numbers]], pa.large_string())
 
 
 def _as_text(values: list, first_row: int, name: str, path: Path, listed: bool = False) -> pa.Array:
@@ -446,17 +637,137 @@ def free_name(name: str, taken) -> str:
     return name
 
 
+def _as_asked(names: list[str], wanted: list[str]) -> list[str]:
+    """Return the names with those asked for spelt as they are asked for: é is one character or two, and nobody sees which."""
+    form = {unicodedata.normalize("NFC", name): name for name in wanted if name not in names}
+    return [name if name in wanted else form.get(unicodedata.normalize("NFC", name), name) for name in names] if form else names
+
+
 def _require_columns(names: list[str], wanted: list[str], path: Path, delimiter: str | None = None) -> None:
     for name in wanted:
         if names.count(name) > 1:
             raise TableError(f"{path.name} has {names.count(name)} columns called {name!r}. Rename all but one.")
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            shown = ", ".join(map(repr, names[:30])) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
+            hint = f" Did you mean {near[0][:60]!r}?" if near else ""
+            shown = ", ".join(repr(name[:60]) for name in names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
+            if any("\r" in other for other in names):
+                hint = " Carriage returns ('\\r') stand in its header: save the file again with line ends of one kind."
             if delimiter is not None and len(names) == 1:
                 hint += f" {delimiter!r} does not divide its header: name the delimiter that does."
             raise TableError(f"{path.name} has no column {name!r}; it has {shown}.{hint} Set text_column and label_column.")
+
+
+def _as_rows(cells: Sequence[str], delimiter: str, end: str) -> list[list[str]]:
+    """Divide a row of the file at every line end and delimiter, quoted or not; [] unless (nearly) all lines have as many fields as the row."""
+    rows = [line.removesuffix("\r").split(delimiter) for line in delimiter.join(cells).split(end) if line.strip()]
+    fit = sum(len(row) == len(cells) for row in rows)
+    return rows if len(rows) > 1 and len(cells) > 1 and fit >= NEARLY_ALL * len(rows) else []
+
+
+def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequence[int], path: Path, delimiter: str, end: str) -> list[Finding]:
+    """Refuse a cell that a stray quote opened and that runs on over rows, or remark on it where that is not sure.
+
+    `suspects` are the rows whose lines have as many fields as a row each. The evidence is in the other columns: what the lines would put there is what
+    other rows have there. A poem, code or an address has no labels at the ends of its lines.
+
+    Raises:
+        TableError: it is sure.
+    """
+    known: dict[str, Counter] = {}
+
+    def form(value: str) -> str:
+        return re.sub(r"\d+", "0", value) if len(value) <= 60 else ""  # numbers, dates and ids are told by their form
+
+    def forms(name: str) -> Counter:
+        if name not in known:
+            known[name] = Counter()
+            for value, count in frame[name].value_counts().items():
+                if value.strip():
+                    known[name][form(value)] += count
+        return known[name]
+
+    def evidence(rows: list[list[str]], cells: Sequence[str]) -> str:
+        """Return "words", "numbers" or, where no column can tell, "none"; "" if this is one text."""
+        broken = next(k for k, cell in enumerate(cells) if end in cell)
+        found: list[str] = []
+        for k, name in enumerate(frame.columns):
+            others = rows[:-1] if k > broken else rows[1:]  # in the line left out, the value is the row's own
+            values = [form(row[k]) for row in others if len(row) == len(cells) and row[k].strip()]
+            if k == broken or not values:
+                continue
+            counts, own = forms(name), Counter([form(cells[k])])
+            if SWALLOWED_NUMBERS <= len(rows) > len(frame):  # it holds most of the table
+                counts, own = counts + Counter(values), own + Counter(set(values))
+            repeated = sum(count for value, count in counts.items() if count > 1 and value) / max(1, counts.total())
+            if repeated < 0.5:  # texts, or whatever else is new in every row
+                continue
+            here = [value for value in values if value and counts[value] > own[value]]
+            if len(here) < repeated / 2 * len(values):
+                return ""
+            found += here
+        return "none" if not found else "words" if any(any(map(str.isalpha, value)) for value in found) else "numbers"
+
+    sure, unsure = [], []
+    for place, cells in zip(suspects, frame.iloc[suspects].itertuples(index=False, name=None), strict=True):
+        rows = _as_rows(cells, delimiter, end)
+        seen = evidence(rows, cells)
+        if not seen or (seen == "none" and len(rows) < SWALLOWED_NUMBERS):
+            continue
+        broken = next(k for k, cell in enumerate(cells) if end in cell)
+        first = begins[place] + sum(cell.count(end) for cell in cells[:broken])
+        where = f"lines {first} to {first + cells[broken].count(end)} are one cell"
+        enough = {"words": SWALLOWED, "numbers": SWALLOWED_NUMBERS}.get(seen, float("inf"))
+        (sure if len(rows) >= enough else unsure).append((where, cells[broken][:60]))
+    fix = (
+        "If a quote in the first of these lines is part of its text, put the text in double quotes and write each double quote inside it twice; "
+        "if they are one text, give the table as JSONL or Parquet."
+    )
+    if sure:
+        more = f" (and {len(sure) - 1} more such cells)" if len(sure) > 1 else ""
+        raise TableError(
+            f"{path.name}: {sure[0][0]}, {sure[0][1]!r}...{more}, for a double quote opens it in the first and one closes it in the last of them; "
+            f"but the lines look like rows of the table. {fix}"
+        )
+    if not unsure:
+        return []
+    more = f"; and {len(unsure) - 3} more such cells" if len(unsure) > 3 else ""
+    shown = "; ".join(f"{where}, {cell!r}..." for where, cell in unsure[:3])
+    return [Finding("swallowed-rows", "warning", f"{path.name}: {shown}{more}, though the lines look like rows of the table.", fix)]
+
+
+def _without_headers(frame: pd.DataFrame, wanted: list[str], begins: Sequence[int], path: Path, findings: list[Finding]) -> pd.DataFrame:
+    """Leave out the rows that say the header again, as files do that were joined.
+
+    Raises:
+        TableError: it says it again in another order.
+    """
+
+    def bare(value) -> str:
+        return str(value).strip(' "\ufeff').casefold()
+
+    names = {bare(name) for name in frame}
+    if len(names) < 2:  # a text of one word may be any word
+        return frame
+    key = wanted[-1]
+    likely = [value for value in frame[key].unique() if bare(value) in names]
+    again = []
+    for place in np.flatnonzero(frame[key].isin(likely)):
+        row = {name: bare(value) for name, value in frame.iloc[place].items()}
+        same = all(row[name] == bare(name) for name in wanted)
+        if {*row.values()} == names and not same:
+            where = f"line {begins[place]}" if begins else f"row {place + 1}"
+            raise TableError(
+                f"{path.name}, {where}: the header again, with its columns in another order. Bring both parts into one order before they are joined."
+            )
+        if same and (len(wanted) > 1 or {*row.values()} == names):
+            again.append(place)
+    if again:
+        shown = ", ".join(str(begins[place] if begins else place + 1) for place in again[:10]) + (", ..." if len(again) > 10 else "")
+        what = ("line" if begins else "row") + ("s" if len(again) > 1 else "")
+        message = f"{path.name}: the header stands again in {what} {shown}; it is no row and left out."
+        findings.append(Finding("repeated-header", "warning", message, "Nothing to do, if the files that were joined have the same columns."))
+    return frame.drop(index=again)
 
 
 def _without_index(frame: pd.DataFrame, wanted: list[str], path: Path, findings: list[Finding]) -> pd.DataFrame:
