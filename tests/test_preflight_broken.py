@@ -724,6 +724,12 @@ def names_from_one(folder, mended):
     return trainer_for(folder, model=model, train_dataset=table(labels=[0, 1] * 12), eval_dataset=table(12, 1, labels=[0, 1] * 6))
 
 
+@broken("label-noise", r"'late', 'late\u200b'")
+def classes_that_look_the_same(folder, mended):
+    names = ["early", "late"] if mended else ["early", "late", "late\u200b"]
+    return trainer_for(folder, model=bert(names), train_dataset=table(names=names), eval_dataset=table(12, 1, names=names))
+
+
 @broken("label-noise", "'Pos', 'pos', 'pos '")
 def classes_that_differ_by_a_blank(folder, mended):
     names = ["neg", "pos"] if mended else ["Pos", "neg", "pos", "pos "]
@@ -937,6 +943,13 @@ def texts_in_both_splits(folder, mended):
 def a_text_that_differs_in_capitals_and_blanks(folder, mended):
     held_out = texts_of(12, 1)
     held_out[4] = "  " + texts_of(24, 0)[7].upper().replace(" ", "   ") + "\n"
+    return trainer_for(folder, eval_dataset=table(texts=held_out if not mended else texts_of(12, 1)))
+
+
+@broken("split-leak", "row 4 of the evaluation data are also in the training data")
+def a_text_that_differs_in_what_nobody_sees(folder, mended):
+    held_out = texts_of(12, 1)
+    held_out[4] = texts_of(24, 0)[7].replace(" ", "\u00a0\u200b")
     return trainer_for(folder, eval_dataset=table(texts=held_out if not mended else texts_of(12, 1)))
 
 

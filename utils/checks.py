@@ -26,7 +26,7 @@ from safetensors import safe_open
 from transformers.data.data_collator import default_data_collator
 from transformers.integrations import get_available_reporting_integrations
 
-from utils.data import in_words, variants
+from utils.data import in_escapes, in_words, variants
 from utils.facts import Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, said, text_config, untouched
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
@@ -505,8 +505,8 @@ def label_noise(setup):
     names = (split.class_labels if split is not None else None) or setup.names or []
     for same in variants(names):
         yield (
-            f"Class names that may be one class: {', '.join(map(repr, same))}.",
-            "Write each in one way before encoding: table['label'].str.strip().str.lower()",
+            f"Class names that may be one class: {', '.join(map(in_escapes, same))}.",
+            "Write each in one way before encoding: table['label'].map(utils.data.comparable)",
         )
     if split is not None and setup.task == "single_label" and split.labels is not None and split.labels.dtype.kind in "iu" and not split.stream:
         ids, counts = np.unique(split.labels[split.labels != IGNORED], return_counts=True)

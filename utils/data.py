@@ -11,6 +11,7 @@ import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from utils import ROOT, atomic_path, find_input, sha256
-from utils.tables import Finding, TableError, free_name, read_frame
+from utils.tables import NO_LABEL, SEPARATOR, Finding, TableError, free_name, read_frame
 
 DATA_DIR = ROOT / "data"
 ARCHIVE_NAME = "vaderSentiment-0.5.zip"
@@ -27,11 +28,26 @@ INNER_ARCHIVE = "vaderSentiment-0.5/additional_resources/hutto_ICWSM_2014.tar.gz
 
 
 TASKS = ("single_label", "multi_label", "regression")
-SEPARATOR = "|"  # joins the labels of one row in multi_label
 MAX_CLASSES = 1000
 NA_WORDS = frozenset(  # what pandas.read_csv takes for missing, and a table may mean
     ["#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]
 )
+# What nobody sees: control characters and Unicode's default ignorables (zero-width blanks and joiners, marks of direction, soft hyphens,
+# variation selectors, fillers).
+UNSEEN = re.compile(
+    "[\\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+# What shows all the same: a joiner between emoji, which makes one picture of two; the tags that say whose flag a black flag is; and raised and
+# lowered digits, which form NFKC would set level: 10 with a raised 2 is not 102.
+_EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
+SEEN = re.compile(f"(\u200d(?<=[{_EMOJI}\ufe0f].)(?=[{_EMOJI}])|\U0001f3f4[\U000e0020-\U000e007f]+|[\xb2\xb3\xb9\u2070-\u208e]+)")
+
+# A list, tuple or set of texts or numbers as Python, JSON or NumPy (which puts no commas) prints it; (1) and ("so") are none.
+_QUOTED = r"""(?:np\.str_\()?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\)?"""
+_ITEM = rf"(?:{_QUOTED}|[+-]?\d+(?:\.\d*)?|None|null|nan)"
+_ITEMS = rf"\s*(?:{_ITEM}(?:[\s,]+{_ITEM})*[\s,]*)?"
+PRINTED = re.compile(rf"\s*(?:\w+\()?(?:\[{_ITEMS}\]|\{{{_ITEMS}\}}|\((?=\s*\)|.*,){_ITEMS}\))(?:[\w\s,=.'<|]*\))?\s*")
 
 
 class Source(NamedTuple):
@@ -187,9 +203,13 @@ def read_table(
         single_label: the text in `label_column`. Typed files: whole numbers without ".0", booleans as True and False; the names of the classes
             where `datasets` wrote a Parquet file with them.
         multi_label: the row's labels joined by "|", in the order of `label_names`. `label_column` is a column in which they are joined by "|"
-            (blanks around the bar do not count, nor does a label repeated), or a list of columns named like the labels that hold 0 or 1
-            (or 0.0, 1.0, true, false). In the second form a row of zeros is a row with no label, and `label` is "".
-        regression: the text of a finite number; the column `value` beside it has it as a float.
+            (blanks around the bar do not count, nor does a label repeated) or, in JSONL and Parquet, lists; or it is a list of columns named
+            like the labels that hold 0 or 1 (or 0.0, 1.0, true, false). An empty list and a row of zeros are a row with no label, and `label` is "".
+            A list that a program printed into a cell ("['a', 'b']") is refused.
+        regression: the text of a finite number; the column `value` beside it has it as a float. Points that seem to part thousands (971 and
+            1.032) are remarked on, and refused where semicolons part the columns.
+
+    Labels that a reader would take for one (see `comparable`) stay as they are, and are remarked on.
 
     Raises:
         TableError: it cannot be read rightly; the message names the file, the row, column or value, and the remedy.
@@ -200,15 +220,21 @@ def read_table(
         raise TableError(f"max_dropped={max_dropped!r} must be a share of the rows, from 0 to 1.")
     label_columns = _label_columns(text_column, label_column, task)
     path = locate(data_file)
-    class_names = task == "single_label"  # else the numbers are what counts
-    frame, source, findings = read_frame(path, [text_column, *label_columns], encoding=encoding, delimiter=delimiter, class_names=class_names)
+    joined = task == "multi_label" and isinstance(label_column, str)
+    frame, source, findings = read_frame(
+        path,
+        [text_column, *label_columns],
+        encoding=encoding,
+        delimiter=delimiter,
+        class_names=task == "single_label" or joined,  # else the numbers are what counts
+        listed=label_column if joined else None,
+    )
     number = pd.Series(frame.index + 1)
     frame = frame.reset_index(drop=True)
 
     ours = {"row", "text", "label"} | ({"value"} if task == "regression" else set())
     others = frame.drop(columns=[text_column, *label_columns])
     others = others.rename(columns={name: free_name(f"{name}_in_file", {*others.columns}) for name in ours if name in others})
-    joined = task == "multi_label" and isinstance(label_column, str)
     blank_text = _blank(frame[text_column])
     blank_label = ~blank_text & np.logical_and.reduce([_blank(frame[name], SEPARATOR if joined else "") for name in label_columns])
     for blank, id, fix in (
@@ -230,10 +256,10 @@ def read_table(
     raw = frame.loc[used, label_columns].set_axis(number[used], axis=0)
     label = raw[label_columns[0]].to_numpy()
     if task == "multi_label":
-        label = _joined(raw[label_columns[0]]) if joined else _joined_from_columns(raw, path, findings)
+        label = _joined(raw[label_columns[0]], path, findings) if joined else _joined_from_columns(raw, path, findings)
     rows = pd.DataFrame({"row": number[used].to_numpy(), "text": frame.loc[used, text_column].array, "label": pd.array(label, dtype=str)})
     if task == "regression":
-        rows["value"] = _numbers(raw[label_columns[0]], path)
+        rows["value"] = _numbers(raw[label_columns[0]], path, source["delimiter"], findings)
     rows = pd.concat([rows, others[used].reset_index(drop=True)], axis=1)
     findings += _na_findings(rows, number[blank_label], text_column, label_columns, task, path)
     if task != "regression":
@@ -275,33 +301,75 @@ def _check_dropped(dropped: dict[str, int], rows: int, max_dropped: float, what:
         )
 
 
-def _numbers(labels: pd.Series, path: Path) -> np.ndarray:
-    """Return the labels (indexed by row number) as float64."""
+def _number(text: str) -> float:
+    try:
+        return math.nan if "_" in text else float(text)  # Python reads 1_000 as a number; nobody else does
+    except ValueError:
+        return math.nan
 
-    def number(text: str) -> float:
-        try:
-            return math.nan if "_" in text else float(text)  # Python reads 1_000 as a number; nobody else does
-        except ValueError:
-            return math.nan
 
-    values = np.fromiter(map(number, labels), float, len(labels))
+def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: list[Finding]) -> np.ndarray:
+    """Return the labels (indexed by row number) as float64, if it is plain what the points in them mean."""
+    values = np.fromiter(map(_number, labels), float, len(labels))
     wrong = labels[~np.isfinite(values)]
     if len(wrong):
         first = wrong.iloc[0]
         more = f" ({in_words(wrong.index)} are not)" if len(wrong) > 1 else ""
-        remedy = "Correct it, or leave the cell empty to have the row left out."
-        if re.fullmatch(r"\s*[+-]?\d*,\d+\s*", first):
-            remedy = f"Write decimals with a point: {first.strip().replace(',', '.')}."
+        remedy = _rewritten(first) or "Correct it, or leave the cell empty to have the row left out."
         raise TableError(f"{path.name}, row {wrong.index[0]}, column {labels.name!r}: {first[:60]!r} is no finite number{more}. {remedy}")
+    # Decimals have sometimes fewer digits than three, or, where a program writes three always, no value without a point. Typed numbers are plain.
+    has_point = labels.str.contains(".", regex=False).to_numpy(bool)
+    pointed, whole = labels[has_point], labels[~has_point]
+    if delimiter is not None and len(pointed) and len(whole) and pointed.str.fullmatch(r"\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*").all():
+        example = pointed.iloc[0].strip()
+        message = (
+            f"column {labels.name!r}: where there is a point, exactly three digits follow ({example!r}, {in_words(pointed.index)}), and the others have none "
+            f"({whole.iloc[0].strip()!r}): it seems to part thousands."
+        )
+        fix = f"If so, write {example.replace('.', '')}; if it marks decimals, give one of them a zero more: {example}0."
+        if delimiter == ";":  # what spreadsheets write where a point parts thousands
+            raise TableError(f"{path.name}, {message} {fix}")
+        findings.append(Finding("thousands", "warning", f"{path.name}, {message}", fix))
     return values
 
 
-def _joined(labels: pd.Series) -> list[str]:
+def _rewritten(text: str) -> str | None:
+    """Return the advice to write a number as Python reads it; None where `text` does not look like one."""
+    bare = "".join(c for c in UNSEEN.sub("", text) if c not in "%\u2030" and unicodedata.category(c) != "Sc").replace("\N{MINUS SIGN}", "-").strip()
+    if either := re.fullmatch(r"([+-]?[1-9]\d{0,2})([.,])(\d{3})", bare):
+        return f"If {either[2]!r} parts thousands, write {either[1]}{either[3]}; if it marks decimals, write a point, and a zero more at the end."
+    grouped = re.fullmatch(r"([+-]?[1-9]\d{0,2}([.,'\u2019_\s])\d{3}(?:\2\d{3})*)(?:([.,])(\d+))?", bare)
+    if grouped and grouped[2] != grouped[3]:
+        bare = re.sub(r"[.,'\u2019_\s]", "", grouped[1]) + (f".{grouped[4]}" if grouped[4] else "")
+    elif re.fullmatch(r"[+-]?\d*,\d+", bare):
+        return f"Write decimals with a point: {bare.replace(',', '.')}."
+    return f"Write {bare}." if math.isfinite(_number(bare)) else None
+
+
+def _joined(labels: pd.Series, path: Path, findings: list[Finding]) -> list[str]:
     """Write labels joined by "|" in one way: no blanks around the bar, each label once, in the order of `label_names`."""
-    sets = {text: {name.strip() for name in text.split(SEPARATOR)} - {""} for text in labels.unique()}
-    order = {name: k for k, name in enumerate(_in_order(set().union(*sets.values())))}
+    sets = {text: {name.strip() for name in text.split(SEPARATOR)} - {"", NO_LABEL} for text in labels.unique()}
+    names = set().union(*sets.values())
+    _check_spelling(labels, names, path, findings)
+    order = {name: k for k, name in enumerate(_in_order(names))}
     written = {text: SEPARATOR.join(sorted(names, key=order.get)) for text, names in sets.items()}
     return [written[text] for text in labels]
+
+
+def _check_spelling(labels: pd.Series, names: set[str], path: Path, findings: list[Finding]) -> None:
+    """Refuse labels that are printed lists, and remark on those that would be several if they were joined by another sign."""
+    if printed := next((text for text in labels.unique() if PRINTED.fullmatch(text)), None):
+        items = [item.removeprefix("np.str_(").strip("'\")") for item in re.findall(_ITEM, printed.split("dtype=")[0])]
+        remedy = f"Join the labels by {SEPARATOR!r}: {SEPARATOR.join(items)}." if items else "To keep a row without any label, give the labels as 0/1 columns."
+        raise TableError(f"{path.name}, row {labels.index[labels == printed][0]}, column {labels.name!r}: {printed[:60]!r} is a printed list. {remedy}")
+    parts = {name: [part for part in (part.strip(" []{}()'\"") for part in re.split(r"[,;/+&\t\n]", name)) if part] for name in names}
+    known = {comparable(parts[name][0]) for name in names if len(parts[name]) == 1}
+    several = [name for name in _in_order(names) if len(parts[name]) > 1 and known.issuperset(map(comparable, parts[name]))]
+    if several:
+        shown = ", ".join(map(repr, several[:5])) + (f" and {len(several) - 5} more" if len(several) > 5 else "")
+        message = f"{path.name}: column {labels.name!r} has labels whose parts are labels, too: {shown}. Each is read as one label."
+        fix = f"If they are several, join them by {SEPARATOR!r}: {SEPARATOR.join(parts[several[0]])}."
+        findings.append(Finding("label-noise", "warning", message, fix))
 
 
 def _joined_from_columns(cells: pd.DataFrame, path: Path, findings: list[Finding]) -> list[str]:
@@ -357,8 +425,16 @@ def _label_findings(labels: pd.Series, task: str, path: Path) -> list[Finding]:
     findings = []
     counts = _rows_of_label(labels, task)
     for same in variants(counts.index):
-        written = ", ".join(f"{name!r} ({counts[name]} rows)" for name in same)
+        written = ", ".join(f"{in_escapes(name)} ({counts[name]} rows)" for name in same)
         findings.append(Finding("label-noise", "warning", f"{path.name}: labels that may be one class: {written}.", "Write each in one way."))
+    if task == "single_label" and (printed := [name for name in counts.index if len(re.findall(_QUOTED, name)) > 1 and PRINTED.fullmatch(name)]):
+        fix = f"If a row has several labels, join them by {SEPARATOR!r} and set task='multi_label'; as it is, each list is a class of its own."
+        findings.append(Finding("label-noise", "warning", f"{path.name}: labels that are printed lists: {', '.join(map(repr, printed[:5]))}.", fix))
+    if hidden := [name for name in counts.index if not comparable(name)]:
+        written = ", ".join(f"{in_escapes(name)} ({counts[name]} rows)" for name in hidden)
+        findings.append(
+            Finding("label-noise", "warning", f"{path.name}: labels in which there is nothing to see: {written}.", "Fill in, or empty those cells.")
+        )
     rare = sorted(counts[counts < 5].index)
     if rare:
         shown = ", ".join(f"{name!r} ({counts[name]})" for name in rare[:10]) + (" and more" if len(rare) > 10 else "")
@@ -380,12 +456,25 @@ def _rows_of_label(labels: pd.Series, task: str) -> pd.Series:
 
 
 def variants(names: Iterable[str]) -> list[list[str]]:
-    """Return the groups of names that differ only in capitals, in blanks, in how an accent is stored, or as 1 and 1.0 do."""
+    """Return the groups of names that a reader would take for one (see `comparable`), or that differ as 1, 1.0, +1 and 1E+00 do."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        key = " ".join(unicodedata.normalize("NFC", name.casefold()).split())
-        groups.setdefault(re.sub(r"^([+-]?\d+)\.0+$", r"\1", key), []).append(name)
+        key = unicodedata.normalize("NFKC", comparable(name))
+        if re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d{1,3})?", key):  # not 007, nor 1.10, which may be a section
+            key = re.sub(r"\.0+$", "", f"{Decimal(key):f}").removeprefix("+")
+        groups.setdefault(key, []).append(name)
     return [same for _, same in sorted(groups.items()) if len(same) > 1]
+
+
+def in_escapes(name: str) -> str:
+    """Return the repr of a name in which everything that looks like something else, or like nothing, is written as an escape."""
+    composed = unicodedata.is_normalized("NFC", name)
+
+    def plain(character: str) -> bool:
+        known = unicodedata.is_normalized("NFKC", character) and not UNSEEN.match(character)
+        return known and (composed or not unicodedata.combining(character))
+
+    return "".join(character if plain(character) else ascii(character)[1:-1] for character in repr(name))
 
 
 def in_words(numbers) -> str:
@@ -448,9 +537,23 @@ def decode_labels(predicted, labels: list[str], task: str = "single_label") -> l
     return [SEPARATOR.join(label for label, there in zip(labels, row, strict=True) if there) for row in predicted]
 
 
+def comparable(text: str) -> str:
+    """Return a text as it is compared for repeats: two texts are one if a reader, capitals aside, would see no difference.
+
+    Casefolded, runs of white space made one blank, in Unicode's form NFKC (which takes an accent stored apart, a full-width letter or a ligature for
+    the usual one) and without characters that nobody sees. Raised and lowered digits stay, for they change a number, and so do the joiners
+    inside one emoji. A joiner inside a word goes: Persian, Hindi or Sinhala spelt with and without it are the same words, and two such
+    texts in two splits do more harm than one row too few.
+    """
+    if not (text.isascii() and text.isprintable()):
+        parts = SEEN.split(text)  # every second one is a match
+        text = "".join(part if k % 2 else unicodedata.normalize("NFKC", UNSEEN.sub("", part)) for k, part in enumerate(parts))
+    return " ".join(text.casefold().split())
+
+
 def normalise(texts: pd.Series) -> pd.Series:
-    """Return the texts as they are compared for repeats: casefolded, runs of white space made one blank."""
-    return pd.Series([" ".join(text.casefold().split()) for text in texts], index=texts.index, dtype=str, name=texts.name)
+    """Return the texts as `comparable` writes them."""
+    return pd.Series([comparable(text) for text in texts], index=texts.index, dtype=str, name=texts.name)
 
 
 def split_table(
@@ -467,9 +570,10 @@ def split_table(
 ) -> Splits:
     """Split into train, validation and test so that every class keeps its share and no text is in two splits.
 
-    Texts are compared as `normalise` writes them. In `table`, a text repeated with one label keeps its first row; a text with two labels
+    Texts are compared as `comparable` writes them: capitals, blanks, Unicode's forms and characters that nobody sees aside. In `table`, a text repeated with one label keeps its first row; a text with two labels
     loses all its rows, for nobody can say which is right. Where you bring your own `validation` or `test`, the test rows are never touched:
-    rows with the same text leave the validation and the training rows instead. `max_train_samples` keeps a stratified sample.
+    rows with the same text leave the validation and the training rows instead. `max_train_samples` keeps a stratified sample of exactly so many
+    training rows, in which every class or label has at least one.
 
     What keeps its share is, by task, each class; each label, the rarest dealt first (after Sechidis et al., On the Stratification of Multi-Label
     Data, 2011); each of ten ranges of the value with equally many rows. A class with too few rows for every split goes to the training rows.
@@ -545,9 +649,8 @@ def split_table(
     if max_train_samples is not None and max_train_samples < len(train):
         if max_train_samples < max(len(names), 2):
             raise TableError(f"max_train_samples={max_train_samples} is fewer than the {max(len(names), 2)} classes. Raise it.")
-        kept = _deal(train, {"kept": max_train_samples / len(train)}, task, rng, at_least_one=True)["kept"]
-        dropped["not_sampled"] = len(train) - len(kept)
-        parts["train"] = kept
+        parts["train"] = _sample(train, max_train_samples, task, rng)
+        dropped["not_sampled"] = len(train) - max_train_samples
     return Splits(*(parts[name].reset_index(drop=True) for name in ("train", "validation", "test")), findings, dropped)
 
 
@@ -600,6 +703,39 @@ def _mend(place: np.ndarray, groups: list[np.ndarray], parts: int, essential: in
                 spare = (row for row in learnt[:100] if all(np.count_nonzero(place[other] == essential) > 1 for other in groups if row in other))
                 if (row := next(spare, None)) is not None:
                     place[row] = k
+
+
+def _sample(rows: pd.DataFrame, wanted: int, task: str, rng: np.random.RandomState) -> pd.DataFrame:
+    """Return exactly `wanted` rows, in which each group keeps its share and, but for regression, at least one row. Row order is kept.
+
+    Rounding each group's rows gives a few too many or too few: they are taken away or added one by one where the groups are furthest from their
+    share. The last row of a label stays, and so many rows as there are labels are enough to have them all.
+    """
+    share = wanted / len(rows)
+    dealt = _deal(rows, {"kept": share}, task, rng, at_least_one=True)["kept"]
+    surplus = len(dealt) - wanted
+    if not surplus:
+        return dealt
+    kept, groups = rows.index.isin(dealt.index), _groups(rows, task)
+    of_row: list[list[int]] = [[] for _ in kept]
+    over = np.zeros(len(rows))  # of each row, by how many rows its groups are over their share; under, where rows are added
+    sign = 1 if surplus > 0 else -1
+    for k, group in enumerate(groups):
+        over[group] += sign * (kept[group].sum() - share * len(group))
+        for row in group:
+            of_row[row].append(k)
+    essential = set() if task == "regression" or surplus < 0 else set(range(min(wanted, len(groups))))  # the rows without any label come last
+    able = kept == (surplus > 0)
+    for k in essential:
+        able[groups[k]] &= kept[groups[k]].sum() > 1
+    for _ in range(abs(surplus)):
+        row = rng.choice(np.flatnonzero(able & (over == over[able].max())))
+        kept[row], able[row] = surplus < 0, False
+        for k in of_row[row]:
+            over[groups[k]] -= 1
+            if k in essential and kept[groups[k]].sum() == 1:
+                able[groups[k]] = False
+    return rows[kept]
 
 
 def _groups(rows: pd.DataFrame, task: str) -> list[np.ndarray]:

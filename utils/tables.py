@@ -32,6 +32,8 @@ BATCH = 20_000  # rows that are Python objects at one time; as Arrow text they t
 CHUNK = 1 << 20  # bytes
 SAMPLE = 1 << 16  # bytes that are enough to tell an encoding
 CHANCE = 4  # characters beyond ASCII in a line of a code page that can be UTF-8 by chance: a line with more of them never is
+SEPARATOR = "|"  # joins the labels of one row in multi_label
+NO_LABEL = "\0"  # stands for an empty list of labels, which says that there is none; in a blank cell there may be one that nobody wrote down
 MARKS = {  # byte order marks, the longer ones first: that of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -84,7 +86,13 @@ class Finding(NamedTuple):
 
 
 def read_frame(
-    path: Path, wanted: list[str], *, encoding: str | None = None, delimiter: str | None = None, class_names: bool = False
+    path: Path,
+    wanted: list[str],
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    class_names: bool = False,
+    listed: str | None = None,
 ) -> tuple[pd.DataFrame, dict, list[Finding]]:
     """Return the table in `path`, how it was read, and remarks.
 
@@ -92,7 +100,8 @@ def read_frame(
     nothing stands) and called as they are asked for, though the file may write their accents in another Unicode form. Everything in a CSV is text;
     the other columns of a JSONL or Parquet file keep their values' types. A column that pandas saved as an index is left out, and so are
     rows that repeat the header, as joined files have them. `class_names` puts the names in place of the numbers of a Parquet column that
-    `datasets` wrote as ClassLabel.
+    `datasets` wrote as ClassLabel. In the wanted column `listed`, a JSONL or Parquet file may hold lists of labels: they are joined by `SEPARATOR`,
+    an empty one is `NO_LABEL`.
     How it was read: `file` (its name), `encoding` and `delimiter` (None where there is none), `rows` (all of them, those left out included).
 
     Raises:
@@ -116,7 +125,7 @@ def read_frame(
         raise TableError(f"{path.name}: a Parquet file has no encoding. Leave out encoding={encoding!r}.")
     if readers[suffix] is not _read_delimited and delimiter is not None:
         raise TableError(f"{path.name} has no delimiter. Leave out delimiter={delimiter!r}.")
-    frame = readers[suffix](path, wanted, source, findings, delimiter, class_names)
+    frame = readers[suffix](path, wanted, source, findings, delimiter, class_names, listed)
     source["rows"] = len(frame)
     begins = source.pop("begins", [])
     frame = _without_index(frame, wanted, path, findings)
@@ -373,7 +382,7 @@ def _blank_before_quotes(head: str, delimiter: str) -> bool:
     return sum(any(BLANK_AND_QUOTE.match(cell) for cell in record) for record in records) > NEARLY_ALL * len(records)
 
 
-def _read_delimited(path: Path, wanted: list[str], source: dict, findings: list[Finding], delimiter: str | None, _) -> pd.DataFrame:
+def _read_delimited(path: Path, wanted: list[str], source: dict, findings: list[Finding], delimiter: str | None, *_) -> pd.DataFrame:
     head = _head(path, source["encoding"], wanted)
     delimiter = source["delimiter"] = _delimiter(path, head, wanted, delimiter)
     end = _line_end(head, _first_record(head, delimiter), wanted)
@@ -465,7 +474,7 @@ def _text_series(chunks: list[pa.Array]) -> pd.Series:
 # --- JSONL, Parquet ---------------------------------------------------------------------------------------------------
 
 
-def _read_jsonl(path: Path, wanted: list[str], source: dict, *_) -> pd.DataFrame:
+def _read_jsonl(path: Path, wanted: list[str], source: dict, _findings, _delimiter, _class_names, listed: str | None) -> pd.DataFrame:
     texts: dict[str, list[pa.Array]] = {name: [] for name in wanted}
     others: dict[str, list] = {}
     names: dict[str, None] = {}  # an ordered set
@@ -477,7 +486,7 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, *_) -> pd.DataFrame
         for record in batch:
             names.update(dict.fromkeys(record))
         for name in wanted:
-            texts[name].append(_as_text([record.get(name) for record in batch], rows + 1, name, path))
+            texts[name].append(_as_text([record.get(name) for record in batch], rows + 1, name, path, name == listed))
         for name in names:
             if name not in texts:
                 others.setdefault(name, [None] * rows).extend(record.get(name) for record in batch)
@@ -512,7 +521,7 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, *_) -> pd.DataFrame
     return pd.DataFrame({name: _text_series(texts[name]) if name in texts else pd.Series(others[name], dtype=object) for name in names})
 
 
-def _read_parquet(path: Path, wanted: list[str], source: dict, findings: list[Finding], _, class_names: bool) -> pd.DataFrame:
+def _read_parquet(path: Path, wanted: list[str], source: dict, findings: list[Finding], _delimiter, class_names: bool, listed: str | None) -> pd.DataFrame:
     try:
         with _opened(path) as file:
             table = pyarrow.parquet.read_table(io.BytesIO(file.read()) if path.suffix.lower() == ".gz" else file)
@@ -531,7 +540,14 @@ def _read_parquet(path: Path, wanted: list[str], source: dict, findings: list[Fi
             column = _named(column, classes[written], name, path)
             is_text = True
         if name in wanted:
-            chunks = column.cast(pa.large_string()).fill_null("").chunks if is_text else [_as_text(column.to_pylist(), 1, name, path)]
+            values = [] if is_text else column.to_pylist()
+            if name == listed and written in classes:
+                names_of = classes[written]
+                values = [
+                    [_name_of(label, names_of, row, name, path) for label in labels] if isinstance(labels, list) else labels
+                    for row, labels in enumerate(values, start=1)
+                ]
+            chunks = column.cast(pa.large_string()).fill_null("").chunks if is_text else [_as_text(values, 1, name, path, name == listed)]
             columns[name] = _text_series(chunks)
             continue
         try:  # through Python objects: pandas would turn integers with one null among them into floats
@@ -542,12 +558,22 @@ def _read_parquet(path: Path, wanted: list[str], source: dict, findings: list[Fi
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Return the names of the classes that `datasets` notes for its ClassLabel columns, where it wrote the file."""
+    """Return the names of the classes that `datasets` notes for its columns of ClassLabel, or of lists of it, where it wrote the file."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        features = {column: feature[0] if isinstance(feature, list) else feature.get("feature", feature) for column, feature in features.items()}
         return {column: feature["names"] for column, feature in features.items() if feature.get("_type") == "ClassLabel" and feature.get("names")}
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError):
         return {}
+
+
+def _name_of(number, names: list[str], row: int, name: str, path: Path) -> str:
+    if not isinstance(number, int) or not 0 <= number < len(names):
+        raise TableError(
+            f"{path.name}, row {row}, column {name!r}: {number} is no class: the file names {len(names)} of them, "
+            f"{names[0]!r} (0) to {names[-1]!r}. Correct it, or write the file again with names for all."
+        )
+    return names[number]
 
 
 def _named(column: pa.ChunkedArray, names: list[str], name: str, path: Path) -> pa.ChunkedArray:
@@ -555,28 +581,38 @@ def _named(column: pa.ChunkedArray, names: list[str], name: str, path: Path) -> 
     numbers = column.fill_null(-1).to_numpy()
     wrong = np.flatnonzero((numbers < -1) | (numbers >= len(names)))
     if len(wrong):
-        raise TableError(
-            f"{path.name}, row {wrong[0] + 1}, column {name!r}: {numbers[wrong[0]]} is no class: the file names {len(names)} of them, "
-            f"{names[0]!r} (0) to {names[-1]!r}. Correct it, or write the file again with names for all."
-        )
+        _name_of(int(numbers[wrong[0]]), names, wrong[0] + 1, name, path)
     return pa.chunked_array([np.array([*map(str, names), ""], dtype=object)[numbers]], pa.large_string())
 
 
-def _as_text(values: list, first_row: int, name: str, path: Path) -> pa.Array:
-    """Turn typed values into text: None becomes "" (blank), 1.0 becomes "1"."""
+def _as_text(values: list, first_row: int, name: str, path: Path, listed: bool = False) -> pa.Array:
+    """Turn typed values into text: None becomes "" (blank), 1.0 becomes "1", and where `listed`, lists of labels are joined by `SEPARATOR`."""
 
     def text(value) -> str:
         if isinstance(value, str):
             return value
+        if isinstance(value, (list, tuple)):
+            return SEPARATOR.join(map(text, value)) if value else NO_LABEL
         if value is None or value != value:
             return ""
         if isinstance(value, (float, Decimal)) and np.isfinite(float(value)) and value == int(value):
             return str(int(value))
         return str(value)
 
+    def refuse(row: int, what: str) -> None:
+        raise TableError(f"{path.name}, row {row}, column {name!r}: {what}")
+
+    plain = (str, int, float, Decimal)  # bool is an int
     for row, value in enumerate(values, start=first_row):
-        if not isinstance(value, (str, int, float, Decimal, type(None))):  # bool is an int
-            raise TableError(f"{path.name}, row {row}, column {name!r}: {str(value)[:60]!r} is a {type(value).__name__}. Give a text or a number.")
+        if listed and isinstance(value, (list, tuple)):
+            for label in value:
+                if not isinstance(label, plain) or label != label:
+                    refuse(row, f"{label!r} in the list {str(value)[:60]} is no label. Take it out of the list.")
+                if SEPARATOR in text(label):
+                    refuse(row, f"the label {label!r} in a list holds {SEPARATOR!r}, which joins labels. Rename it.")
+        elif value is not None and not isinstance(value, plain):
+            ways = " (lists are for the one label column of task='multi_label')" if isinstance(value, (list, tuple)) else ""
+            refuse(row, f"{str(value)[:60]!r} is a {type(value).__name__}. Give a text or a number{ways}.")
     texts = [text(value) for value in values]
     try:
         return pa.array(texts, pa.large_string())
