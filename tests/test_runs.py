@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -243,6 +244,105 @@ def test_a_folder_replaces_a_folder(tmp_path):
             partial.mkdir()
             (partial / content).write_text(content)
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["new"]
+
+
+def put_model(folder, name, number):
+    """Write a folder of two files, one of them in a folder of its own."""
+    with atomic_path(folder / name) as partial:
+        (partial / "inner").mkdir(parents=True)
+        (partial / "config.json").write_text(str(number))
+        (partial / "inner" / "weights").write_text(str(number))
+
+
+def model_in(folder):
+    """Return the number of a whole folder, None for one that is not there; anything between the two fails."""
+    if not folder.exists():
+        return None
+    numbers = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert sorted(numbers) == ["config.json", "inner/weights"]
+    assert len(set(numbers.values())) == 1
+    return int(numbers["config.json"])
+
+
+KILLED = """
+import os, pathlib, shutil, sys
+from test_runs import put_model
+folder, function, count, moment = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+module = shutil if function == "rmtree" else os
+real, calls = getattr(module, function), []
+def dying(*arguments, **options):
+    if function == "rmtree" and not str(arguments[0]).endswith(".model.before"):
+        return real(*arguments, **options)  # of the scratch folder
+    calls.append(arguments)
+    if len(calls) == count and moment == "before":
+        os._exit(9)
+    if len(calls) == count and moment == "within":
+        os.unlink(os.path.join(arguments[0], "config.json"))
+        os._exit(9)
+    done = real(*arguments, **options)
+    if len(calls) == count and moment == "after":
+        os._exit(9)
+    return done
+setattr(module, function, dying)
+put_model(folder, "model", 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "count", "moment", "named"),
+    [
+        ("fsync", 1, "before", 1),
+        ("replace", 1, "before", 1),
+        ("replace", 1, "after", None),  # the one moment at which nothing has the name
+        ("replace", 2, "before", None),
+        ("replace", 2, "after", 2),
+        ("rmtree", 1, "before", 2),
+        ("rmtree", 1, "within", 2),
+        ("rmtree", 1, "after", 2),
+    ],
+)
+def test_a_folder_is_whole_whenever_its_replacement_is_killed(tmp_path, run_python, function, count, moment, named):
+    put_model(tmp_path, "model", 1)
+    path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    assert run_python(KILLED, tmp_path, function, count, moment, PYTHONPATH=path).returncode == 9, "it was killed"
+    assert model_in(tmp_path / "model") == named
+    assert named or model_in(tmp_path / ".model.before") == 1
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "model"):
+        raise ZeroDivisionError
+    assert model_in(tmp_path / "model") == (named or 1)
+    put_model(tmp_path, "model", 3)
+    assert model_in(tmp_path / "model") == 3
+    assert not (tmp_path / ".model.before").exists()
+
+
+@pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch, failure, count):
+    put_model(tmp_path, "model", 1)
+    real, calls = os.replace, []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == count:
+            raise failure
+        real(*arguments)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(failure):
+        put_model(tmp_path, "model", 2)
+    assert model_in(tmp_path / "model") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_of_the_same_kind_beside_a_file_is_nobodys_business(tmp_path):
+    (tmp_path / "table.csv").write_text("older")
+    put_model(tmp_path, ".table.csv.before", 5)
+    for content in ("old", "new"):
+        with atomic_path(tmp_path / "table.csv") as partial:
+            partial.write_text(content)
+            partial.chmod(0o444)
+    assert (tmp_path / "table.csv").read_text() == "new"
+    assert model_in(tmp_path / ".table.csv.before") == 5
 
 
 def test_a_write_that_is_killed_leaves_the_old_file_whole(tmp_path):
