@@ -1,19 +1,33 @@
 """Parameters, the run folder, the record."""
 
 import csv
+import inspect
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers.trainer_utils import get_last_checkpoint
 
 import utils.runs
 from utils import ROOT, atomic_path, unquote_formula
-from utils.runs import PARAMETERS, ParameterError, RunError, check_parameters, model_card, open_run, summary, write_predictions, write_record
+from utils.runs import (
+    PARAMETERS,
+    ParameterError,
+    RunError,
+    check_parameters,
+    model_card,
+    open_run,
+    saved_checkpoints,
+    summary,
+    write_predictions,
+    write_record,
+)
 
 GOOD = {
     "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text", "label_column": "label",
@@ -88,13 +102,21 @@ def data_file(tmp_path):
     return path
 
 
-def checkpoint(folder, step, whole=True):
+STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+STATE = "trainer_state.json"
+
+
+def checkpoint(folder, step, whole=True, files=("model.safetensors", *STATES, STATE)):
     """Make what Trainer leaves: the state file is written last."""
     path = folder / "checkpoints" / f"checkpoint-{step}"
-    path.mkdir(parents=True)
-    for name in utils.runs.CHECKPOINT_FILES[0 if whole else 1 :]:
-        (path / name).write_text("{}")
+    for name in files if whole else files[:-1]:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("{}" if not name.endswith(".index.json") else json.dumps({"weight_map": {"a": "part-1", "b": "part-2", "c": "part-1"}}))
     return path
+
+
+def tree(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_new_folder_starts_from_the_beginning(tmp_path, data_file):
@@ -112,16 +134,99 @@ def test_a_named_folder_with_an_earlier_run_is_refused(tmp_path, data_file):
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-10").exists()
 
 
-def test_resume_takes_the_last_whole_checkpoint_and_removes_half_ones(tmp_path, data_file):
+WHOLE = {  # what Trainer writes, alone and with PEFT, FSDP, DeepSpeed
+    "one file": ("model.safetensors", *STATES, STATE),
+    "several processes": ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "rng_state_1.pth", STATE),
+    "shards": ("part-1", "part-2", "model.safetensors.index.json", *STATES, STATE),
+    "old shards": ("part-1", "part-2", "pytorch_model.bin.index.json", *STATES, STATE),
+    "old weights": ("pytorch_model.bin", *STATES, STATE),
+    "adapter": ("adapter_model.safetensors", "adapter_config.json", *STATES, STATE),
+    "two adapters": ("first/adapter_model.safetensors", "second/adapter_model.bin", *STATES, STATE),
+    "fp16": ("model.safetensors", *STATES, "scaler.pt", STATE),
+    "fsdp": ("pytorch_model_fsdp_0/__0_0.distcp", "optimizer_0/__0_0.distcp", "scheduler.pt", "rng_state_0.pth", STATE),
+    "fsdp in files": ("pytorch_model_fsdp.bin", "optimizer.bin", "scheduler.pt", "rng_state_0.pth", STATE),
+    "deepspeed": ("global_step100/zero_pp_rank_0_mp_rank_00_optim_states.pt", "latest", "rng_state_0.pth", STATE),
+    "save_only_model": ("model.safetensors", "training_args.bin", STATE),
+}
+HALF = {
+    "no trainer_state.json": WHOLE["one file"][:-1],
+    "no weights": (*STATES, STATE),
+    "no part-2": ("part-1", "model.safetensors.index.json", *STATES, STATE),
+    "no optimizer": ("model.safetensors", "scheduler.pt", "rng_state.pth", STATE),
+    "no random states": ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", STATE),
+}
+
+
+@pytest.mark.parametrize("form", WHOLE)
+def test_resume_continues_from_a_checkpoint_in_any_form(tmp_path, data_file, form):
+    parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
+    folder = open_run(parameters, [data_file]).folder
+    checkpoint(folder, 20)
+    last = checkpoint(folder, 100, files=WHOLE[form])
+    before = tree(folder)
+    run = open_run(parameters, [data_file])
+    assert run.checkpoint == last
+    assert tree(folder) == before
+    assert "Moved" not in run.remark
+    assert ("Continuing from checkpoint-100. It holds weights only" in run.remark) == (form == "save_only_model")
+
+
+@pytest.mark.parametrize("lacking", HALF)
+def test_resume_takes_the_last_whole_checkpoint_and_sets_half_ones_aside(tmp_path, data_file, lacking):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
     folder = open_run(parameters, [data_file]).folder
     checkpoint(folder, 9)
     last = checkpoint(folder, 100)
-    half = checkpoint(folder, 200, whole=False)
-    run = open_run(parameters | {"report_to": "tensorboard"}, [data_file])
+    for where in ("set_aside/checkpoint-200", "set_aside/checkpoint-200-2"):  # killed, continued, and killed again at the same step
+        half = checkpoint(folder, 200, files=HALF[lacking])
+        before = tree(half)
+        run = open_run(parameters | {"report_to": "tensorboard"}, [data_file])
+        assert run.checkpoint == last
+        assert tree(folder / "checkpoints" / where) == before
+        assert f"Moved checkpoint-200 (incomplete: {lacking}) to {folder}/checkpoints/{where}. Continuing from checkpoint-100" in run.remark
+        assert Path(get_last_checkpoint(folder / "checkpoints")) == last
+        assert saved_checkpoints(folder / "checkpoints") == [folder / "checkpoints" / "checkpoint-9", last]
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors", "optimizer.pt", "model.safetensors.index.json"])
+@pytest.mark.parametrize("content", ["", '{"cut'])
+def test_files_that_a_power_cut_left_empty_or_cut_off_do_not_count(tmp_path, data_file, name, content):
+    parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
+    folder = open_run(parameters, [data_file]).folder
+    (checkpoint(folder, 100) / name).write_text(content)
+    run = open_run(parameters, [data_file])
+    readable = content and not name.endswith(".json")  # nobody reads a pickle to look whether it is whole
+    assert (run.checkpoint is not None) == bool(readable)
+    assert ("There is no checkpoint yet" in run.remark) == (not readable)
+    assert (folder / "checkpoints" / "set_aside" / "checkpoint-100" / name).exists() == (not readable)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_only_begins_like_a_checkpoint_is_none_and_stays_yours(tmp_path, data_file, resume):
+    parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": resume}
+    checkpoints = open_run(parameters, [data_file]).folder / "checkpoints"
+    for name in ("checkpoint-notes.txt", "checkpoint-7", "checkpoint-final/weights", "checkpoint-100-copy/weights", "checkpoint_8/x", "my-checkpoint-9/x"):
+        (checkpoints / name).parent.mkdir(exist_ok=True)
+        (checkpoints / name).write_text("mine")
+    assert saved_checkpoints(checkpoints) == []
+    last = checkpoint(checkpoints.parent, 10) if resume else None
+    run = open_run(parameters, [data_file])
     assert run.checkpoint == last
-    assert not half.exists()
-    assert "Continuing from checkpoint-100" in run.remark
+    for name in ("checkpoint-notes.txt", "checkpoint-7", "checkpoint_8/x", "my-checkpoint-9/x"):
+        assert (checkpoints / name).read_text() == "mine"
+    for name in ("checkpoint-final", "checkpoint-100-copy"):  # Trainer's rotation would take these for its own
+        assert (checkpoints / "set_aside" / name / "weights").read_text() == "mine"
+        assert f"{name} (not Trainer's, which would delete it in time) to {checkpoints}/set_aside/{name}" in run.remark
+
+
+def test_the_newest_checkpoint_is_the_one_that_trainer_takes(tmp_path):
+    for step in (9, 100, 20):
+        checkpoint(tmp_path, step)
+    (tmp_path / "checkpoints" / "checkpoint-300").write_text("a file")
+    found = saved_checkpoints(tmp_path / "checkpoints")
+    assert [path.name for path in found] == ["checkpoint-9", "checkpoint-20", "checkpoint-100"]
+    assert str(found[-1]) == get_last_checkpoint(tmp_path / "checkpoints")
+    assert saved_checkpoints(tmp_path / "nowhere") == []
 
 
 def test_resume_refuses_other_parameters_and_other_data(tmp_path, data_file):
@@ -146,6 +251,36 @@ def test_the_default_folder_moves_an_earlier_run_aside(tmp_path, data_file, monk
     run = open_run(GOOD, [data_file])
     assert (tmp_path / "training-previous" / "metrics.json").read_text() == "second"
     assert "The run that was there is now" in run.remark
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "training", "training-previous"]
+
+
+@pytest.mark.parametrize("name", ["thesis.docx", "notes/monday.txt", "mine.ipynb"])
+def test_what_no_run_made_is_kept_when_an_older_run_makes_room(tmp_path, data_file, monkeypatch, name):
+    monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")
+    folder = open_run(GOOD, [data_file]).folder
+    (folder / "metrics.json").write_text("first")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("mine")
+    remarks = []
+    for _ in range(3):
+        remarks.append(open_run(GOOD, [data_file]).remark)
+        (folder / "metrics.json").write_text("next")
+    assert (tmp_path / "training-previous-2" / name).read_text() == "mine"
+    assert (tmp_path / "training-previous-2" / "metrics.json").read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "training", "training-previous", "training-previous-2"]
+    assert ["training-previous-2, for it holds more than a run leaves" in remark for remark in remarks] == [False, True, False]
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a file"])
+def test_an_own_thing_called_like_the_older_run_is_kept(tmp_path, data_file, monkeypatch, kind):
+    monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")
+    mine = tmp_path / "training-previous" / ("README.md" if kind == "a folder" else "")
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    (open_run(GOOD, [data_file]).folder / "metrics.json").write_text("first")
+    open_run(GOOD, [data_file])
+    assert (tmp_path / "training-previous" / "metrics.json").read_text() == "first"
+    assert list(tree(tmp_path / "training-previous-2").values() if kind == "a folder" else [(tmp_path / "training-previous-2").read_text()]) == ["mine"]
 
 
 def test_a_continued_run_is_unfinished_until_it_ends(tmp_path, data_file):
@@ -266,7 +401,7 @@ def model_in(folder):
 
 KILLED = """
 import os, pathlib, shutil, sys
-from test_runs import put_model
+from utils import atomic_path
 folder, function, count, moment = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 module = shutil if function == "rmtree" else os
 real, calls = getattr(module, function), []
@@ -284,7 +419,6 @@ def dying(*arguments, **options):
         os._exit(9)
     return done
 setattr(module, function, dying)
-put_model(folder, "model", 2)
 """
 
 
@@ -303,8 +437,8 @@ put_model(folder, "model", 2)
 )
 def test_a_folder_is_whole_whenever_its_replacement_is_killed(tmp_path, run_python, function, count, moment, named):
     put_model(tmp_path, "model", 1)
-    path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
-    assert run_python(KILLED, tmp_path, function, count, moment, PYTHONPATH=path).returncode == 9, "it was killed"
+    program = f"{KILLED}{inspect.getsource(put_model)}put_model(folder, 'model', 2)"
+    assert run_python(program, tmp_path, function, count, moment).returncode == 9, "it was killed"
     assert model_in(tmp_path / "model") == named
     assert named or model_in(tmp_path / ".model.before") == 1
     with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "model"):
