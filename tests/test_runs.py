@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from transformers.trainer_utils import get_last_checkpoint
 
 import utils.runs
 from utils import ROOT, atomic_path, unquote_formula
+from utils.data import read_table, split_table
 from utils.runs import (
     PARAMETERS,
     ParameterError,
@@ -333,9 +335,12 @@ def test_the_record_is_read_back_and_summed_up(tmp_path):
 
 def test_predictions_keep_order_and_odd_characters(tmp_path):
     texts, labels = ['a "quoted"\nline', "=1+1", "😀"], ["x,y", "b", "b"]
-    write_predictions(tmp_path / "p.csv", texts, labels, ["x,y", "b", "x,y"], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["x,y", "b"])
+    rows = pd.Series([7, 2, 1000], index=[5, 0, 3])  # as they come out of a frame
+    write_predictions(tmp_path / "p.csv", rows, texts, labels, ["x,y", "b", "x,y"], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["x,y", "b"])
     with open(tmp_path / "p.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["row", "text", "label", "predicted", "probability_x,y", "probability_b"]
+    assert [row["row"] for row in rows] == ["7", "2", "1000"]
     assert [row["text"] for row in rows] == [texts[0], "'=1+1", texts[2]]  # a spreadsheet would run the second one
     assert [unquote_formula(row["text"]) for row in rows] == texts
     assert [row["predicted"] for row in rows] == ["x,y", "b", "x,y"]
@@ -343,8 +348,24 @@ def test_predictions_keep_order_and_odd_characters(tmp_path):
 
 
 def test_predictions_of_numbers_have_no_probabilities(tmp_path):
-    write_predictions(tmp_path / "p.csv", ["a", "b"], ["-1.5", "2"], ["-1.25", "1.75"])
-    assert (tmp_path / "p.csv").read_text().splitlines() == ["text,label,predicted", "a,-1.5,-1.25", "b,2,1.75"]
+    write_predictions(tmp_path / "p.csv", [1, 4], ["a", "b"], ["-1.5", "2"], ["-1.25", "1.75"])
+    assert (tmp_path / "p.csv").read_text().splitlines() == ["row,text,label,predicted", "1,a,-1.5,-1.25", "4,b,2,1.75"]
+
+
+def test_predictions_are_joined_to_their_file_by_row(tmp_path):
+    """The text is no key: it may have an apostrophe in front, and the same one may stand there twice."""
+    texts = [f"@name {k}" if k % 3 else "=1+1" for k in range(60)]
+    pd.DataFrame({"id": [f"id-{k}" for k in range(60)], "text": texts, "label": ["+1 up", "-1 down"] * 30}).to_csv(tmp_path / "mine.csv", index=False)
+    mine = pd.read_csv(tmp_path / "mine.csv")
+    test = split_table(read_table(tmp_path / "mine.csv", max_dropped=0.9), max_dropped=0.9).test
+    write_predictions(tmp_path / "p.csv", test["row"], test["text"], test["label"], test["label"])
+    predictions = pd.read_csv(tmp_path / "p.csv")
+    assert len(predictions) > 3
+    assert predictions["row"].is_monotonic_increasing
+    assert not set(predictions["text"]) & set(mine["text"])
+    joined = mine.iloc[predictions["row"] - 1]
+    assert joined["text"].tolist() == predictions["text"].map(unquote_formula).tolist()
+    assert joined["label"].tolist() == predictions["label"].map(unquote_formula).tolist()
 
 
 def test_the_card_and_the_summary_of_a_regression_speak_of_numbers(tmp_path):

@@ -344,21 +344,24 @@ def environment() -> dict[str, Any]:
     } | {name: version(name) for name in packages}
 
 
-def write_predictions(path: Path, texts: Sequence[str], labels: Sequence[str], predicted: Sequence[str], probabilities=None, names: Sequence[str] = ()) -> None:
-    """Write one line a test row, in the given order: text, label, predicted, and probability_<label> for each label.
+def write_predictions(
+    path: Path, rows: Sequence[int], texts: Sequence[str], labels: Sequence[str], predicted: Sequence[str], probabilities=None, names: Sequence[str] = ()
+) -> None:
+    """Write one line a test row, in the given order: row, text, label, predicted, and probability_<label> for each label.
 
     Texts and labels that a spreadsheet would run as formulas get an apostrophe in front; `utils.unquote_formula` takes it off.
 
     Args:
+        rows: their numbers in the file that they come from, the first below the header is 1: what a join goes by.
         labels, predicted: in the form of `utils.data.decode_labels`.
         probabilities: shape (rows, labels), with `names` for the labels; None where the task has none.
     """
     with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["text", "label", "predicted", *(f"probability_{name}" for name in names)])
+        writer.writerow(["row", "text", "label", "predicted", *(f"probability_{name}" for name in names)])
         shares = [()] * len(texts) if probabilities is None else probabilities
-        for *cells, row in zip(texts, labels, predicted, shares, strict=True):
-            writer.writerow([*map(quote_formula, cells), *(f"{p:.6f}" for p in row)])
+        for *cells, share in zip(rows, texts, labels, predicted, shares, strict=True):
+            writer.writerow([*map(quote_formula, cells), *(f"{p:.6f}" for p in share)])
 
 
 def history(log_history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
