@@ -87,7 +87,9 @@ def quote_formula(cell):
 
 
 def unquote_formula(cell):
-    """Take off the apostrophe of `quote_formula`. For a whole file: `frame = pandas.read_csv(path, dtype=str, keep_default_na=False).map(unquote_formula)`."""
+    """Take off the apostrophe of `quote_formula`. For a whole file: `frame = pandas.read_csv(path, dtype=str, keep_default_na=False).map(unquote_formula)`;
+    for the names of its columns, `frame.rename(columns=unquote_formula)`.
+    """
     if isinstance(cell, str) and cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS):
         return cell[1:]
     return cell
