@@ -245,6 +245,10 @@ def test_a_wrong_column_or_model_is_named(model, tmp_path):
         predict_file("minilm-l6", table(tmp_path), tmp_path / "p.csv")
     with pytest.raises(ModelError, match="max_length=65 is more than the 64 tokens"):
         predict_file(model, table(tmp_path), tmp_path / "p.csv", max_length=65)
+    for wrong in ({"batch_size": 0}, {"batch_size": -1}, {"max_length": 0}, {"max_length": 2}):  # with -1, no text was computed and all got one label
+        ((name, value),) = wrong.items()
+        with pytest.raises(ModelError, match=f"{name}={value} must be a whole number, [13] or more"):
+            predict_file(model, table(tmp_path), tmp_path / "p.csv", **wrong)
     assert not (tmp_path / "p.csv").exists()
 
 

@@ -333,6 +333,40 @@ def test_the_record_is_read_back_and_summed_up(tmp_path):
     assert "against 0.700 for TF-IDF" in text
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("-m utils.runs", "python -m utils.runs: error: the following arguments are required: folder"),
+        ("-m utils.runs one two", "python -m utils.runs: error: unrecognized arguments: two"),
+        ("-m utils.predict model", "python -m utils.predict: error: the following arguments are required: data_file, output_file"),
+        ("-m utils.batch", "python -m utils.batch: error: the following arguments are required: file, --output-dir"),
+        ("utils/environment.py lab", "environment.py: error: argument name: invalid choice: 'lab' (choose from "),
+        ("utils/environment.py site audit", "environment.py: error: unrecognized arguments: audit"),
+        ("tests/notebooks.py", "notebooks.py: error: the following arguments are required: folder"),
+        ("docs/badges.py v1.0", "badges.py: error: unrecognized arguments: v1.0"),
+    ],
+)
+def test_a_command_with_a_word_too_few_or_too_many_says_how_it_is_called(command, says):
+    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: ")
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"parameters": {}}'])
+def test_the_command_says_that_there_is_no_finished_run(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        utils.runs.main([str(tmp_path)])
+    assert stop.value.code == f"{tmp_path} has no metrics.json: the run did not finish." or "is no record of a run of notebook 04" in stop.value.code
+    with pytest.raises(SystemExit, match=r"There is no folder .*nowhere\. Give the output_dir of a run\."):
+        utils.runs.main([str(tmp_path / "nowhere")])
+    write_record(tmp_path, record())
+    utils.runs.main([str(tmp_path)])
+    assert "Test accuracy 0.900" in capsys.readouterr().out
+
+
 def test_predictions_keep_order_and_odd_characters(tmp_path):
     texts, labels = ['a "quoted"\nline', "=1+1", "😀"], ["x,y", "b", "b"]
     rows = pd.Series([7, 2, 1000], index=[5, 0, 3])  # as they come out of a frame

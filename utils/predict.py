@@ -72,7 +72,7 @@ def predict_file(
 
     Raises:
         TableError: the table cannot be read, or the output is no CSV, or would overwrite the table or another one that has texts and no predictions.
-        ModelError: there is no such model, or it is not a text classifier.
+        ModelError: there is no such model, it is not a text classifier, or batch_size or max_length is none for it.
     """
     path, target = locate(data_file), Path(output_file).expanduser()
     if target.suffix.lower() != ".csv":
@@ -85,6 +85,9 @@ def predict_file(
         if text_column in header and "predicted" not in header:  # somebody's data, as where the two files were swapped
             raise TableError(f"{target.name} is there already, a table with texts in {text_column!r} and no predictions. Give another output file.")
     classifier, tokenizer, task, names = load_classifier(model, device)
+    for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 3)):  # of tokens, two are special ones
+        if value is not None and value < least:
+            raise ModelError(f"{name}={value} must be a whole number, {least} or more.")
     limit = longest_input(Path(classifier.name_or_path), tokenizer)
     if max_length is not None and max_length > limit:
         raise ModelError(f"max_length={max_length} is more than the {limit} tokens that {model} takes. Lower it.")

@@ -1,5 +1,6 @@
 """One training run and the folder it leaves: parameters checked, nothing mixed up, the record written last."""
 
+import argparse
 import ast
 import csv
 import difflib
@@ -10,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -487,12 +489,15 @@ def summary(folder: Path) -> str:
     """Return in three lines where the model of a finished run is and how it did.
 
     Raises:
-        RunError: the run did not finish.
+        RunError: the run did not finish, or there is none.
     """
-    try:
-        record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except OSError:
-        raise RunError(f"{display_path(folder)} has no metrics.json: the run did not finish.") from None
+    if not folder.is_dir():
+        raise RunError(f"There is no folder {display_path(folder)}. Give the output_dir of a run.")
+    if not (folder / "metrics.json").exists():
+        raise RunError(f"{display_path(folder)} has no metrics.json: the run did not finish.")
+    record = read_json(folder / "metrics.json")
+    if "baselines" not in record:
+        raise RunError(f"{display_path(folder / 'metrics.json')} is no record of a run of notebook 04. Give the output_dir of one.")
     name, value, low, high = _main_score(record)
     others = " and ".join(f"{block[name]:.3f} for {BASELINES[baseline]}" for baseline, block in reversed(record["baselines"].items()))
     return (
@@ -502,10 +507,14 @@ def summary(folder: Path) -> str:
     )
 
 
-if __name__ == "__main__":
-    import sys
-
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m utils.runs", description="Say where the model of a finished run is and how good it is.")
+    parser.add_argument("folder", type=Path, help="the output_dir of the run, such as runs/training")
     try:
-        print(summary(Path(sys.argv[1]).absolute()))
+        print(summary(parser.parse_args(arguments).folder.absolute()))
     except RunError as error:
         sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
