@@ -3,8 +3,8 @@
 `python tests/notebooks.py FOLDER` solves the notebooks in a folder for nbval, which then compares the check cells with "right".
 """
 
+import argparse
 import re
-import sys
 from pathlib import Path
 
 import nbformat
@@ -53,5 +53,7 @@ def expect_right_answers(notebook):
 
 
 if __name__ == "__main__":
-    for path in Path(sys.argv[1]).glob("*.ipynb"):
+    parser = argparse.ArgumentParser(description="Solve the notebooks in a folder for nbval.")
+    parser.add_argument("folder", type=Path)
+    for path in parser.parse_args().folder.glob("*.ipynb"):
         nbformat.write(expect_right_answers(read(path)), path)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils import metrics
+from utils import metrics, unquote_formula
 from utils.leaderboard import LeaderboardError, compare_runs, read_run, run_names, varied, write_summary
 
 
@@ -173,6 +173,21 @@ def test_the_summary_says_what_was_chosen_and_whether_its_lead_is_luck(tmp_path)
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["cost.png", "sweep_rate.png"]  # and nothing half-written
 
 
+@pytest.mark.parametrize("cell", ["=1+1", "+me.csv", "-x", "@ours/data.csv", "'=3"])
+def test_the_summary_holds_no_formulas_and_nothing_else_is_changed(tmp_path, cell):
+    table = leaderboard_of(tmp_path, {1: [0.8, 0.8], 2: [0.9, 0.9]})
+    table.insert(1, "data_file", [cell, cell, "it's -1 = plain", "it's -1 = plain"])
+    table.insert(1, "@column", [-1.5, -1.5, 2.0, 2.0])
+    write_summary(table, tmp_path)
+    raw = pd.read_csv(tmp_path / "summary.csv", dtype=str, keep_default_na=False)
+    assert raw["data_file"].tolist() == ["it's -1 = plain", f"'{cell}"]
+    assert raw["'@column"].tolist() == ["2.0", "-1.5"]
+    formulas = [each for each in [*raw.columns, *raw.to_numpy().ravel()] if each.startswith(("=", "+", "@")) or each[:2] == "-x"]
+    assert formulas == []
+    back = pd.read_csv(tmp_path / "summary.csv").map(unquote_formula).rename(columns=unquote_formula)
+    pd.testing.assert_frame_equal(back, compare_runs(table, tmp_path), check_dtype=False)
+
+
 def test_the_summary_of_one_seed_promises_nothing(tmp_path):
     table = leaderboard_of(tmp_path, {1: [0.8], 2: [0.9]})
     said = write_summary(table, tmp_path, baseline={"rate": 1})
@@ -200,3 +215,8 @@ def test_the_history_comes_from_metrics_or_the_newest_checkpoint(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps({"parameters": {"task": "regression"}, "history": [{"epoch": 1, "loss": None}]}))
     (tmp_path / "predictions.csv").write_text("text,label,predicted,probability_x\na,'=x,NA\n")
     assert read_run(tmp_path) == ("regression", [{"epoch": 1, "loss": None}], ["=x"], ["NA"])
+    (tmp_path / "predictions.csv").write_text("row,text,label,predicted,probability_x\n3,a,'=x,NA\n")  # as it is written now; the other is older
+    assert read_run(tmp_path) == ("regression", [{"epoch": 1, "loss": None}], ["=x"], ["NA"])
+    (tmp_path / "checkpoints" / "checkpoint-notes").mkdir()
+    (tmp_path / "metrics.json").unlink()
+    assert read_run(tmp_path).history == [{"epoch": 1, "loss": 0.2}]

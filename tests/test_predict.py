@@ -216,6 +216,37 @@ def test_an_output_that_would_do_harm_is_refused(model, tmp_path, output, says):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("header", ["id,text,label", 'text;"label"', "\ufefftext\tlabel", '"text"', "text"])
+def test_somebodys_table_is_not_overwritten(model, tmp_path, header):
+    mine = tmp_path / "mine.csv"
+    mine.write_text(f"{header}\n1,2,3\n", encoding="utf-8")
+    before = mine.read_bytes()
+    with pytest.raises(TableError, match=r"mine\.csv is there already, a table with texts in 'text' and no predictions\. Give another output file\."):
+        predict_file(model, table(tmp_path), mine)
+    assert mine.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "id,text,predicted,probability_x\n", "notes\n", "context,label\n"])
+def test_predictions_that_were_there_and_what_is_no_table_of_texts_are_replaced(model, tmp_path, content):
+    (tmp_path / "p.csv").write_text(content)
+    for _ in range(2):  # its own output, too
+        predict_file(model, table(tmp_path), tmp_path / "p.csv")
+        assert len(read(tmp_path / "p.csv")) == len(TEXTS)
+
+
+def test_names_of_columns_and_labels_are_no_formulas_and_come_back(tmp_path):
+    folder = tiny(tmp_path / "m", names=("=1+1", "-good", "@me"))
+    columns = {"=SUM(A1)": ["@x", "1"], "-1.5": ["-1.5", "-x"], "+@": [" =1", "''=1"], "row": ["mine", "too"]}
+    predict_file(folder, table(tmp_path, ["good", "bad " * 9], **columns), tmp_path / "p.csv")
+    raw = pd.read_csv(tmp_path / "p.csv", dtype=str, keep_default_na=False, header=None)
+    assert [cell for cell in raw.to_numpy().ravel() if cell.startswith(("=", "+", "@")) or cell in ("-x", "-good")] == []
+    assert raw.iloc[0].tolist()[2:6] == ["'=SUM(A1)", "-1.5", "'+@", "row"]
+    frame = pd.read_csv(tmp_path / "p.csv", dtype=str, keep_default_na=False).map(unquote_formula).rename(columns=unquote_formula)
+    assert {name: frame[name].tolist() for name in columns} == columns
+    assert set(frame["predicted"]) <= {"=1+1", "-good", "@me"}
+    assert frame.columns.tolist()[-4:] == ["predicted", "probability_=1+1", "probability_-good", "probability_@me"]
+
+
 def test_a_wrong_column_or_model_is_named(model, tmp_path):
     with pytest.raises(TableError, match="has no column 'txt'.*'text'"):
         predict_file(model, table(tmp_path), tmp_path / "p.csv", text_column="txt")
@@ -223,6 +254,10 @@ def test_a_wrong_column_or_model_is_named(model, tmp_path):
         predict_file("minilm-l6", table(tmp_path), tmp_path / "p.csv")
     with pytest.raises(ModelError, match="max_length=65 is more than the 64 tokens"):
         predict_file(model, table(tmp_path), tmp_path / "p.csv", max_length=65)
+    for wrong in ({"batch_size": 0}, {"batch_size": -1}, {"max_length": 0}, {"max_length": 2}):  # with -1, no text was computed and all got one label
+        ((name, value),) = wrong.items()
+        with pytest.raises(ModelError, match=f"{name}={value} must be a whole number, [13] or more"):
+            predict_file(model, table(tmp_path), tmp_path / "p.csv", **wrong)
     assert not (tmp_path / "p.csv").exists()
 
 

@@ -1,18 +1,35 @@
 """Parameters, the run folder, the record."""
 
 import csv
+import inspect
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from transformers.trainer_utils import get_last_checkpoint
 
 import utils.runs
 from utils import ROOT, atomic_path, unquote_formula
-from utils.runs import PARAMETERS, ParameterError, RunError, check_parameters, model_card, open_run, summary, write_predictions, write_record
+from utils.data import read_table, split_table
+from utils.runs import (
+    PARAMETERS,
+    ParameterError,
+    RunError,
+    check_parameters,
+    model_card,
+    open_run,
+    saved_checkpoints,
+    summary,
+    write_predictions,
+    write_record,
+)
 
 GOOD = {
     "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text", "label_column": "label",
@@ -114,13 +131,21 @@ def data_file(tmp_path):
     return path
 
 
-def checkpoint(folder, step, whole=True):
+STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+STATE = "trainer_state.json"
+
+
+def checkpoint(folder, step, whole=True, files=("model.safetensors", *STATES, STATE)):
     """Make what Trainer leaves: the state file is written last."""
     path = folder / "checkpoints" / f"checkpoint-{step}"
-    path.mkdir(parents=True)
-    for name in utils.runs.CHECKPOINT_FILES[0 if whole else 1 :]:
-        (path / name).write_text("{}")
+    for name in files if whole else files[:-1]:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("{}" if not name.endswith(".index.json") else json.dumps({"weight_map": {"a": "part-1", "b": "part-2", "c": "part-1"}}))
     return path
+
+
+def tree(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_new_folder_starts_from_the_beginning(tmp_path, data_file):
@@ -138,16 +163,99 @@ def test_a_named_folder_with_an_earlier_run_is_refused(tmp_path, data_file):
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-10").exists()
 
 
-def test_resume_takes_the_last_whole_checkpoint_and_removes_half_ones(tmp_path, data_file):
+WHOLE = {  # what Trainer writes, alone and with PEFT, FSDP, DeepSpeed
+    "one file": ("model.safetensors", *STATES, STATE),
+    "several processes": ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "rng_state_1.pth", STATE),
+    "shards": ("part-1", "part-2", "model.safetensors.index.json", *STATES, STATE),
+    "old shards": ("part-1", "part-2", "pytorch_model.bin.index.json", *STATES, STATE),
+    "old weights": ("pytorch_model.bin", *STATES, STATE),
+    "adapter": ("adapter_model.safetensors", "adapter_config.json", *STATES, STATE),
+    "two adapters": ("first/adapter_model.safetensors", "second/adapter_model.bin", *STATES, STATE),
+    "fp16": ("model.safetensors", *STATES, "scaler.pt", STATE),
+    "fsdp": ("pytorch_model_fsdp_0/__0_0.distcp", "optimizer_0/__0_0.distcp", "scheduler.pt", "rng_state_0.pth", STATE),
+    "fsdp in files": ("pytorch_model_fsdp.bin", "optimizer.bin", "scheduler.pt", "rng_state_0.pth", STATE),
+    "deepspeed": ("global_step100/zero_pp_rank_0_mp_rank_00_optim_states.pt", "latest", "rng_state_0.pth", STATE),
+    "save_only_model": ("model.safetensors", "training_args.bin", STATE),
+}
+HALF = {
+    "no trainer_state.json": WHOLE["one file"][:-1],
+    "no weights": (*STATES, STATE),
+    "no part-2": ("part-1", "model.safetensors.index.json", *STATES, STATE),
+    "no optimizer": ("model.safetensors", "scheduler.pt", "rng_state.pth", STATE),
+    "no random states": ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", STATE),
+}
+
+
+@pytest.mark.parametrize("form", WHOLE)
+def test_resume_continues_from_a_checkpoint_in_any_form(tmp_path, data_file, form):
+    parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
+    folder = open_run(parameters, [data_file]).folder
+    checkpoint(folder, 20)
+    last = checkpoint(folder, 100, files=WHOLE[form])
+    before = tree(folder)
+    run = open_run(parameters, [data_file])
+    assert run.checkpoint == last
+    assert tree(folder) == before
+    assert "Moved" not in run.remark
+    assert ("Continuing from checkpoint-100. It holds weights only" in run.remark) == (form == "save_only_model")
+
+
+@pytest.mark.parametrize("lacking", HALF)
+def test_resume_takes_the_last_whole_checkpoint_and_sets_half_ones_aside(tmp_path, data_file, lacking):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
     folder = open_run(parameters, [data_file]).folder
     checkpoint(folder, 9)
     last = checkpoint(folder, 100)
-    half = checkpoint(folder, 200, whole=False)
-    run = open_run(parameters | {"report_to": "tensorboard"}, [data_file])
+    for where in ("set_aside/checkpoint-200", "set_aside/checkpoint-200-2"):  # killed, continued, and killed again at the same step
+        half = checkpoint(folder, 200, files=HALF[lacking])
+        before = tree(half)
+        run = open_run(parameters | {"report_to": "tensorboard"}, [data_file])
+        assert run.checkpoint == last
+        assert tree(folder / "checkpoints" / where) == before
+        assert f"Moved checkpoint-200 (incomplete: {lacking}) to {folder}/checkpoints/{where}. Continuing from checkpoint-100" in run.remark
+        assert Path(get_last_checkpoint(folder / "checkpoints")) == last
+        assert saved_checkpoints(folder / "checkpoints") == [folder / "checkpoints" / "checkpoint-9", last]
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors", "optimizer.pt", "model.safetensors.index.json"])
+@pytest.mark.parametrize("content", ["", '{"cut'])
+def test_files_that_a_power_cut_left_empty_or_cut_off_do_not_count(tmp_path, data_file, name, content):
+    parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
+    folder = open_run(parameters, [data_file]).folder
+    (checkpoint(folder, 100) / name).write_text(content)
+    run = open_run(parameters, [data_file])
+    readable = content and not name.endswith(".json")  # nobody reads a pickle to look whether it is whole
+    assert (run.checkpoint is not None) == bool(readable)
+    assert ("There is no checkpoint yet" in run.remark) == (not readable)
+    assert (folder / "checkpoints" / "set_aside" / "checkpoint-100" / name).exists() == (not readable)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_only_begins_like_a_checkpoint_is_none_and_stays_yours(tmp_path, data_file, resume):
+    parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": resume}
+    checkpoints = open_run(parameters, [data_file]).folder / "checkpoints"
+    for name in ("checkpoint-notes.txt", "checkpoint-7", "checkpoint-final/weights", "checkpoint-100-copy/weights", "checkpoint_8/x", "my-checkpoint-9/x"):
+        (checkpoints / name).parent.mkdir(exist_ok=True)
+        (checkpoints / name).write_text("mine")
+    assert saved_checkpoints(checkpoints) == []
+    last = checkpoint(checkpoints.parent, 10) if resume else None
+    run = open_run(parameters, [data_file])
     assert run.checkpoint == last
-    assert not half.exists()
-    assert "Continuing from checkpoint-100" in run.remark
+    for name in ("checkpoint-notes.txt", "checkpoint-7", "checkpoint_8/x", "my-checkpoint-9/x"):
+        assert (checkpoints / name).read_text() == "mine"
+    for name in ("checkpoint-final", "checkpoint-100-copy"):  # Trainer's rotation would take these for its own
+        assert (checkpoints / "set_aside" / name / "weights").read_text() == "mine"
+        assert f"{name} (not Trainer's, which would delete it in time) to {checkpoints}/set_aside/{name}" in run.remark
+
+
+def test_the_newest_checkpoint_is_the_one_that_trainer_takes(tmp_path):
+    for step in (9, 100, 20):
+        checkpoint(tmp_path, step)
+    (tmp_path / "checkpoints" / "checkpoint-300").write_text("a file")
+    found = saved_checkpoints(tmp_path / "checkpoints")
+    assert [path.name for path in found] == ["checkpoint-9", "checkpoint-20", "checkpoint-100"]
+    assert str(found[-1]) == get_last_checkpoint(tmp_path / "checkpoints")
+    assert saved_checkpoints(tmp_path / "nowhere") == []
 
 
 def test_resume_refuses_other_parameters_and_other_data(tmp_path, data_file):
@@ -172,6 +280,36 @@ def test_the_default_folder_moves_an_earlier_run_aside(tmp_path, data_file, monk
     run = open_run(GOOD, [data_file])
     assert (tmp_path / "training-previous" / "metrics.json").read_text() == "second"
     assert "The run that was there is now" in run.remark
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "training", "training-previous"]
+
+
+@pytest.mark.parametrize("name", ["thesis.docx", "notes/monday.txt", "mine.ipynb"])
+def test_what_no_run_made_is_kept_when_an_older_run_makes_room(tmp_path, data_file, monkeypatch, name):
+    monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")
+    folder = open_run(GOOD, [data_file]).folder
+    (folder / "metrics.json").write_text("first")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("mine")
+    remarks = []
+    for _ in range(3):
+        remarks.append(open_run(GOOD, [data_file]).remark)
+        (folder / "metrics.json").write_text("next")
+    assert (tmp_path / "training-previous-2" / name).read_text() == "mine"
+    assert (tmp_path / "training-previous-2" / "metrics.json").read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "training", "training-previous", "training-previous-2"]
+    assert ["training-previous-2, for it holds more than a run leaves" in remark for remark in remarks] == [False, True, False]
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a file"])
+def test_an_own_thing_called_like_the_older_run_is_kept(tmp_path, data_file, monkeypatch, kind):
+    monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")
+    mine = tmp_path / "training-previous" / ("README.md" if kind == "a folder" else "")
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    (open_run(GOOD, [data_file]).folder / "metrics.json").write_text("first")
+    open_run(GOOD, [data_file])
+    assert (tmp_path / "training-previous" / "metrics.json").read_text() == "first"
+    assert list(tree(tmp_path / "training-previous-2").values() if kind == "a folder" else [(tmp_path / "training-previous-2").read_text()]) == ["mine"]
 
 
 def test_a_continued_run_is_unfinished_until_it_ends(tmp_path, data_file):
@@ -222,11 +360,48 @@ def test_the_record_is_read_back_and_summed_up(tmp_path):
     assert "against 0.700 for TF-IDF" in text
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("-m utils.runs", "python -m utils.runs: error: the following arguments are required: folder"),
+        ("-m utils.runs one two", "python -m utils.runs: error: unrecognized arguments: two"),
+        ("-m utils.predict model", "python -m utils.predict: error: the following arguments are required: data_file, output_file"),
+        ("-m utils.batch", "python -m utils.batch: error: the following arguments are required: file, --output-dir"),
+        ("utils/environment.py lab", "environment.py: error: argument name: invalid choice: 'lab' (choose from "),
+        ("utils/environment.py site audit", "environment.py: error: unrecognized arguments: audit"),
+        ("tests/notebooks.py", "notebooks.py: error: the following arguments are required: folder"),
+        ("docs/badges.py v1.0", "badges.py: error: unrecognized arguments: v1.0"),
+    ],
+)
+def test_a_command_with_a_word_too_few_or_too_many_says_how_it_is_called(command, says):
+    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: ")
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"parameters": {}}'])
+def test_the_command_says_that_there_is_no_finished_run(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        utils.runs.main([str(tmp_path)])
+    assert stop.value.code == f"{tmp_path} has no metrics.json: the run did not finish." or "is no record of a run of notebook 04" in stop.value.code
+    with pytest.raises(SystemExit, match=r"There is no folder .*nowhere\. Give the output_dir of a run\."):
+        utils.runs.main([str(tmp_path / "nowhere")])
+    write_record(tmp_path, record())
+    utils.runs.main([str(tmp_path)])
+    assert "Test accuracy 0.900" in capsys.readouterr().out
+
+
 def test_predictions_keep_order_and_odd_characters(tmp_path):
     texts, labels = ['a "quoted"\nline', "=1+1", "😀"], ["x,y", "b", "b"]
-    write_predictions(tmp_path / "p.csv", texts, labels, ["x,y", "b", "x,y"], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["x,y", "b"])
+    rows = pd.Series([7, 2, 1000], index=[5, 0, 3])  # as they come out of a frame
+    write_predictions(tmp_path / "p.csv", rows, texts, labels, ["x,y", "b", "x,y"], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["x,y", "b"])
     with open(tmp_path / "p.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["row", "text", "label", "predicted", "probability_x,y", "probability_b"]
+    assert [row["row"] for row in rows] == ["7", "2", "1000"]
     assert [row["text"] for row in rows] == [texts[0], "'=1+1", texts[2]]  # a spreadsheet would run the second one
     assert [unquote_formula(row["text"]) for row in rows] == texts
     assert [row["predicted"] for row in rows] == ["x,y", "b", "x,y"]
@@ -234,8 +409,24 @@ def test_predictions_keep_order_and_odd_characters(tmp_path):
 
 
 def test_predictions_of_numbers_have_no_probabilities(tmp_path):
-    write_predictions(tmp_path / "p.csv", ["a", "b"], ["-1.5", "2"], ["-1.25", "1.75"])
-    assert (tmp_path / "p.csv").read_text().splitlines() == ["text,label,predicted", "a,-1.5,-1.25", "b,2,1.75"]
+    write_predictions(tmp_path / "p.csv", [1, 4], ["a", "b"], ["-1.5", "2"], ["-1.25", "1.75"])
+    assert (tmp_path / "p.csv").read_text().splitlines() == ["row,text,label,predicted", "1,a,-1.5,-1.25", "4,b,2,1.75"]
+
+
+def test_predictions_are_joined_to_their_file_by_row(tmp_path):
+    """The text is no key: it may have an apostrophe in front, and the same one may stand there twice."""
+    texts = [f"@name {k}" if k % 3 else "=1+1" for k in range(60)]
+    pd.DataFrame({"id": [f"id-{k}" for k in range(60)], "text": texts, "label": ["+1 up", "-1 down"] * 30}).to_csv(tmp_path / "mine.csv", index=False)
+    mine = pd.read_csv(tmp_path / "mine.csv")
+    test = split_table(read_table(tmp_path / "mine.csv", max_dropped=0.9), max_dropped=0.9).test
+    write_predictions(tmp_path / "p.csv", test["row"], test["text"], test["label"], test["label"])
+    predictions = pd.read_csv(tmp_path / "p.csv")
+    assert len(predictions) > 3
+    assert predictions["row"].is_monotonic_increasing
+    assert not set(predictions["text"]) & set(mine["text"])
+    joined = mine.iloc[predictions["row"] - 1]
+    assert joined["text"].tolist() == predictions["text"].map(unquote_formula).tolist()
+    assert joined["label"].tolist() == predictions["label"].map(unquote_formula).tolist()
 
 
 def test_the_card_and_the_summary_of_a_regression_speak_of_numbers(tmp_path):
@@ -270,6 +461,104 @@ def test_a_folder_replaces_a_folder(tmp_path):
             partial.mkdir()
             (partial / content).write_text(content)
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["new"]
+
+
+def put_model(folder, name, number):
+    """Write a folder of two files, one of them in a folder of its own."""
+    with atomic_path(folder / name) as partial:
+        (partial / "inner").mkdir(parents=True)
+        (partial / "config.json").write_text(str(number))
+        (partial / "inner" / "weights").write_text(str(number))
+
+
+def model_in(folder):
+    """Return the number of a whole folder, None for one that is not there; anything between the two fails."""
+    if not folder.exists():
+        return None
+    numbers = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert sorted(numbers) == ["config.json", "inner/weights"]
+    assert len(set(numbers.values())) == 1
+    return int(numbers["config.json"])
+
+
+KILLED = """
+import os, pathlib, shutil, sys
+from utils import atomic_path
+folder, function, count, moment = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+module = shutil if function == "rmtree" else os
+real, calls = getattr(module, function), []
+def dying(*arguments, **options):
+    if function == "rmtree" and not str(arguments[0]).endswith(".model.before"):
+        return real(*arguments, **options)  # of the scratch folder
+    calls.append(arguments)
+    if len(calls) == count and moment == "before":
+        os._exit(9)
+    if len(calls) == count and moment == "within":
+        os.unlink(os.path.join(arguments[0], "config.json"))
+        os._exit(9)
+    done = real(*arguments, **options)
+    if len(calls) == count and moment == "after":
+        os._exit(9)
+    return done
+setattr(module, function, dying)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "count", "moment", "named"),
+    [
+        ("fsync", 1, "before", 1),
+        ("replace", 1, "before", 1),
+        ("replace", 1, "after", None),  # the one moment at which nothing has the name
+        ("replace", 2, "before", None),
+        ("replace", 2, "after", 2),
+        ("rmtree", 1, "before", 2),
+        ("rmtree", 1, "within", 2),
+        ("rmtree", 1, "after", 2),
+    ],
+)
+def test_a_folder_is_whole_whenever_its_replacement_is_killed(tmp_path, run_python, function, count, moment, named):
+    put_model(tmp_path, "model", 1)
+    program = f"{KILLED}{inspect.getsource(put_model)}put_model(folder, 'model', 2)"
+    assert run_python(program, tmp_path, function, count, moment).returncode == 9, "it was killed"
+    assert model_in(tmp_path / "model") == named
+    assert named or model_in(tmp_path / ".model.before") == 1
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "model"):
+        raise ZeroDivisionError
+    assert model_in(tmp_path / "model") == (named or 1)
+    put_model(tmp_path, "model", 3)
+    assert model_in(tmp_path / "model") == 3
+    assert not (tmp_path / ".model.before").exists()
+
+
+@pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch, failure, count):
+    put_model(tmp_path, "model", 1)
+    real, calls = os.replace, []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == count:
+            raise failure
+        real(*arguments)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(failure):
+        put_model(tmp_path, "model", 2)
+    assert model_in(tmp_path / "model") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_of_the_same_kind_beside_a_file_is_nobodys_business(tmp_path):
+    (tmp_path / "table.csv").write_text("older")
+    put_model(tmp_path, ".table.csv.before", 5)
+    for content in ("old", "new"):
+        with atomic_path(tmp_path / "table.csv") as partial:
+            partial.write_text(content)
+            partial.chmod(0o444)
+    assert (tmp_path / "table.csv").read_text() == "new"
+    assert model_in(tmp_path / ".table.csv.before") == 5
 
 
 def test_a_write_that_is_killed_leaves_the_old_file_whole(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import platform
+import shutil
 import socket
 from pathlib import Path
 
@@ -34,9 +35,10 @@ class Bomb:
         return os.mkdir, (self.path,)
 
 
-def trainer(folder):
+def trainer(folder, **more):
     rows = Dataset.from_dict({"input_ids": [[1 + k % 40, 2] for k in range(16)], "label": [k % 2 for k in range(16)]})
-    args = TrainingArguments(str(folder), max_steps=4, save_steps=2, logging_strategy="no", disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False)
+    given = {"max_steps": 4, "save_steps": 2, "logging_strategy": "no", "disable_tqdm": True, "use_cpu": True, "dataloader_pin_memory": False} | more
+    args = TrainingArguments(str(folder), **given)
     return Trainer(BertForSequenceClassification(BertConfig(**SIZES)), args, train_dataset=rows)
 
 
@@ -124,6 +126,29 @@ def tree(folder):
 
 def open_in(folder, **changes):
     return open_run(GOOD | {"output_dir": str(folder)} | changes, [])
+
+
+@pytest.mark.parametrize("saved", ["whole", "in shards", "save_only_model"])
+def test_a_continued_run_takes_what_trainer_saved_and_its_rotation_leaves_the_rest(tmp_path, saved):
+    folder = open_in(tmp_path, resume=True).folder / "checkpoints"
+    first = trainer(folder, save_only_model=saved == "save_only_model")
+    if saved == "in shards":
+        save = first.model.save_pretrained
+        first.model.save_pretrained = lambda *args, **options: save(*args, **options, max_shard_size="1KB")
+    first.train()
+    assert (folder / "checkpoint-4" / "model.safetensors.index.json").exists() == (saved == "in shards")
+    assert (folder / "checkpoint-4" / "optimizer.pt").exists() == (saved != "save_only_model")
+    shutil.copytree(folder / "checkpoint-2", folder / "checkpoint-best")
+    shutil.copytree(folder / "checkpoint-2", folder / "checkpoint-6")
+    (folder / "checkpoint-6" / "trainer_state.json").unlink()  # a run killed while it saved
+    kept = {name: tree(folder / name) for name in ("checkpoint-6", "checkpoint-best")}
+    run = open_in(tmp_path, resume=True)
+    assert run.checkpoint == folder / "checkpoint-4"
+    more = trainer(folder, max_steps=10, save_total_limit=1)
+    more.train(resume_from_checkpoint=str(run.checkpoint))
+    assert more.state.global_step == 10
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-10"]
+    assert {name: tree(folder / "set_aside" / name) for name in kept} == kept
 
 
 @pytest.mark.parametrize("resume", [False, True])

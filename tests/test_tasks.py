@@ -54,7 +54,7 @@ def test_several_labels_in_a_cp1252_table_with_semicolons(tmp_path, tweets):
     assert metrics["test"]["f1_micro"] > metrics["baselines"]["majority"]["f1_micro"] + 0.05
     assert metrics["test"]["f1_macro"] > metrics["untrained"]["f1_macro"]
     assert set(metrics["test"]) >= {"accuracy", "f1_macro", "loss", "accuracy_ci95"}
-    assert predictions.columns.tolist() == ["text", "label", "predicted", *(f"probability_{name}" for name in data["labels"])]
+    assert predictions.columns.tolist() == ["row", "text", "label", "predicted", *(f"probability_{name}" for name in data["labels"])]
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
     assert config["problem_type"] == "multi_label_classification"
     for place, name in enumerate(data["labels"]):  # each label is predicted where its probability reaches its own threshold
@@ -74,7 +74,7 @@ def test_numbers_in_a_gzipped_tsv(tmp_path, tweets):
     assert test["mae"] < baselines["mean"]["mae"] - 0.1
     assert test["pearson_ci95"][0] < test["pearson"] < test["pearson_ci95"][1]
     assert metrics["validation"]["pearson"] > metrics["untrained"]["pearson"] + 0.3
-    assert predictions.columns.tolist() == ["text", "label", "predicted"]
+    assert predictions.columns.tolist() == ["row", "text", "label", "predicted"]
     assert np.corrcoef(predictions["label"].astype(float), predictions["predicted"].astype(float))[0, 1] == pytest.approx(test["pearson"], abs=1e-4)
     again = np.array(label_again(tmp_path), dtype=float)
     assert again == pytest.approx(predictions["predicted"].astype(float).to_numpy(), abs=1e-3)

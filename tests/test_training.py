@@ -141,7 +141,7 @@ def test_predictions_stand_in_the_order_of_the_test_file(own_run):
     with open(own_run / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = [row | {"text": unquote_formula(row["text"])} for row in csv.DictReader(file)]  # "@anonymous" has an apostrophe in front, for spreadsheets
     given = [json.loads(line) for line in (own_run.parent / TEST).read_text().splitlines()]
-    assert [(row["text"], row["label"]) for row in rows] == [(row[TEXT], row[MOOD]) for row in given]
+    assert [(row["row"], row["text"], row["label"]) for row in rows] == [(str(k), row[TEXT], row[MOOD]) for k, row in enumerate(given, 1)]
     accuracy = np.mean([row["label"] == row["predicted"] for row in rows])
     assert accuracy == pytest.approx(metrics_of(own_run)["test"]["accuracy"])
 

@@ -40,18 +40,35 @@ def sha256(path: Path) -> str:
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; what was written there becomes `target` only if the block succeeds.
 
-    Works for a file and for a folder, and replaces what was there. A process killed inside the block leaves `target` as it was.
+    Works for a file and for a folder, and replaces what was there. A process killed inside the block leaves `target` as it was. A file is replaced
+    in one step. A folder takes three: the old one is renamed `.<name>.before`, the new one gets the name, the old one is removed. Killed between the
+    first two, nothing is called `target`, but both are there whole: the old one, which the next call puts back first of all, and the new one in
+    `.<name>.<random>/`. What a kill leaves under `.<name>.before` beside a `target` goes with the next replacement.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    before = target.with_name(f".{target.name}.before")
+    if before.is_dir() and not target.exists():
+        os.replace(before, target)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         partial = Path(scratch) / target.name
         yield partial
-        if partial.is_file():
-            with open(partial, "rb+") as file:
-                os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
-        if target.is_dir():
-            shutil.rmtree(target)  # os.replace cannot put a folder over one that holds files
-        os.replace(partial, target)
+        for path in (partial, *partial.rglob("*")):
+            if path.is_file() and os.access(path, os.W_OK):  # Windows flushes only what may be written
+                with open(path, "rb+") as file:
+                    os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
+        replaces = target.is_dir() and not target.is_symlink()
+        try:
+            if replaces:  # os.replace cannot put a folder over one that holds files
+                if before.is_dir():
+                    shutil.rmtree(before)
+                os.replace(target, before)
+            os.replace(partial, target)
+        except BaseException:
+            if before.is_dir() and not target.exists():
+                os.replace(before, target)
+            raise
+    if replaces:
+        shutil.rmtree(before, ignore_errors=True)  # the new one is in place: no reason to fail
 
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -70,7 +87,9 @@ def quote_formula(cell):
 
 
 def unquote_formula(cell):
-    """Take off the apostrophe of `quote_formula`. For a whole file: `frame = pandas.read_csv(path, dtype=str, keep_default_na=False).map(unquote_formula)`."""
+    """Take off the apostrophe of `quote_formula`. For a whole file: `frame = pandas.read_csv(path, dtype=str, keep_default_na=False).map(unquote_formula)`;
+    for the names of its columns, `frame.rename(columns=unquote_formula)`.
+    """
     if isinstance(cell, str) and cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS):
         return cell[1:]
     return cell

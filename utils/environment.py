@@ -3,6 +3,7 @@
 Standard library only, and no syntax that an old Python could not read: it has to say in one sentence what is missing.
 """
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -80,4 +81,6 @@ def main(name="work"):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="?", default="work", choices=sorted(ENVIRONMENTS), help="which environment (default: %(default)s)")
+    main(parser.parse_args().name)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from utils import atomic_path, plots, unquote_formula
+from utils import atomic_path, plots, quote_formula, unquote_formula
 from utils.metrics import bootstrap_interval
 from utils.runs import SCORE_COLUMNS, read_json, saved_checkpoints
 
@@ -81,7 +81,7 @@ def compare_runs(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Ma
     configurations, one in forty looks better by chance all the same: confirm the winner with new seeds.
 
     Args:
-        leaderboard: what `run_batch` returned, or leaderboard.csv.
+        leaderboard: what `run_batch` returned, or leaderboard.csv, read and `.map(utils.unquote_formula)`.
         output_dir: the folder of the batch.
         baseline: the parameters that pick the baseline configuration, such as {"learning_rate": 5e-5}. None means the first of the sweep.
         score: accuracy, f1_macro, pearson or mae. On the validation split it decides which is best, on the test split it is compared with the
@@ -174,6 +174,8 @@ def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, output_dir: Path, score: s
 def write_summary(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Mapping[str, Any] | None = None, score: str | None = None) -> str:
     """Write summary.csv (the table of `compare_runs`) and figures/*.png into the folder of the batch, each whole or not at all.
 
+    Cells and names that a spreadsheet would run as formulas get an apostrophe in front; `utils.unquote_formula` takes it off.
+
     Args:
         as for `compare_runs`.
 
@@ -190,7 +192,7 @@ def write_summary(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: M
         return ""
     table = compare_runs(leaderboard, output_dir, baseline, score)
     with atomic_path(output_dir / "summary.csv") as partial:
-        table.to_csv(partial, index=False)
+        table.map(quote_formula).rename(columns=quote_formula).to_csv(partial, index=False)
     names = [name for name in varied(leaderboard) if name != "seed"]
     for name in names:
         by = next(other for other in names if other != name) if len(names) == 2 else None

@@ -1,14 +1,17 @@
 """One training run and the folder it leaves: parameters checked, nothing mixed up, the record written last."""
 
+import argparse
 import ast
 import csv
 import difflib
+import itertools
 import json
 import math
 import os
 import platform
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -18,7 +21,11 @@ from typing import Any, NamedTuple
 from utils import ROOT, atomic_path, quote_formula, sha256
 
 DEFAULT_FOLDER = ROOT / "runs" / "training"
-CHECKPOINT_FILES = ("trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+# What a checkpoint holds, by any name that Trainer, PEFT, FSDP and DeepSpeed give it. After all of it Trainer writes trainer_state.json.
+WEIGHTS = ("model.safetensors*", "pytorch_model.bin*", "pytorch_model_fsdp*", "adapter_model.*", "*/adapter_model.*", "global_step*")
+STATES = {"optimizer": ("*optimizer*", "global_step*"), "learning rate schedule": ("scheduler.pt", "global_step*"), "random states": ("rng_state*.pth",)}
+# What a run leaves in its folder. A folder that holds anything else is not deleted.
+MADE = ("README.md", "checkpoints", "figures", "metrics.json", "model", "new_texts*.csv", "predictions.csv", "suspicious_labels.csv")
 # Of a leaderboard: the scores that a run may have in metrics.json.
 SCORE_COLUMNS = tuple(f"{split}_{score}" for split in ("validation", "test") for score in ("accuracy", "f1_macro", "pearson", "mae"))
 # These may differ between a run and its continuation: they change where things go, not what is learnt.
@@ -173,7 +180,8 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
 
     `output_dir` None means runs/training in the repository; what an earlier run left there is moved to runs/training-previous. A folder that
     you name is used if it is new or empty, or, with `resume`, if it holds a run with the same parameters and data. So no parameter overwrites anything
-    but a run, and no link leads what is written somewhere else.
+    but a run, and no link leads what is written somewhere else. A checkpoint that cannot be continued from, because the run was killed while it saved, is
+    moved to checkpoints/set_aside, and so is a folder of your own that Trainer would take for a checkpoint.
 
     Args:
         parameters: those of `check_parameters`.
@@ -193,17 +201,14 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
 
     if parameters["resume"]:
         _refuse_other(checkpoints, identity)
-        _forget_incomplete(checkpoints)
-    elif any(checkpoints.glob("checkpoint-*")) or (folder / "metrics.json").exists():
+    elif saved_checkpoints(checkpoints) or (folder / "metrics.json").exists():
         if named:
             raise RunError(f"{folder} holds an earlier run. Give another output_dir, or set resume=True to continue that run, or delete the folder.")
-        previous = folder.with_name(f"{folder.name}-previous")
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
-        remark += f" The run that was there is now {display_path(previous)}, in place of an older one."
+        remark += _keep_previous(folder)
 
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
+        remark += _set_aside(checkpoints)
         (folder / "metrics.json").unlink(missing_ok=True)  # from here on the run is unfinished
         with atomic_path(checkpoints / "run.json") as partial:
             partial.write_text(json.dumps(identity, indent=1))
@@ -213,6 +218,8 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
     found = saved_checkpoints(checkpoints)
     if parameters["resume"]:
         remark += f" Continuing from {found[-1].name}." if found else " There is no checkpoint yet: starting from the beginning."
+        if found and not any(_holds(found[-1], patterns) for patterns in STATES.values()):
+            remark += f" It holds weights only (save_only_model): {', '.join(STATES)} begin anew, so the result will differ from that of an unbroken run."
     return Run(folder, found[-1] if found else None, remark)
 
 
@@ -222,9 +229,31 @@ def _refuse_strangers(folder: Path) -> None:
     if links:
         raise RunError(f"{links[0]} is a link to {os.readlink(links[0])}. Give a folder that is none and holds none, such as that one, as output_dir.")
     strangers = strangers_in(folder, HARMLESS)
-    ours = (folder / "checkpoints" / "run.json").is_file() or "parameters" in read_json(folder / "metrics.json")
-    if strangers and not ours:
+    if strangers and not _is_run(folder):
         raise RunError(f"{folder} holds what no run of this notebook has made: {', '.join(strangers[:5])}. Give a new or an empty folder as output_dir.")
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "checkpoints" / "run.json").is_file() or "parameters" in read_json(folder / "metrics.json")
+
+
+def _keep_previous(folder: Path) -> str:
+    """Move a run aside, in place of the one that was moved there before, and return a remark. What no run has made stays, under another name."""
+    previous = folder.with_name(f"{folder.name}-previous")
+    kept = ""
+    if _is_run(previous) and not previous.is_symlink() and not strangers_in(previous, MADE):
+        shutil.rmtree(previous, ignore_errors=True)
+    elif os.path.lexists(previous):
+        other = _free(previous)
+        previous.rename(other)
+        kept = f", which is now {display_path(other)}, for it holds more than a run leaves"
+    folder.rename(previous)
+    return f" The run that was there is now {display_path(previous)}, in place of an older one{kept}."
+
+
+def _free(path: Path) -> Path:
+    """Return the path with the first number behind it that makes a new name."""
+    return next(other for k in itertools.count(2) if not os.path.lexists(other := path.with_name(f"{path.name}-{k}")))
 
 
 def strangers_in(folder: Path, known: Iterable[str]) -> list[str]:
@@ -234,7 +263,7 @@ def strangers_in(folder: Path, known: Iterable[str]) -> list[str]:
 
 
 def _refuse_other(checkpoints: Path, identity: Mapping[str, Any]) -> None:
-    if not any(checkpoints.glob("checkpoint-*")):
+    if not saved_checkpoints(checkpoints):
         return
     try:
         before = json.loads((checkpoints / "run.json").read_text())
@@ -245,21 +274,50 @@ def _refuse_other(checkpoints: Path, identity: Mapping[str, Any]) -> None:
         raise RunError(f"{checkpoints.parent} holds a run with other parameters: {'; '.join(changed)}. Set them back, or give another output_dir.")
 
 
-def _forget_incomplete(checkpoints: Path) -> None:
-    """Delete what a run killed while saving left: Trainer would continue from the newest folder, whole or not."""
-    for folder in checkpoints.glob("checkpoint-*"):
-        try:
-            json.loads((folder / "trainer_state.json").read_text())  # written after the weights and the optimizer
-            whole = all((folder / name).exists() for name in CHECKPOINT_FILES)
-        except (OSError, ValueError):
-            whole = False
-        if not whole:
-            shutil.rmtree(folder)
+def _set_aside(checkpoints: Path) -> str:
+    """Move away what Trainer would mistake for a checkpoint to keep, and return a remark. Nothing is deleted.
+
+    Trainer continues from the newest folder called checkpoint-<step>, whole or not; its `save_total_limit` deletes old folders called checkpoint-<anything>.
+    """
+    moved, ours = [], saved_checkpoints(checkpoints)
+    for folder in sorted(path for path in checkpoints.glob("checkpoint-*") if path.is_dir()):
+        lacking = _lacks(folder) if folder in ours else []
+        if lacking or folder not in ours:
+            aside = checkpoints / "set_aside" / folder.name
+            aside.parent.mkdir(exist_ok=True)
+            aside = _free(aside) if os.path.lexists(aside) else aside
+            folder.rename(aside)
+            why = f"incomplete: no {', '.join(lacking)}" if lacking else "not Trainer's, which would delete it in time"
+            moved.append(f"{folder.name} ({why}) to {display_path(aside)}")
+    return f" Moved {'; '.join(moved)}." if moved else ""
+
+
+def _lacks(checkpoint: Path) -> list[str]:
+    """Return what a checkpoint lacks to be continued from. That it has none of `STATES` is no lack: so `save_only_model` saves it."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ["trainer_state.json"]
+    missing = [] if _holds(checkpoint, WEIGHTS) else ["weights"]
+    for index in checkpoint.glob("*.index.json"):
+        shards = set(read_json(index).get("weight_map", {}).values())
+        missing += sorted(name for name in shards if not _filled(checkpoint / name)) if shards else [index.name]
+    states = [name for name, patterns in STATES.items() if not _holds(checkpoint, patterns)]
+    return missing + (states if len(states) < len(STATES) else [])
+
+
+def _holds(checkpoint: Path, patterns: Iterable[str]) -> bool:
+    return any(_filled(path) for pattern in patterns for path in checkpoint.glob(pattern))
+
+
+def _filled(path: Path) -> bool:
+    return path.is_dir() or (path.is_file() and path.stat().st_size > 0)  # a power cut can leave empty files
 
 
 def saved_checkpoints(checkpoints: Path) -> list[Path]:
-    """Return the checkpoints in a folder, the newest last."""
-    return sorted(checkpoints.glob("checkpoint-*"), key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]))
+    """Return the checkpoints in a folder, the newest last: the folders called checkpoint-<step>, as for `transformers.trainer_utils.get_last_checkpoint`."""
+    found = [path for path in checkpoints.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir()]
+    return sorted(found, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -303,21 +361,24 @@ def environment() -> dict[str, Any]:
     } | {name: version(name) for name in packages}
 
 
-def write_predictions(path: Path, texts: Sequence[str], labels: Sequence[str], predicted: Sequence[str], probabilities=None, names: Sequence[str] = ()) -> None:
-    """Write one line a test row, in the given order: text, label, predicted, and probability_<label> for each label.
+def write_predictions(
+    path: Path, rows: Sequence[int], texts: Sequence[str], labels: Sequence[str], predicted: Sequence[str], probabilities=None, names: Sequence[str] = ()
+) -> None:
+    """Write one line a test row, in the given order: row, text, label, predicted, and probability_<label> for each label.
 
     Texts and labels that a spreadsheet would run as formulas get an apostrophe in front; `utils.unquote_formula` takes it off.
 
     Args:
+        rows: their numbers in the file that they come from, the first below the header is 1: what a join goes by.
         labels, predicted: in the form of `utils.data.decode_labels`.
         probabilities: shape (rows, labels), with `names` for the labels; None where the task has none.
     """
     with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["text", "label", "predicted", *(f"probability_{name}" for name in names)])
+        writer.writerow(["row", "text", "label", "predicted", *(f"probability_{name}" for name in names)])
         shares = [()] * len(texts) if probabilities is None else probabilities
-        for *cells, row in zip(texts, labels, predicted, shares, strict=True):
-            writer.writerow([*map(quote_formula, cells), *(f"{p:.6f}" for p in row)])
+        for *cells, share in zip(rows, texts, labels, predicted, shares, strict=True):
+            writer.writerow([*map(quote_formula, cells), *(f"{p:.6f}" for p in share)])
 
 
 def history(log_history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -443,12 +504,15 @@ def summary(folder: Path) -> str:
     """Return in three lines where the model of a finished run is and how it did.
 
     Raises:
-        RunError: the run did not finish.
+        RunError: the run did not finish, or there is none.
     """
-    try:
-        record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except OSError:
-        raise RunError(f"{display_path(folder)} has no metrics.json: the run did not finish.") from None
+    if not folder.is_dir():
+        raise RunError(f"There is no folder {display_path(folder)}. Give the output_dir of a run.")
+    if not (folder / "metrics.json").exists():
+        raise RunError(f"{display_path(folder)} has no metrics.json: the run did not finish.")
+    record = read_json(folder / "metrics.json")
+    if "baselines" not in record:
+        raise RunError(f"{display_path(folder / 'metrics.json')} is no record of a run of notebook 04. Give the output_dir of one.")
     name, value, low, high = _main_score(record)
     others = " and ".join(f"{block[name]:.3f} for {BASELINES[baseline]}" for baseline, block in reversed(record["baselines"].items()))
     return (
@@ -458,10 +522,14 @@ def summary(folder: Path) -> str:
     )
 
 
-if __name__ == "__main__":
-    import sys
-
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m utils.runs", description="Say where the model of a finished run is and how good it is.")
+    parser.add_argument("folder", type=Path, help="the output_dir of the run, such as runs/training")
     try:
-        print(summary(Path(sys.argv[1]).absolute()))
+        print(summary(parser.parse_args(arguments).folder.absolute()))
     except RunError as error:
         sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
