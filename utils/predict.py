@@ -79,14 +79,16 @@ def predict_file(
     if target.is_dir() or (target.exists() and target.samefile(path)):
         raise TableError(f"{target.name} {'is a folder' if target.is_dir() else 'is the table itself'}. Give another output file.")
     classifier, tokenizer, task, names = load_classifier(model, device)
-    limit = longest_input(Path(classifier.name_or_path), tokenizer)
+    folder = Path(classifier.name_or_path)
+    limit = longest_input(folder)
     if max_length is not None and max_length > limit:
         raise ModelError(f"max_length={max_length} is more than the {limit} tokens that {model} takes. Lower it.")
+    max_length = max_length or longest_input(folder, tokenizer)
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
     texts = table[text_column].tolist()
     filled = [k for k, text in enumerate(texts) if text.strip()]
-    logits, cut = _logits(classifier, tokenizer, [texts[k] for k in filled], batch_size, max_length or limit)
+    logits, cut = _logits(classifier, tokenizer, [texts[k] for k in filled], batch_size, max_length)
     probabilities = probabilities_of(logits, task)
     answers = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
     words = decode_labels(answers, names, task)
