@@ -166,15 +166,17 @@ def _tokenizer_fault(folder: Path) -> str | None:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        known = len(set(tokenizer.get_vocab()) - set(tokenizer.get_added_vocab()) - set(tokenizer.all_special_tokens))
+        if not tokenizer.vocab_files_names:  # CANINE, ByT5, Perceiver
+            return None
+        known = set(tokenizer.get_vocab()) - set(tokenizer.get_added_vocab()) - set(tokenizer.all_special_tokens)
     except Exception:  # each class has its own for a missing file or package
-        known = 0
+        known = set()
         if pieces is not None:
             with open(pieces, "rb") as file:  # SentencePiece writes protobuf, tiktoken lines of text
                 packages = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"} if file.read(1) == b"\n" else {"tiktoken": "tiktoken"}
             lacking = [name for module, name in packages.items() if not _installed(module)]
             return f"its tokenizer, {pieces.name}, takes a package that is not installed: pip install {' '.join(lacking)}" if lacking else None
-    return None if known > 1 else f"no tokenizer in {folder}. Save it there too: tokenizer.save_pretrained(...)."  # T5 always knows the blank
+    return None if len(known) > 1 else f"no tokenizer in {folder}. Save it there too: tokenizer.save_pretrained(...)."  # T5 always knows the blank
 
 
 def _installed(module: str) -> bool:
