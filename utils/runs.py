@@ -183,6 +183,9 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
         if named:
             raise RunError(f"{folder} holds an earlier run. Give another output_dir, or set resume=True to continue that run, or delete the folder.")
         previous = folder.with_name(f"{folder.name}-previous")
+        for model in (place / Path(parameters["model_name"]).expanduser() for place in (Path.cwd(), ROOT)):
+            if any(model.resolve().is_relative_to(kept.resolve()) for kept in (folder, previous)):
+                raise RunError(f"{display_path(model)} would be moved or deleted by this run, which starts from it. Give an output_dir.")
         shutil.rmtree(previous, ignore_errors=True)
         folder.rename(previous)
         remark += f" The run that was there is now {display_path(previous)}, in place of an older one."
