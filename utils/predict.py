@@ -65,7 +65,7 @@ def predict_file(
         model: a folder that 04 wrote (safetensors and tokenizer), or whatever else `find_model` takes.
         data_file: CSV, TSV, JSONL or Parquet, as for `read_table`; no label column is needed.
         batch_size: texts computed at a time. They are sorted by length, the longest first, so that little is padded.
-        max_length: tokens after which a text is cut; None takes the most that model and tokenizer allow. Give what the model was trained with.
+        max_length: tokens after which a text is cut; None takes the most that model and tokenizer allow: what the model was trained with, if 04 saved it.
         device: such as "cpu" or "cuda"; None takes a GPU if there is one.
         encoding, delimiter: as for `read_table`; None recognises them.
 
@@ -156,6 +156,8 @@ def embed(texts: Sequence[str], checkpoint: str | Path, batch_size: int = 64, ma
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32, use_safetensors=True).eval()
+    if encoder.config.is_encoder_decoder:
+        encoder = encoder.get_encoder()  # the other half of T5 asks for an answer to go on from
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     vectors = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     for places, batch, _ in batches(tokenizer, list(texts), batch_size, max_length):
