@@ -162,8 +162,9 @@ def test_training_on_from_a_model_that_the_template_saved(tmp_path, task, labels
         (["1.5", "-2", "inf", "3"], ["0.5", "1", "inf", "2"], True),
         (["high", "low", "high", "low"], ["0.5", "1", "0.9", "2"], False),
         (["1.5", "-2", "0.1", "3"], ["0.5", "1", "wide", "2"], False),
-        (["1.5", "-2", "", "3"], ["0.5", "1", "0.9", "2"], False),
-        (["1.5", "-2", None, "3"], ["0.5", "1", "0.9", "2"], False),
+        (["1.5", "-2", "", "3"], ["0.5", "1", "0.9", "2"], True),  # a row without a rating is in no band
+        (["1.5", "-2", None, "3"], ["0.5", "1", "0.9", "2"], True),
+        ([""] * 4, ["0.5", "1", "0.9", "2"], False),
         (["1,5", "-2,0", "0,1", "3"], ["0,5", "1", "0,9", "2"], False),
         (["nan"] * 4, ["nan"] * 4, False),
         (["1.5", "-2", "0.1", "3"], None, False),
@@ -180,5 +181,5 @@ def test_the_raters_section_takes_numbers_only_and_own_columns_of_these_names_ma
     for cell in ("raters", "raters-check"):
         exec(cell_of(read(TEMPLATE), cell).source, names)
     assert bool(shown) == ("unclear rows" in capsys.readouterr().out) == rated
-    if rated and "inf" not in valence:
-        assert shown[0]["rows"].sum() == 4
+    if rated:
+        assert shown[0]["rows"].sum() == 4 - sum(cell in ("", None, "inf") for cell in valence)
