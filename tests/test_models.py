@@ -298,7 +298,7 @@ def test_the_longest_input_is_the_smaller_of_tokenizer_and_positions(checkpoint)
     assert longest_input(checkpoint, tokenizer) == 512
 
 
-ROTARY = {"head_dim": 8, "num_key_value_heads": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+ROTARY = {"head_dim": 8, "num_key_value_heads": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 RELATIVE = {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"]}
 
 
@@ -317,7 +317,6 @@ RELATIVE = {"relative_attention": True, "position_biased_input": False, "pos_att
         ("ibert", {"max_position_embeddings": 66}, 64),
         ("deberta-v2", {"max_position_embeddings": 64}, 64),
         ("deberta-v2", {"max_position_embeddings": 64} | RELATIVE, NO_LIMIT),
-        ("modernbert", {"max_position_embeddings": 64} | ROTARY, 64),
         ("llama", {"max_position_embeddings": 64} | ROTARY, 64),
         ("xlnet", {}, NO_LIMIT),
         ("funnel", {"block_sizes": [1], "block_repeats": [1], "d_head": 8}, NO_LIMIT),

@@ -131,6 +131,7 @@ def _way_from_adapter(folder: Path) -> str:
         adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except ValueError:
         adapter = {}
+    adapter = adapter if isinstance(adapter, dict) else {}
     base = adapter.get("base_model_name_or_path") or "the model that it was trained on"
     if "num_virtual_tokens" in adapter:  # prompt and prefix tuning put vectors in front of each text: the weights are as they were
         return f"for {base!r}, of a kind that cannot become part of its weights ({adapter.get('peft_type')}). Give {base!r} and fine-tune it."
