@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
 
 import utils.models
 from utils import ROOT
-from utils.models import ModelError, activation_bytes, check_head, find_model, longest_input
+from utils.models import NO_LIMIT, ModelError, activation_bytes, check_head, find_model, forget_last_run, longest_input
 
 
 @pytest.fixture
@@ -92,6 +93,163 @@ def test_an_incomplete_folder_is_refused(checkpoint, missing, says):
         find_model(str(checkpoint))
 
 
+@pytest.mark.parametrize(
+    ("adapter", "says"),
+    [
+        (
+            {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": "owner/base"},
+            ["from_pretrained('owner/base', num_labels=...)", "merge_and_unload"],
+        ),
+        ({"peft_type": "IA3", "task_type": None, "base_model_name_or_path": "../base"}, ["'../base'", ".merge_and_unload().save_pretrained('merged')"]),
+        ({"peft_type": "LORA", "base_model_name_or_path": None}, ["'the model that it was trained on'", "merge_and_unload"]),
+        (
+            {"peft_type": "P_TUNING", "num_virtual_tokens": 8, "base_model_name_or_path": "owner/base"},
+            ["cannot become part", "Give 'owner/base' and fine-tune it"],
+        ),
+        ("{", ["'the model that it was trained on'", "merge_and_unload"]),
+    ],
+)
+@pytest.mark.parametrize("with_config", [False, True])
+def test_an_adapter_is_named_with_its_base_and_the_way_to_a_model(checkpoint, adapter, says, with_config):
+    (checkpoint / "model.safetensors").rename(checkpoint / "adapter_model.safetensors")
+    if not with_config:
+        (checkpoint / "config.json").unlink()
+    (checkpoint / "adapter_config.json").write_text(adapter if isinstance(adapter, str) else json.dumps(adapter))
+    with pytest.raises(ModelError, match="holds an adapter only") as caught:
+        find_model(str(checkpoint))
+    assert all(words in str(caught.value) for words in says)
+    assert ("merge" in str(caught.value)) == ("merge_and_unload" in says[-1] or "merge" in says[-1])
+
+
+def test_a_model_beside_the_adapter_that_was_merged_into_it_is_found(checkpoint):
+    (checkpoint / "adapter_config.json").write_text("{}")
+    (checkpoint / "adapter_model.safetensors").write_bytes(b"")
+    assert find_model(str(checkpoint)).resolve() == checkpoint.resolve()
+
+
+@pytest.mark.parametrize(
+    ("folders", "named"),
+    [
+        (["checkpoint-9", "checkpoint-30", "checkpoint-old"], "checkpoint-30"),  # an output_dir of Trainer
+        (["model", "checkpoints/checkpoint-40"], "model"),  # a run of 04
+        (["checkpoints/checkpoint-8", "checkpoints/checkpoint-16"], "checkpoints/checkpoint-16"),  # one that was interrupted
+        (["snapshots/0123abcd"], "snapshots/0123abcd"),  # the cache of the Hub
+        (["best"], "best"),
+    ],
+)
+def test_a_folder_around_a_model_names_the_model(checkpoint, folders, named):
+    outer = checkpoint.parent / "outer"
+    for name in folders:
+        shutil.copytree(checkpoint, outer / name)
+    with pytest.raises(ModelError, match="there is no config.json in") as caught:
+        find_model(str(outer))
+    assert f"There is one in {outer.resolve() / named}: give that folder." in str(caught.value)
+    assert find_model(str(outer / named)).resolve() == (outer / named).resolve()
+
+
+def test_an_empty_folder_and_a_file_are_no_models(checkpoint):
+    (checkpoint.parent / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"no config.json in .*empty. Give a folder that save_model\(\) or save_pretrained\(\) wrote"):
+        find_model(str(checkpoint.parent / "empty"))
+    with pytest.raises(ModelError, match="model.safetensors is a file. Give the folder"):
+        find_model(str(checkpoint / "model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        ("pytorch_model.bin", "Pickled weights can run code and are not loaded; convert them first"),
+        ("tf_model.h5", "only tf_model.h5. Give the folder that save_pretrained"),
+        ("flax_model.msgpack", "only flax_model.msgpack"),
+        ("onnx/model.onnx", "only model.onnx"),
+    ],
+)
+def test_weights_in_another_format_are_named(checkpoint, weights, says):
+    (checkpoint / "model.safetensors").unlink()
+    (checkpoint / weights).parent.mkdir(exist_ok=True)
+    (checkpoint / weights).write_bytes(b"")
+    with pytest.raises(ModelError, match=says):
+        find_model(str(checkpoint))
+
+
+def test_weights_in_several_files_are_found(checkpoint):
+    model = BertForSequenceClassification.from_pretrained(checkpoint)
+    (checkpoint / "model.safetensors").unlink()
+    model.save_pretrained(checkpoint, max_shard_size="500KB")
+    assert len(list(checkpoint.glob("model-*.safetensors"))) > 1
+    assert find_model(str(checkpoint)).resolve() == checkpoint.resolve()
+
+
+def small_model(kind, **more):
+    """Build a model of any family with a few thousand weights and the vocabulary size of the bundled tokenizer or of bytes."""
+    sizes = {"hidden_size": 16, "d_model": 16, "num_hidden_layers": 1, "n_layer": 1, "num_layers": 1, "num_attention_heads": 2, "num_heads": 2, "n_head": 2}
+    sizes |= {"intermediate_size": 16, "d_inner": 16, "d_ff": 16, "d_kv": 8, "embedding_size": 16, "encoder_layers": 1, "decoder_layers": 1}
+    sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "decoder_start_token_id": 0}
+    sizes |= {"vocab_size": 400, "pooler_hidden_size": 16}
+    known = transformers.AutoConfig.for_model(kind).to_dict()
+    config = transformers.AutoConfig.for_model(kind, **({name: size for name, size in sizes.items() if name in known} | more))
+    return AutoModelForSequenceClassification.from_config(config)
+
+
+CANINE = {"max_position_embeddings": 64, "num_hash_buckets": 64, "num_hash_functions": 2, "local_transformer_stride": 32, "downsampling_rate": 2}
+PERCEIVER = {"d_latents": 16, "num_latents": 4, "num_self_attends_per_block": 1, "num_self_attention_heads": 2, "num_cross_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokenizer", "more", "limit"),
+    [
+        ("canine", transformers.CanineTokenizer, CANINE | {"upsampling_kernel_size": 2}, 64),
+        ("t5", transformers.ByT5Tokenizer, {}, NO_LIMIT),
+        ("perceiver", transformers.PerceiverTokenizer, PERCEIVER | {"max_position_embeddings": 64}, 64),
+    ],
+)
+def test_a_tokenizer_of_characters_or_bytes_has_no_file_and_needs_none(tmp_path, kind, tokenizer, more, limit):
+    small_model(kind, **more).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    assert find_model(str(tmp_path)).resolve() == tmp_path.resolve()
+    assert longest_input(tmp_path) == limit
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlnet", "deberta-v2", "albert", "t5", "mbart", "gpt2", "llama", "modernbert", "funnel", "big_bird"])
+def test_a_folder_without_the_words_is_refused(tmp_path, kind):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="no tokenizer in .*tokenizer.save_pretrained"):
+        find_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "begins", "lacks", "packages"),
+    [
+        ("deberta-v2", "spm.model", b"\n\x0e", {"sentencepiece"}, "sentencepiece"),
+        ("xlnet", "spiece.model", b"\n\x0e", {"sentencepiece", "google.protobuf"}, "sentencepiece protobuf"),
+        ("mbart", "sentencepiece.bpe.model", b"\n\x0e", {"google.protobuf"}, "protobuf"),
+        ("rembert", "sentencepiece.model", b"\n\x0e", {"sentencepiece", "tiktoken"}, "sentencepiece"),
+        ("llama", "tokenizer.model", b"IQ== 0", {"tiktoken"}, "tiktoken"),
+    ],
+)
+def test_a_package_that_the_tokenizer_takes_is_named(checkpoint, monkeypatch, kind, name, begins, lacks, packages):
+    config = {"model_type": kind} | ({"pad_token_id": 0} if kind == "llama" else {})
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    (checkpoint / "tokenizer.json").rename(checkpoint / "kept")
+    (checkpoint / "tokenizer_config.json").unlink()
+    (checkpoint / name).write_bytes(begins)  # not a whole one: it does not load anywhere
+    monkeypatch.setattr("utils.models._installed", lambda module: module not in lacks)
+    with pytest.raises(ModelError, match=rf"its tokenizer, {name}, takes a package that is not installed: pip install {packages}$"):
+        find_model(str(checkpoint))
+    monkeypatch.setattr("utils.models._installed", lambda module: True)
+    assert find_model(str(checkpoint)).resolve() == checkpoint.resolve()  # there is a tokenizer; why it does not load, the library says
+    monkeypatch.setattr("utils.models._installed", lambda module: module not in lacks)
+    (checkpoint / "kept").rename(checkpoint / "tokenizer.json")  # with this file no package is needed
+    assert find_model(str(checkpoint)).resolve() == checkpoint.resolve()
+
+
+@pytest.mark.parametrize("module", ["json", "google.protobuf", "no_such_package", "no_such_package.part"])
+def test_whether_a_package_is_there_is_asked_without_importing_it(module):
+    assert utils.models._installed(module) == (not module.startswith("no_such"))
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c"])
 def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(name):
     with pytest.raises(ModelError, match="There is no model folder"):
@@ -138,6 +296,65 @@ def test_the_longest_input_is_the_smaller_of_tokenizer_and_positions(checkpoint)
     config = json.loads((checkpoint / "config.json").read_text()) | {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
     (checkpoint / "config.json").write_text(json.dumps(config))
     assert longest_input(checkpoint, tokenizer) == 512
+
+
+ROTARY = {"head_dim": 8, "num_key_value_heads": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+RELATIVE = {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "limit"),
+    [
+        ("bert", {"max_position_embeddings": 64}, 64),
+        ("big_bird", {"max_position_embeddings": 64}, 64),
+        ("gpt2", {"n_positions": 48, "n_embd": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}, 48),
+        ("mbart", {"max_position_embeddings": 64}, 64),  # two rows more, which are not counted
+        ("roberta", {"max_position_embeddings": 66}, 64),
+        ("xlm-roberta-xl", {"max_position_embeddings": 66}, 64),
+        ("camembert", {"max_position_embeddings": 66, "pad_token_id": 3}, 62),
+        ("longformer", {"max_position_embeddings": 66, "attention_window": [4]}, 64),
+        ("mpnet", {"max_position_embeddings": 66}, 64),
+        ("ibert", {"max_position_embeddings": 66}, 64),
+        ("deberta-v2", {"max_position_embeddings": 64}, 64),
+        ("deberta-v2", {"max_position_embeddings": 64} | RELATIVE, NO_LIMIT),
+        ("llama", {"max_position_embeddings": 64} | ROTARY, 64),
+        ("xlnet", {}, NO_LIMIT),
+        ("funnel", {"block_sizes": [1], "block_repeats": [1], "d_head": 8}, NO_LIMIT),
+        ("t5", {}, NO_LIMIT),
+        ("bloom", {"bos_token_id": 1, "eos_token_id": 2}, NO_LIMIT),
+    ],
+)
+def test_the_model_and_not_its_tokenizer_says_how_long_a_text_for_training_may_be(tmp_path, kind, more, limit):
+    small_model(kind, **more).config.save_pretrained(tmp_path)
+    assert longest_input(tmp_path) == limit
+    tokenizer = transformers.ByT5Tokenizer(model_max_length=40)  # as a run with max_length=40 leaves it
+    assert longest_input(tmp_path, tokenizer) == 40
+    tokenizer.model_max_length = 10**30
+    assert longest_input(tmp_path, tokenizer) == limit
+
+
+@pytest.mark.parametrize("positions", [0, -1, None])
+def test_no_number_of_positions_is_no_limit(checkpoint, positions):
+    config = json.loads((checkpoint / "config.json").read_text()) | {"model_type": "bloom", "max_position_embeddings": positions}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    assert longest_input(checkpoint) == NO_LIMIT
+
+
+def test_what_the_last_run_noted_is_forgotten_and_nothing_else(checkpoint, tmp_path):
+    model = BertForSequenceClassification.from_pretrained(checkpoint)
+    before = model.config.to_dict()
+    forget_last_run(model)  # there is nothing to forget
+    assert model.config.to_dict() == before
+    model.config.folded_temperature, model.config.thresholds, model.config.long_texts = 2.5, [0.3, 0.6], "head_tail"
+    model.save_pretrained(tmp_path / "saved")
+    again = BertForSequenceClassification.from_pretrained(tmp_path / "saved")
+    assert (again.config.folded_temperature, again.config.thresholds, again.config.long_texts) == (2.5, [0.3, 0.6], "head_tail")
+    forget_last_run(again)
+    again.save_pretrained(tmp_path / "again")
+    kept = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert not {"folded_temperature", "thresholds", "long_texts"} & set(kept)
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert kept == {name: value for name, value in saved.items() if name not in utils.models.NOTES}
 
 
 def test_a_head_made_for_other_labels_is_refused(checkpoint):

@@ -12,7 +12,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, pipeline, set_seed
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    T5Config,
+    T5Model,
+    XLNetConfig,
+    XLNetForSequenceClassification,
+    pipeline,
+    set_seed,
+)
 from transformers.utils import logging
 
 from utils import predict, quote_formula, unquote_formula
@@ -198,6 +208,27 @@ def test_texts_that_are_cut_are_counted(model, tmp_path):
     assert predict_file(model, table(tmp_path, ["one two three four"]), tmp_path / "p.csv", max_length=5).cut == 1
 
 
+def test_texts_are_cut_where_training_cut_them_unless_more_is_asked_for(tmp_path):
+    folder, texts = tiny(tmp_path / "m"), ["word " * 14, "word " * 15, "word " * 38, "word " * 39]
+    AutoTokenizer.from_pretrained(folder, model_max_length=16).save_pretrained(folder)  # as 04 does after max_length=16
+    assert predict_file(folder, table(tmp_path, texts), tmp_path / "p.csv").cut == 3
+    assert predict_file(folder, table(tmp_path, texts), tmp_path / "p.csv", max_length=40).cut == 1
+    assert predict_file(folder, table(tmp_path, texts), tmp_path / "p.csv", max_length=64).cut == 0
+    with pytest.raises(ModelError, match="max_length=65 is more than the 64 tokens"):
+        predict_file(folder, table(tmp_path, texts), tmp_path / "p.csv", max_length=65)
+
+
+@pytest.mark.parametrize("long_texts", ["head", "head_tail"])
+def test_a_model_without_a_limit_reads_whole_texts(tmp_path, long_texts):
+    set_seed(0)
+    config = XLNetConfig(vocab_size=30522, d_model=16, n_layer=1, n_head=2, d_inner=16, initializer_range=0.5, long_texts=long_texts)
+    XLNetForSequenceClassification(config).save_pretrained(tmp_path / "m")
+    AutoTokenizer.from_pretrained(find_model("minilm-l6"), model_max_length=10**30).save_pretrained(tmp_path / "m")
+    texts = ["good " + "word " * 700, "bad " + "word " * 700, "short"]
+    assert predict_file(tmp_path / "m", table(tmp_path, texts), tmp_path / "p.csv").cut == 0
+    assert predict_file(tmp_path / "m", table(tmp_path, texts), tmp_path / "p.csv", max_length=600).cut == 2
+
+
 def test_a_table_of_blanks_and_one_of_no_rows_give_what_they_have(model, tmp_path):
     assert predict_file(model, table(tmp_path, ["", " "]), tmp_path / "p.csv").blank == 2
     assert [row["predicted"] for row in read(tmp_path / "p.csv")] == ["", ""]
@@ -313,6 +344,20 @@ def test_embeddings_are_the_mean_over_real_tokens_in_the_order_of_the_texts():
     for text, vector in zip(texts, vectors, strict=True):
         with torch.no_grad():
             expected = encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state.mean(dim=1)[0]
+        assert np.allclose(vector, expected, atol=1e-5)
+
+
+def test_embeddings_of_an_encoder_and_decoder_are_the_encoders(tmp_path):
+    set_seed(0)
+    model = T5Model(T5Config(vocab_size=30522, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)).eval()
+    model.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(find_model("minilm-l6"))
+    tokenizer.save_pretrained(tmp_path)
+    texts = ["a good film", "a much longer text than the others are"]
+    for text, vector in zip(texts, embed(texts, tmp_path), strict=True):
+        encoded = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            expected = model.encoder(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]).last_hidden_state.mean(dim=1)[0]
         assert np.allclose(vector, expected, atol=1e-5)
 
 

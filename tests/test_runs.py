@@ -312,6 +312,20 @@ def test_an_own_thing_called_like_the_older_run_is_kept(tmp_path, data_file, mon
     assert list(tree(tmp_path / "training-previous-2").values() if kind == "a folder" else [(tmp_path / "training-previous-2").read_text()]) == ["mine"]
 
 
+@pytest.mark.parametrize("place", ["training/model", "training-previous/model", "./training/checkpoints/checkpoint-3"])
+def test_a_model_to_start_from_is_not_moved_away(tmp_path, data_file, monkeypatch, place):
+    monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")
+    monkeypatch.chdir(tmp_path)
+    (open_run(GOOD, [data_file]).folder / "metrics.json").write_text("{}")
+    (tmp_path / place).mkdir(parents=True)
+    for name in (place, str(tmp_path / place)):
+        with pytest.raises(RunError, match="would be moved or deleted by this run, which starts from it. Give an output_dir"):
+            open_run(GOOD | {"model_name": name}, [data_file])
+        assert (tmp_path / place).is_dir()
+    assert open_run(GOOD | {"model_name": place, "output_dir": "other"}, [data_file]).folder == tmp_path / "other"
+    open_run(GOOD | {"model_name": "training/elsewhere/../../model"}, [data_file])  # a model beside them is not in the way
+
+
 def test_a_continued_run_is_unfinished_until_it_ends(tmp_path, data_file):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
     folder = open_run(parameters, [data_file]).folder

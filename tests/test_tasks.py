@@ -7,11 +7,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from test_training import metrics_of, papermill
+from test_training import TEMPLATE, metrics_of, papermill
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
 
-from notebooks import printed, read
+from notebooks import cell_of, printed, read
 from utils import ROOT, unquote_formula
 from utils.data import read_table
+from utils.metrics import fold_temperature
+from utils.models import find_model
 
 pytestmark = pytest.mark.slow
 SHORT = {"demonstrations": False, "learning_rate": 2e-4, "per_device_train_batch_size": 16, "output_dir": "run"}
@@ -111,3 +114,72 @@ def test_fifty_two_odd_classes_of_long_texts_in_jsonl(tmp_path):
     assert "&lt;b&gt;" in card
     assert "\n- <b>" not in card
     assert all((tmp_path / "run" / "figures" / name).stat().st_size > 1000 for name in ("balance.png", "test_predictions.png", "reliability.png"))
+
+
+@pytest.mark.parametrize(("task", "labels"), [("single_label", ["bad", "good"]), ("multi_label", ["a", "b", "c"]), ("regression", ["value"])])
+def test_training_on_from_a_model_that_the_template_saved(tmp_path, task, labels):
+    """What the earlier run noted in config.json, and where its tokenizer cut, says nothing of this run."""
+    set_seed(0)
+    config = BertConfig(
+        vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=64,
+        id2label=dict(enumerate(labels)), label2id={name: k for k, name in enumerate(labels)}, initializer_range=0.3,
+    )  # fmt: skip
+    model = BertForSequenceClassification(config)
+    if task != "regression":
+        fold_temperature(model, 12.5)
+    model.config.thresholds, model.config.long_texts = [0.9] * len(labels), "head_tail"
+    model.save_pretrained(tmp_path / "first")
+    AutoTokenizer.from_pretrained(find_model("minilm-l6"), model_max_length=16).save_pretrained(tmp_path / "first")
+
+    answers = {"single_label": ["bad", "good"], "multi_label": ["a|b", "c"], "regression": ["-2", "3.5"]}[task]
+    rows = [{"text": f"case {i} went {('well', 'badly')[i % 2]}, " + "and so on " * (i % 9), "label": answers[i % 2]} for i in range(160)]
+    pd.DataFrame(rows).to_csv(tmp_path / "more.csv", index=False)
+    short = {"model_name": "first", "data_file": "more.csv", "task": task, "max_length": 40, "num_train_epochs": 2, "learning_rate": 1e-2}
+    metrics, predictions, _ = run(tmp_path, **short)
+    assert metrics["validation"]["loss"] < metrics["untrained"]["loss"]
+    saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
+    assert saved["long_texts"] == "head"
+    assert ("thresholds" in saved) == (task == "multi_label")
+    assert saved.get("thresholds") != [0.9] * 3
+    temperature = metrics.get("calibration", {}).get("temperature", 1)
+    assert saved.get("folded_temperature") == (None if temperature == 1 else temperature)
+    assert AutoTokenizer.from_pretrained(tmp_path / "run" / "model").model_max_length == 40
+    again = label_again(tmp_path)
+    assert again == predictions["predicted"].tolist() if task != "regression" else np.allclose(np.array(again, float), predictions["predicted"].astype(float))
+
+    if task == "single_label":  # continued, when all that is left is what follows the training
+        (tmp_path / "run" / "metrics.json").unlink()
+        resumed, same, _ = run(tmp_path, **short, resume=True)
+        assert same["predicted"].tolist() == predictions["predicted"].tolist()
+        assert resumed["calibration"]["temperature"] == pytest.approx(temperature, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("valence", "spread", "rated"),
+    [
+        (["1.5", "-2", "0.1", "3"], ["0.5", "1", "0.9", "2"], True),
+        (["1.5", "-2", "0.1", "3"], ["0", "1", "0.9", "2"], True),  # all agree
+        (["1.5", "-2", "inf", "3"], ["0.5", "1", "inf", "2"], True),
+        (["high", "low", "high", "low"], ["0.5", "1", "0.9", "2"], False),
+        (["1.5", "-2", "0.1", "3"], ["0.5", "1", "wide", "2"], False),
+        (["1.5", "-2", "", "3"], ["0.5", "1", "0.9", "2"], True),  # a row without a rating is in no band
+        (["1.5", "-2", None, "3"], ["0.5", "1", "0.9", "2"], True),
+        ([""] * 4, ["0.5", "1", "0.9", "2"], False),
+        (["1,5", "-2,0", "0,1", "3"], ["0,5", "1", "0,9", "2"], False),
+        (["nan"] * 4, ["nan"] * 4, False),
+        (["1.5", "-2", "0.1", "3"], None, False),
+        (None, None, False),
+    ],
+)
+def test_the_raters_section_takes_numbers_only_and_own_columns_of_these_names_may_hold_words(valence, spread, rated, capsys):
+    review = pd.DataFrame({"right": [True, False, False, True]}, index=[7, 3, 5, 9])
+    for name, cells in (("valence", valence), ("rating_std", spread)):
+        if cells is not None:
+            review[name] = cells
+    shown = []
+    names = {"review": review, "task": "single_label", "pd": pd, "np": np, "display": shown.append}
+    for cell in ("raters", "raters-check"):
+        exec(cell_of(read(TEMPLATE), cell).source, names)
+    assert bool(shown) == ("unclear rows" in capsys.readouterr().out) == rated
+    if rated:
+        assert shown[0]["rows"].sum() == 4 - sum(cell in ("", None, "inf") for cell in valence)

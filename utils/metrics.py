@@ -589,7 +589,10 @@ def fold_temperature(model, temperature: float) -> None:
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"The temperature must be a number above 0, not {temperature!r}.")
     if getattr(model.config, "folded_temperature", None) is not None:
-        raise ValueError(f"This model was divided by {model.config.folded_temperature} already. Fit and fold once, or load it anew from before.")
+        raise ValueError(
+            f"This model was divided by {model.config.folded_temperature} already. Fit and fold once, or load it anew from before. "
+            "To train on from a saved model, call utils.models.forget_last_run(model) first."
+        )
     heads = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module.out_features == model.config.num_labels]
     if not heads:
         raise ValueError(f"{type(model).__name__} has no linear layer with {model.config.num_labels} outputs: divide its logits by {temperature:g} yourself.")

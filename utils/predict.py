@@ -66,7 +66,7 @@ def predict_file(
         model: a folder that 04 wrote (safetensors and tokenizer), or whatever else `find_model` takes.
         data_file: CSV, TSV, JSONL or Parquet, as for `read_table`; no label column is needed.
         batch_size: texts computed at a time. They are sorted by length, the longest first, so that little is padded.
-        max_length: tokens after which a text is cut; None takes the most that model and tokenizer allow. Give what the model was trained with.
+        max_length: tokens after which a text is cut; None takes the most that model and tokenizer allow: what the model was trained with, if 04 saved it.
         device: such as "cpu" or "cuda"; None takes a GPU if there is one.
         encoding, delimiter: as for `read_table`; None recognises them.
 
@@ -88,14 +88,16 @@ def predict_file(
     for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 3)):  # of tokens, two are special ones
         if value is not None and value < least:
             raise ModelError(f"{name}={value} must be a whole number, {least} or more.")
-    limit = longest_input(Path(classifier.name_or_path), tokenizer)
+    folder = Path(classifier.name_or_path)
+    limit = longest_input(folder)
     if max_length is not None and max_length > limit:
         raise ModelError(f"max_length={max_length} is more than the {limit} tokens that {model} takes. Lower it.")
+    max_length = max_length or longest_input(folder, tokenizer)
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
     texts = table[text_column].tolist()
     filled = [k for k, text in enumerate(texts) if text.strip()]
-    logits, cut = _logits(classifier, tokenizer, [texts[k] for k in filled], batch_size, max_length or limit)
+    logits, cut = _logits(classifier, tokenizer, [texts[k] for k in filled], batch_size, max_length)
     probabilities = probabilities_of(logits, task)
     answers = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
     words = decode_labels(answers, names, task)
@@ -163,6 +165,8 @@ def embed(texts: Sequence[str], checkpoint: str | Path, batch_size: int = 64, ma
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32, use_safetensors=True).eval()
+    if encoder.config.is_encoder_decoder:
+        encoder = encoder.get_encoder()  # the other half of T5 asks for an answer to go on from
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     vectors = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     for places, batch, _ in batches(tokenizer, list(texts), batch_size, max_length):

@@ -204,7 +204,7 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
     elif saved_checkpoints(checkpoints) or (folder / "metrics.json").exists():
         if named:
             raise RunError(f"{folder} holds an earlier run. Give another output_dir, or set resume=True to continue that run, or delete the folder.")
-        remark += _keep_previous(folder)
+        remark += _keep_previous(folder, parameters["model_name"])
 
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -237,9 +237,16 @@ def _is_run(folder: Path) -> bool:
     return (folder / "checkpoints" / "run.json").is_file() or "parameters" in read_json(folder / "metrics.json")
 
 
-def _keep_previous(folder: Path) -> str:
-    """Move a run aside, in place of the one that was moved there before, and return a remark. What no run has made stays, under another name."""
+def _keep_previous(folder: Path, model_name: str) -> str:
+    """Move a run aside, in place of the one that was moved there before, and return a remark. What no run has made stays, under another name.
+
+    Raises:
+        RunError: the new run starts from a model in one of the two folders.
+    """
     previous = folder.with_name(f"{folder.name}-previous")
+    for model in (place / Path(model_name).expanduser() for place in (Path.cwd(), ROOT)):
+        if any(model.resolve().is_relative_to(kept.resolve()) for kept in (folder, previous)):
+            raise RunError(f"{display_path(model)} would be moved or deleted by this run, which starts from it. Give an output_dir.")
     kept = ""
     if _is_run(previous) and not previous.is_symlink() and not strangers_in(previous, MADE):
         shutil.rmtree(previous, ignore_errors=True)
