@@ -36,6 +36,8 @@ from transformers import (
     Trainer,
     TrainingArguments,
     default_data_collator,
+    get_linear_schedule_with_warmup,
+    get_polynomial_decay_schedule_with_warmup,
 )
 
 from utils.checks import CATALOGUE
@@ -1086,6 +1088,122 @@ def no_epochs(folder, mended):
     return trainer_for(folder, num_train_epochs=2 if mended else 0)
 
 
+def adamw(model, **settings):
+    return torch.optim.AdamW(model.parameters(), **{"lr": 5e-5} | settings)
+
+
+@broken("zero-steps", "None of the model's 25 trainable tensors is in the optimizer")
+def an_optimizer_of_the_model_before(folder, mended):
+    model, loaded_again = bert(), bert()
+    return trainer_for(folder, model=loaded_again, optimizers=(adamw(loaded_again if mended else model), None))
+
+
+@broken("zero-steps", "None of the model's 4 trainable tensors is in the optimizer")
+def an_optimizer_made_before_the_adapter(folder, mended):
+    """As an adapter does it: the weights are frozen, and new ones come along."""
+    model = bert()
+    before = adamw(model)
+    model.requires_grad_(False)
+    query = model.bert.encoder.layer[0].attention.self.query
+    query.a, query.b = (torch.nn.Linear(32, 32, bias=False) for _ in range(2))
+    model.classifier.requires_grad_(True)
+    before.param_groups[0]["params"] = [p for p in before.param_groups[0]["params"] if not p.requires_grad]
+    return trainer_for(folder, model=model, optimizers=(adamw(model) if mended else before, None))
+
+
+@broken("zero-steps", "The optimizer lacks 2 of the model's 25 trainable tensors, for example 'classifier.weight'")
+def a_head_replaced_after_the_optimizer_was_made(folder, mended):
+    model = bert()
+    optimizer = adamw(model)
+    if not mended:
+        model.classifier = torch.nn.Linear(32, 2)
+    return trainer_for(folder, model=model, optimizers=(optimizer, None))
+
+
+@broken("zero-steps", "The optimizer lacks 23 of the model's 25 trainable tensors")
+def a_body_thawed_after_the_optimizer_was_made(folder, mended):
+    model = freeze(bert(), "bert.")
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-5)
+    model.requires_grad_(True)
+    return trainer_for(folder, model=model, optimizers=(adamw(model) if mended else optimizer, None))
+
+
+def schedules(says, make, level="error", **run):
+    """A schedule made for so many steps as the run has epochs, 2; and for its 12 optimizer steps."""
+
+    def build(folder, mended):
+        model = bert()
+        optimizer = adamw(model)
+        changes = NO_WARMUP | {"model": model, "optimizers": (optimizer, make(optimizer, 12 if mended else 2))}
+        return trainer_for(folder, **changes | run)
+
+    build.__name__ = f"a_schedule_of_epochs: {says}"
+    broken("zero-steps", says, level)(build)
+
+
+NO_WARMUP = {"warmup_steps": 0}
+plans = torch.optim.lr_scheduler
+schedules("from step 6 of 12 on (if not before) the learning rate is 0", lambda optimizer, n: get_linear_schedule_with_warmup(optimizer, 0, n))
+schedules("rate is -0.0001: nothing is learnt", lambda optimizer, n: plans.LambdaLR(optimizer, lambda step: 1 - step / n))
+schedules("rate is 0", lambda optimizer, n: plans.PolynomialLR(optimizer, n))
+schedules(
+    "the learning rate is 0", lambda optimizer, n: plans.SequentialLR(optimizer, [plans.ConstantLR(optimizer, 1, n), plans.ConstantLR(optimizer, 0, 99)], [n])
+)
+schedules("no more than 1e-07", lambda optimizer, n: get_polynomial_decay_schedule_with_warmup(optimizer, 0, n), "warning")
+schedules("no more than 5e-11", lambda optimizer, n: plans.ExponentialLR(optimizer, 0.1 ** (2 / n)), "warning")
+schedules("The schedule fails at step 3 of 12", lambda optimizer, n: plans.OneCycleLR(optimizer, 5e-5, total_steps=n + 1))
+
+
+@broken("zero-steps", "from step 6 of 12 on (if not before) the learning rate is 0")
+def a_schedule_that_a_run_before_used_up(folder, mended):
+    model = bert()
+    optimizer = adamw(model)
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, 12)
+    for _ in range(0 if mended else 12):
+        optimizer.step()
+        schedule.step()
+    return trainer_for(folder, model=model, optimizers=(optimizer, schedule), **NO_WARMUP)
+
+
+@broken("zero-steps", "from step 6 of 12 on (if not before) the learning rate is 0")
+def epochs_in_the_settings_of_a_schedule(folder, mended):
+    settings = {"num_stable_steps": 0, "num_decay_steps": 12 if mended else 2}
+    return trainer_for(folder, lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs=settings, **NO_WARMUP)
+
+
+@broken("zero-steps", "The learning rate is 0: no weight would move")
+def a_rate_of_nothing(folder, mended):
+    return trainer_for(folder, learning_rate=5e-5 if mended else 0.0)
+
+
+@broken("zero-steps", "The learning rate is 2e-55: at such a rate, weights hardly move", "warning")
+def an_exponent_too_long(folder, mended):
+    return trainer_for(folder, learning_rate=2e-5 if mended else 2e-55)
+
+
+@broken("zero-steps", "The learning rate is 9e-08: ", "warning")
+def a_rate_just_too_low(folder, mended):
+    return trainer_for(folder, learning_rate=1e-7 if mended else 0.9e-7)
+
+
+@broken("zero-steps", "The learning rate is 0: no weight would move")
+def an_optimizer_with_a_rate_of_nothing(folder, mended):
+    model = bert()
+    return trainer_for(folder, model=model, optimizers=(adamw(model, lr=5e-5 if mended else 0.0), None))
+
+
+@broken("zero-steps", "The learning rate is 3e-09: ", "warning")
+def a_low_rate_in_optimizer_cls_and_kwargs(folder, mended):
+    return trainer_for(folder, optimizer_cls_and_kwargs=(torch.optim.AdamW, {"lr": 5e-5 if mended else 3e-9}))
+
+
+@broken("zero-steps", "The learning rate is 1e-10 for 1 of the optimizer's 2 groups", "warning")
+def one_of_two_groups_stands_still(folder, mended):
+    model = bert()
+    groups = [{"params": model.bert.parameters(), "lr": 1e-5 if mended else 1e-10}, {"params": model.classifier.parameters(), "lr": 1e-3}]
+    return trainer_for(folder, model=model, optimizers=(torch.optim.AdamW(groups), None))
+
+
 @broken("warmup-too-long", "The warmup takes 500 of 12 steps (100%); the learning rate gets no higher than 1.2e-06")
 def a_warmup_of_500_steps(folder, mended):
     return trainer_for(folder, warmup_steps=0.1 if mended else 500)
@@ -1229,6 +1347,79 @@ def a_schedule_of_ones_own(folder, mended):
     model = bert()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5)
     return trainer_for(folder, model=model, optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)))
+
+
+@broken("overridden-value", "The optimizer you made has the learning rate 0.001; learning_rate=2e-05 is ignored")
+def a_rate_beside_optimizer_cls_and_kwargs(folder, mended):
+    return trainer_for(folder, learning_rate=2e-5, optimizer_cls_and_kwargs=(torch.optim.AdamW, {"lr": 2e-5} if mended else {}))
+
+
+@broken("overridden-value", "optim and adam_epsilon would be ignored")
+def settings_beside_an_optimizer(folder, mended):
+    model = bert()
+    return trainer_for(folder, model=model, optim="adafactor", adam_epsilon=1e-6, optimizers=(None if mended else adamw(model), None))
+
+
+@broken("overridden-value", "adam_beta2 would be ignored", fixes=False)
+def a_setting_beside_optimizer_cls_and_kwargs(folder, mended):
+    return trainer_for(folder, adam_beta2=0.98, optimizer_cls_and_kwargs=(torch.optim.AdamW, {"lr": 5e-5}))
+
+
+@broken("overridden-value", "lr_scheduler_kwargs would be ignored", fixes=False)
+def settings_beside_a_schedule(folder, mended):
+    model = bert()
+    optimizer = adamw(model)
+    kwargs = {"lr_scheduler_kwargs": {"power": 2}, "optimizers": (optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer))}
+    return trainer_for(folder, model=model, **NO_WARMUP, **kwargs)
+
+
+@broken("overridden-value", "The schedule was made for another optimizer")
+def a_schedule_of_the_optimizer_before(folder, mended):
+    model = bert()
+    before, optimizer = adamw(model), adamw(model)
+    return trainer_for(folder, model=model, optimizers=(optimizer, get_linear_schedule_with_warmup(optimizer if mended else before, 0, 12)), **NO_WARMUP)
+
+
+@broken("overridden-value", "The schedule was made for another optimizer")
+def a_schedule_without_its_optimizer(folder, mended):
+    model = bert()
+    optimizer = adamw(model)
+    return trainer_for(folder, model=model, optimizers=(optimizer if mended else None, get_linear_schedule_with_warmup(optimizer, 0, 12)), **NO_WARMUP)
+
+
+def plain_loss(outputs, labels, num_items_in_batch=None):
+    return torch.nn.functional.cross_entropy(outputs.logits, labels, reduction="sum") / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+
+class DeafLoss(Trainer):
+    """Looks at none of what Trainer knows about the loss."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs.logits, labels)
+        return (loss, outputs) if return_outputs else loss
+
+
+@broken("ignored-value", "label_smoothing_factor=0.3 does nothing: compute_loss_func computes the loss")
+def smoothing_beside_a_loss_function(folder, mended):
+    return trainer_for(folder, label_smoothing_factor=0.0 if mended else 0.3, compute_loss_func=plain_loss)
+
+
+@broken("ignored-value", "label_smoothing_factor=0.3 does nothing: DeafLoss.compute_loss computes the loss")
+def smoothing_beside_a_compute_loss(folder, mended):
+    return trainer_for(folder, kind=Trainer if mended else DeafLoss, label_smoothing_factor=0.3)
+
+
+@broken("ignored-value", "compute_loss_func is never called: DeafLoss.compute_loss computes the loss")
+def a_loss_function_beside_a_compute_loss(folder, mended):
+    return trainer_for(folder, kind=Trainer if mended else DeafLoss, compute_loss_func=plain_loss)
+
+
+@broken("ignored-value", "compute_metrics is never called with prediction_loss_only=True")
+def metrics_for_the_loss_only(folder, mended):
+    never = {"save_strategy": "no", "load_best_model_at_end": False, "metric_for_best_model": None}
+    return trainer_for(folder, prediction_loss_only=True, compute_metrics=None if mended else compute_metrics, **never)
 
 
 @broken("early-stopping", "has no metric to watch", raises="AssertionError")
@@ -1718,6 +1909,25 @@ def test_a_warmup_of_500_steps_never_gets_there(tmp_path):
     trainer = trainer_for(tmp_path, warmup_steps=500, logging_strategy="steps", logging_steps=1)
     trainer.train()
     assert max(entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry) < 1.3e-6
+
+
+@pytest.mark.parametrize(
+    "build", [an_optimizer_of_the_model_before, an_optimizer_with_a_rate_of_nothing, an_exponent_too_long], ids=lambda build: build.__name__
+)
+def test_a_run_to_the_end_that_changes_nothing(tmp_path, build):
+    trainer = build(tmp_path, mended=False)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    assert trainer.train().global_step == 12
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+def test_smoothing_beside_a_loss_function_does_nothing(tmp_path):
+    scores = [trainer_for(tmp_path, label_smoothing_factor=factor, compute_loss_func=plain_loss).evaluate()["eval_loss"] for factor in (0.0, 0.5)]
+    assert scores[0] == scores[1]
+
+
+def test_metrics_for_the_loss_only_are_never_computed(tmp_path):
+    assert "eval_f1_macro" not in metrics_for_the_loss_only(tmp_path, mended=False).evaluate()
 
 
 def test_the_empty_tokenizer_knows_no_word(tmp_path):

@@ -699,6 +699,100 @@ def other_optimizer_with_its_usual_rate(folder):
     return trainer(folder, optim="adafactor", learning_rate=1e-3)
 
 
+def with_schedule(name, make, **args):
+    """A schedule of one's own, for the 7 steps of the run."""
+
+    def build(folder):
+        model = tiny()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5)
+        return trainer(folder, model, given={"optimizers": (optimizer, make(optimizer))}, **args)
+
+    setup(name=name)(build)
+
+
+plans = torch.optim.lr_scheduler
+with_schedule("schedule_that_begins_at_0", lambda optimizer: transformers.get_linear_schedule_with_warmup(optimizer, 5, 7))
+with_schedule(
+    "schedule_that_begins_low",
+    lambda optimizer: plans.SequentialLR(optimizer, [plans.LinearLR(optimizer, 0.001, 1, 4), plans.ExponentialLR(optimizer, 0.9)], [4]),
+)
+with_schedule("schedule_with_restarts", lambda optimizer: transformers.get_cosine_with_hard_restarts_schedule_with_warmup(optimizer, 1, 7, num_cycles=3))
+with_schedule("schedule_up_and_down_from_0", lambda optimizer: plans.CyclicLR(optimizer, 0.0, 5e-5, step_size_up=1, cycle_momentum=False))
+with_schedule("schedule_in_one_cycle", lambda optimizer: plans.OneCycleLR(optimizer, 5e-5, total_steps=8))
+with_schedule("schedule_in_steps", lambda optimizer: plans.MultiStepLR(optimizer, [3, 5]))
+with_schedule("schedule_for_a_longer_run", lambda optimizer: transformers.get_cosine_schedule_with_warmup(optimizer, 3, 1000))
+with_schedule("schedule_that_the_arguments_agree_with", lambda optimizer: transformers.get_linear_schedule_with_warmup(optimizer, 1, 7), learning_rate=5e-5)
+with_schedule("schedule_by_the_score", plans.ReduceLROnPlateau, metric_for_best_model="loss")
+
+
+@setup()
+def optimizer_that_finds_its_own_rate(folder):
+    model = tiny()
+    optimizer = transformers.Adafactor(model.parameters(), lr=None, relative_step=True, warmup_init=True)
+    return trainer(folder, model, given={"optimizers": (optimizer, transformers.optimization.AdafactorSchedule(optimizer))})
+
+
+@setup()
+def optimizer_by_its_class(folder):
+    return trainer(folder, given={"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 1e-3, "momentum": 0.9})})
+
+
+@setup("frozen")
+def optimizer_for_the_head_only(folder):
+    model = tiny()
+    model.bert.requires_grad_(False)
+    return trainer(folder, model, given={"optimizers": (torch.optim.AdamW(model.classifier.parameters(), lr=1e-3), None)})
+
+
+@setup()
+def optimizer_with_weights_of_the_loss_as_well(folder):
+    model, centres = tiny(), torch.nn.Parameter(torch.zeros(2, 2))
+
+    def to_the_centres(outputs, labels, num_items_in_batch=None):
+        return torch.nn.functional.cross_entropy(outputs.logits, labels) + 0.01 * (outputs.logits - centres[labels]).square().mean()
+
+    optimizer = torch.optim.AdamW([*model.parameters(), centres], lr=5e-5)
+    return trainer(folder, model, given={"optimizers": (optimizer, None), "compute_loss_func": to_the_centres})
+
+
+@setup()
+def optimizer_for_tied_weights(folder):
+    model = transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=len(BERT), **SMALL))
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    data = {name: part.remove_columns("label") for name, part in pair().items()}
+    given = {"data_collator": DataCollatorForLanguageModeling(BERT), "compute_metrics": None, "optimizers": (torch.optim.AdamW(model.parameters()), None)}
+    return trainer(folder, model, data=data, given=given)
+
+
+class Adapted(torch.nn.Module):
+    """A linear layer with an adapter beside it, as LoRA has it."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.down, self.up = base, torch.nn.Linear(base.in_features, 2, bias=False), torch.nn.Linear(2, base.out_features, bias=False)
+
+    def forward(self, states):
+        return self.base(states) + self.up(self.down(states))
+
+
+def adapted():
+    """A stand-in for what peft makes: everything frozen but two small matrices and the head; `peft_config` says so."""
+    model = tiny()
+    model.requires_grad_(False)
+    attention = model.bert.encoder.layer[0].attention.self
+    attention.query = Adapted(attention.query)
+    model.classifier.requires_grad_(True)
+    attention.query.base.requires_grad_(False)
+    model.peft_config = {"default": {"peft_type": "LORA", "task_type": "SEQ_CLS"}}
+    return model
+
+
+@setup()
+def adapter_with_an_optimizer_of_ones_own(folder):
+    model = adapted()
+    return trainer(folder, model, given={"optimizers": (torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3), None)})
+
+
 @setup()
 def head_trained_with_a_higher_rate(folder):
     model = tiny()
@@ -719,6 +813,35 @@ def fresh_model_from_model_init(folder):
 @setup()
 def label_smoothing(folder):
     return trainer(folder, label_smoothing_factor=0.1)
+
+
+class Smoothed(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        loss = self.label_smoother(outputs, inputs["labels"])
+        return (loss, outputs) if return_outputs else loss
+
+
+class Penalised(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        loss = loss + 1e-4 * outputs.logits.square().mean()
+        return (loss, outputs) if return_outputs else loss
+
+
+@setup()
+def label_smoothing_in_a_compute_loss(folder):
+    return trainer(folder, kind=Smoothed, label_smoothing_factor=0.1)
+
+
+@setup()
+def label_smoothing_and_a_penalty(folder):
+    return trainer(folder, kind=Penalised, label_smoothing_factor=0.1)
+
+
+@setup()
+def loss_function_and_a_penalty(folder):
+    return trainer(folder, kind=Penalised, given={"compute_loss_func": weighted_loss})
 
 
 @setup()
@@ -1074,6 +1197,8 @@ def state_of(made):
         "control": vars(made.control).copy(),
         "callbacks": list(made.callback_handler.callbacks),
         "optimizers": (made.optimizer, made.lr_scheduler),
+        "rates": made.optimizer and [{name: value for name, value in group.items() if name != "params"} for group in copy.copy(made.optimizer.param_groups)],
+        "schedule": made.lr_scheduler and copy.deepcopy(made.lr_scheduler.state_dict()),
         "tokenizer": made.processing_class and (made.processing_class.padding_side, len(made.processing_class), made.processing_class.init_kwargs.copy()),
     }
 
@@ -1109,6 +1234,7 @@ UNTOUCHED += [
     "masked_language_model",
     "metrics_batch_by_batch",
 ]
+UNTOUCHED += ["schedule_that_begins_low", "schedule_in_one_cycle", "schedule_up_and_down_from_0"]
 UNTOUCHED += ["optimizer_and_schedule_of_ones_own", "fresh_model_from_model_init", "label_smoothing", "trainer_with_its_own_loss"]
 
 

@@ -5,15 +5,18 @@ more or less serious than the rest. The report, the catalogue and the tests pick
 """
 
 import contextlib
+import copy
 import inspect
 import itertools
 import json
 import math
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from safetensors import safe_open
+from transformers import Trainer, get_scheduler
 from transformers.data.data_collator import default_data_collator
 from transformers.integrations import get_available_reporting_integrations
 
@@ -796,7 +800,7 @@ def lr_is_text(setup):
 @pitfall("lr-too-high", "PW", "warning", "The model collapses to one class; rarely NaN", "1e-5 to 5e-5 with warmup")
 def lr_too_high(setup):
     rate, model = setup.args.learning_rate, setup.model
-    if isinstance(rate, str) or setup.trainer.optimizer is not None or "adam" not in str(setup.args.optim.value):
+    if isinstance(rate, str) or setup.trainer.optimizer is not None or setup.trainer.optimizer_cls_and_kwargs or "adam" not in str(setup.args.optim.value):
         return
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if rate > 1e-4 and trainable > 0.5 * sum(p.numel() for p in model.parameters()):
@@ -806,7 +810,17 @@ def lr_too_high(setup):
         )
 
 
-@pitfall("zero-steps", "P", "error", "dataloader_drop_last with fewer rows than a batch, or no rows: nothing is trained", "Smaller batches, more rows")
+LEAST_RATE = 1e-7  # Adam moves a weight by about the rate in a step: below this, 10,000 steps move none by a twentieth of the usual size, 0.02
+LOOKED_AHEAD = 100_000  # steps of a schedule that are looked at, half a second's worth
+
+
+@pitfall(
+    "zero-steps",
+    "P",
+    "error",
+    "No rows for a batch, an optimizer made for another model object, a schedule that ended, a rate of 0: nothing is trained",
+    "Rows for a batch; optimizer and schedule made for this model and this number of steps",
+)
 def zero_steps(setup):
     if setup.train is not None and setup.train.rows == 0:
         yield "The training data are empty.", "Look at what filter or select left: print(dataset)"
@@ -819,6 +833,105 @@ def zero_steps(setup):
             )
         else:
             yield f"num_train_epochs={setup.args.num_train_epochs} makes a run of 0 steps.", "num_train_epochs=3"
+    elif setup.train is not None:
+        yield from _untrained(setup)
+
+
+def _untrained(setup) -> Iterator[tuple]:
+    """Say which weights a run with steps leaves as they are: they are not in the optimizer, or the learning rate is none."""
+    optimizer = own_optimizer(setup)
+    held = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
+    trainable = {name: id(p) for name, p in setup.model.named_parameters() if p.requires_grad}
+    missing = [name for name, place in trainable.items() if place not in held]
+    if held and missing:
+        yield (
+            f"None of the model's {len(trainable)} trainable tensors is in the optimizer: it was made for another model object (the cell that loads the model was "
+            "run again, or the model was copied), and the run would change nothing."
+            if len(missing) == len(trainable)
+            else f"The optimizer lacks {len(missing)} of the model's {len(trainable)} trainable tensors, for example {missing[0]!r}: they would stay as they are.",
+            "Make the optimizer once the model is complete, in the same cell: torch.optim.AdamW(model.parameters(), lr=5e-5); what is to stay as it is: "
+            "parameter.requires_grad_(False)",
+        )
+    anew = f"Give it the optimizer steps of the run ({setup.steps}), not the epochs, and make it anew for each run; or leave the schedule to Trainer"
+    if (later := _later_rate(setup)) is not None:
+        step, rate, failed = later
+        from_here = f"By the schedule, from step {step} of {setup.steps} on (if not before) the learning rate is"
+        if failed is not None:
+            yield f"The schedule fails at step {step} of {setup.steps}, and training with it: {said(failed)}", anew
+        elif rate <= 0:
+            yield f"{from_here} {rate:g}: nothing is learnt any more.", anew
+        elif rate < 1.001 * LEAST_RATE:  # where transformers' polynomial schedule ends, but for rounding
+            yield f"{from_here} no more than {rate:.1g}: the weights hardly move any more.", anew, "warning"
+        return
+    rates = starting_rates(setup)
+    low = [rate for rate in rates if 0 <= rate < LEAST_RATE]
+    if low and not any(rates):
+        yield "The learning rate is 0: no weight would move.", "learning_rate=5e-5"
+    elif low:
+        groups = f" for {len(low)} of the optimizer's {len(rates)} groups" if len(rates) > 1 else ""
+        yield (
+            f"The learning rate is {min(low):g}{groups}: at such a rate, weights hardly move.",
+            "1e-5 to 5e-5; what is to stay as it is: parameter.requires_grad_(False)",
+            "warning",
+        )
+
+
+def own_optimizer(setup) -> Any:
+    """Return the optimizer that was given to Trainer, None where Trainer makes one, or made one in an earlier run."""
+    given = None if setup.trainer.state.global_step else setup.trainer.optimizer
+    return getattr(given, "optimizer", given)  # the one that Accelerate wraps, if it came from another Trainer
+
+
+def starting_rates(setup) -> list[float]:
+    """Return the learning rates of the optimizer given, of each group, before any schedule; else the one rate in the arguments. None that is no number."""
+    optimizer, given = own_optimizer(setup), setup.trainer.optimizer_cls_and_kwargs
+    if optimizer is not None:
+        groups = [group for group in getattr(optimizer, "param_groups", ()) if not group.get("relative_step")]  # Adafactor finds its own
+        rates = [group.get("initial_lr", group.get("lr")) for group in groups]
+    elif given is not None:
+        kind = inspect.signature(given[0]).parameters.get("lr")
+        rates = [given[1].get("lr", kind and kind.default)]
+    else:
+        rates = [setup.args.learning_rate]
+    return [float(rate) for rate in rates if isinstance(rate, (int, float, torch.Tensor))]
+
+
+def foreign_schedule(setup) -> bool:
+    """Say whether the schedule given moves the rate of another optimizer than the one in use."""
+    theirs = getattr(setup.trainer.lr_scheduler, "optimizer", None)
+    return theirs is not None and not setup.trainer.state.global_step and getattr(theirs, "optimizer", theirs) is not own_optimizer(setup)
+
+
+def _later_rate(setup) -> tuple[int, float, Exception | None] | None:
+    """Return the step in the middle of the run, and the highest rate that a schedule of the user's has from there on (the first that will do is enough).
+
+    A twin of the schedule is stepped, on a stand-in for the optimizer. Where the schedule fails on the way: that step, and the exception. None where
+    nothing can be known: a schedule that depends on scores, or goes on where a checkpoint was. None, too, for one of Trainer's own with its own settings.
+    """
+    given, args, steps = setup.trainer.lr_scheduler, setup.args, min(setup.steps or 0, LOOKED_AHEAD)
+    usual = given is None and not args.lr_scheduler_kwargs
+    if steps < 2 or usual or setup.resumes_from is not None or setup.trainer.state.global_step or foreign_schedule(setup):
+        return None
+    half, step, rate = steps // 2, 0, -math.inf
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that an optimizer should step as well
+            if given is None:
+                alone = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=max(starting_rates(setup)))
+                settings = dict(args.lr_scheduler_kwargs)
+                twin = get_scheduler(args.lr_scheduler_type, alone, args.get_warmup_steps(setup.steps), setup.steps, scheduler_specific_kwargs=settings)
+            else:
+                groups = [{name: copy.deepcopy(value) for name, value in group.items() if name != "params"} for group in given.optimizer.param_groups]
+                stand_in = SimpleNamespace(param_groups=groups, defaults=given.optimizer.defaults, step=lambda: None)
+                kept = {id(thing): thing for thing in (setup.model, setup.trainer, args)}  # a schedule may look at these, and they are large
+                twin = copy.deepcopy(given, kept | {id(given.optimizer): stand_in})
+            for step in range(steps):
+                if step >= half and (rate := max(rate, *(float(group["lr"]) for group in twin.optimizer.param_groups))) >= 1.001 * LEAST_RATE:
+                    break
+                twin.step()
+    except Exception as error:  # at the first step: it needs a score, or the weights; later: it is over, and says so
+        return (step, rate, error) if step > 1 else None
+    return half, rate, None
 
 
 @pitfall("warmup-too-long", "P", "warning", "warmup_steps=500 copied into a short run: the learning rate never gets there", "warmup_steps=0.1")
@@ -955,6 +1068,25 @@ def ignored_value(setup):
             )
     if setup.args.warmup_steps and str(setup.args.lr_scheduler_type.value) == "constant" and setup.trainer.lr_scheduler is None:
         yield f"warmup_steps={setup.args.warmup_steps:g} does nothing with lr_scheduler_type='constant'.", "lr_scheduler_type='constant_with_warmup'"
+    trainer, factor, method = setup.trainer, setup.args.label_smoothing_factor, f"{type(setup.trainer).__name__}.compute_loss"
+    if factor and (trainer.compute_loss_func is not None or _leaves_out(trainer, "label_smoother")):
+        yield (
+            f"label_smoothing_factor={factor:g} does nothing: {'compute_loss_func' if trainer.compute_loss_func is not None else method} computes the loss, without it.",
+            f"label_smoothing_factor=0, and smooth in your loss: torch.nn.functional.cross_entropy(..., label_smoothing={factor:g})",
+        )
+    if trainer.compute_loss_func is not None and _leaves_out(trainer, "compute_loss_func"):
+        yield f"compute_loss_func is never called: {method} computes the loss.", "Leave one of the two out"
+    if setup.args.prediction_loss_only and trainer.compute_metrics is not None:
+        yield "compute_metrics is never called with prediction_loss_only=True.", "prediction_loss_only=False, or leave compute_metrics out"
+
+
+def _leaves_out(trainer: Any, name: str) -> bool:
+    """Say whether a Trainer's own compute_loss replaces that of the library and, as far as its code shows, does without one of its attributes."""
+    own = type(trainer).compute_loss
+    if own is Trainer.compute_loss or not hasattr(own, "__code__") or {"super", "compute_loss"} & set(own.__code__.co_names):
+        return False
+    classes = itertools.takewhile(lambda kind: kind is not Trainer, type(trainer).__mro__)
+    return not any(name in function.__code__.co_names for kind in classes for function in vars(kind).values() if hasattr(function, "__code__"))
 
 
 @pitfall("overridden-value", "P", "warning", "max_steps beats the epochs; an optimizer of your own beats learning_rate", "Choose one")
@@ -962,18 +1094,28 @@ def overridden_value(setup):
     args, default = setup.args, {field.name: field.default for field in fields(setup.args)}
     if args.max_steps > 0 and args.num_train_epochs != default["num_train_epochs"]:
         yield f"max_steps={args.max_steps} and num_train_epochs={args.num_train_epochs:g} are both set: max_steps decides.", "Leave one of them out"
-    optimizer = setup.trainer.optimizer
-    if optimizer is not None and not setup.trainer.state.global_step:
-        rates = sorted({group["lr"] for group in optimizer.param_groups})
-        if args.learning_rate != default["learning_rate"] and args.learning_rate not in rates:
+    optimizer, untrained = own_optimizer(setup), not setup.trainer.state.global_step
+    if optimizer is not None or (setup.trainer.optimizer_cls_and_kwargs and untrained):
+        rates = sorted(set(starting_rates(setup)))
+        if args.learning_rate != default["learning_rate"] and rates and args.learning_rate not in rates:
             yield (
                 f"The optimizer you made has the learning rate {', '.join(f'{rate:g}' for rate in rates)}; learning_rate={args.learning_rate!r} is ignored.",
                 "Set the rate in one place: leave learning_rate out, or leave the optimizer to Trainer",
             )
-        if args.weight_decay and args.weight_decay not in {group.get("weight_decay") for group in optimizer.param_groups}:
-            yield f"The optimizer you made has its own weight decay; weight_decay={args.weight_decay:g} is ignored.", "Set it in one place"
-    if setup.trainer.lr_scheduler is not None and not setup.trainer.state.global_step:
-        named = [name for name in ("warmup_steps", "lr_scheduler_type") if getattr(args, name) != default[name]]
+        if named := [name for name in ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon") if getattr(args, name) != default[name]]:
+            yield (
+                f"The optimizer you made has settings of its own; {' and '.join(named)} would be ignored.",
+                "Set them there, or leave the optimizer to Trainer",
+            )
+    if optimizer is not None and args.weight_decay and args.weight_decay not in {group.get("weight_decay") for group in optimizer.param_groups}:
+        yield f"The optimizer you made has its own weight decay; weight_decay={args.weight_decay:g} is ignored.", "Set it in one place"
+    if foreign_schedule(setup):
+        yield (
+            "The schedule was made for another optimizer than the one in use: the learning rate would stay where it is.",
+            "Make optimizer and schedule in the same cell, and hand over both: Trainer(..., optimizers=(optimizer, schedule))",
+        )
+    if setup.trainer.lr_scheduler is not None and untrained:
+        named = [name for name in ("warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs") if getattr(args, name) != default[name]]
         if named:
             yield (
                 f"The schedule you made decides the learning rate; {' and '.join(named)} would be ignored.",
