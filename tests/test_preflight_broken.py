@@ -1259,7 +1259,12 @@ def direction(name, right, given=None):
         return trainer_for(folder, compute_metrics=metric_named(name), metric_for_best_model=name, greater_is_better=right if mended else given)
 
     build.__name__ = f"chosen_by_{name}_{given}"
-    broken("metric-direction", f"is better when it is {'higher' if right else 'lower'}")(build)
+    guessed = given in (None, not name.endswith("loss"))  # anything else the user has set: a warning at most
+    broken(
+        "metric-direction",
+        f"is better when it is {'higher' if right else 'lower'}, but {'greater' if guessed else 'you set'}",
+        "error" if guessed else "warning",
+    )(build)
 
 
 for lower_is_better in (
@@ -1274,12 +1279,36 @@ for lower_is_better in (
     "ErrorRate",
     "top1_error",
     "rmse_valence",
+    "mae",
+    "perplexity",
+    "cer",
+    "ece",
+    "brier",
+    "brier_score",
+    "eval_BrierScore",
+    "top_1_error",
+    "one_error",
+    "mean_relative_error",
 ):
     direction(lower_is_better, False)
 for higher_is_better in ("accuracy", "eval_f1", "neg_mean_squared_error", "neg_log_loss", "roc_auc", "f1_weighted", "balanced_accuracy"):
     direction(higher_is_better, True, given=False)
 direction("loss", False, given=True)
 direction("neg_log_loss", True)
+for kept_by_mistake in ("f1_detection", "accuracy_within_1", "matthews_correlation", "f1_score", "r2"):
+    direction(kept_by_mistake, True, given=False)
+direction("log_loss", False, given=True)
+direction("hamming_loss", False, given=True)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "hamming_loss"])
+def test_the_remedy_for_a_direction_that_was_set_keeps_no_worst_model(tmp_path, name):
+    """Nobody but the user knows what the number is: the remedy leaves both ways open, and says which is which."""
+    (finding,) = found(
+        trainer_for(tmp_path, compute_metrics=metric_named(name), metric_for_best_model=name, greater_is_better=name == "hamming_loss"), "metric-direction"
+    )
+    other, right = ("lower", True) if name == "accuracy" else ("higher", False)
+    assert finding.fix == f"Nothing, if {name!r} is better when it is {other}; else greater_is_better={right}"
 
 
 @broken("no-logs", "The run has 12 steps and logs every 500")
@@ -1718,6 +1747,65 @@ def hidden_states_among_the_predictions(folder, mended):
 def an_array_among_the_metrics(folder, mended):
     per_class = lambda prediction: {"f1_macro": 0.5, "per_class": 0.5 if mended else np.array([0.5, 0.5])}  # noqa: E731
     return trainer_for(folder, compute_metrics=per_class)
+
+
+def odd_metric(value, says, raises="not JSON serializable|keys must be", **run):
+    def build(folder, mended):
+        return trainer_for(folder, compute_metrics=lambda prediction: {"f1_macro": 0.5, "extra": 0.5 if mended else value}, **run)
+
+    build.__name__ = f"the_metric_{value!r}"
+    broken("metrics-shape", says, raises=raises)(build)
+
+
+odd_metric(np.array(0.5), "returns an array as 'extra'")
+odd_metric(np.array([0.5]), "returns an array as 'extra'")
+odd_metric(torch.tensor([0.5, 0.5]), "returns an array as 'extra'")
+odd_metric([np.array(0.5)], "returns list as 'extra'")
+odd_metric({"a": np.array([0.5])}, "returns dict as 'extra'")
+odd_metric({(0, 1): 0.5}, "returns dict as 'extra'")
+odd_metric(1j, "returns complex as 'extra'")
+for undecided in (None, "good", [0.5, 0.6], {"a": 0.5}):
+    best = {"metric_for_best_model": "extra", "load_best_model_at_end": True}
+    odd_metric(undecided, "as 'extra', which decides what is kept", "not supported between|ambiguous|ufunc", **best)
+
+
+@broken("metrics-shape", "returns an array as 'extra'", "warning")
+def an_array_that_is_written_nowhere(folder, mended):
+    metrics = lambda prediction: {"extra": 0.5 if mended else np.array([0.5])}  # noqa: E731
+    return trainer_for(folder, compute_metrics=metrics, save_strategy="no", load_best_model_at_end=False, metric_for_best_model=None)
+
+
+def batched(function):
+    def metrics(prediction, compute_result):
+        score = function(prediction)
+        return {"f1_macro": score} if compute_result else {}
+
+    return metrics
+
+
+@broken("metrics-shape", "'Tensor' object has no attribute 'argmx'", raises="argmx")
+def a_misspelt_method_batch_by_batch(folder, mended):
+    return trainer_for(folder, batch_eval_metrics=True, compute_metrics=batched(lambda p: 0.5 if mended else p.predictions.argmx(-1)))
+
+
+@broken("metrics-shape", "'Tensor' object has no attribute 'astype'", raises="astype")
+def arrays_expected_batch_by_batch(folder, mended):
+    right = batched(lambda p: (p.predictions.argmax(-1) == p.label_ids).float().mean().item())
+    return trainer_for(folder, batch_eval_metrics=True, compute_metrics=right if mended else batched(lambda p: p.predictions.astype(float).mean()))
+
+
+def needs_rows(rows):
+    return lambda p: {"f1_macro": float((p.predictions.argmax(-1) == p.label_ids)[np.arange(rows) % 2 == 0].mean())}
+
+
+@broken("metrics-shape", "IndexError: boolean index did not match", raises="boolean index did not match")
+def metrics_for_other_rows(folder, mended):
+    return trainer_for(folder, compute_metrics=needs_rows(12 if mended else 13))
+
+
+@broken("metrics-shape", "IndexError: boolean index did not match", fixes=False)
+def metrics_for_other_rows_of_too_many_to_begin_with(folder, mended):
+    return trainer_for(folder, model=bert([f"c{i}" for i in range(2000)]), eval_dataset=many_rows(0, 2_010), compute_metrics=needs_rows(2_011))
 
 
 @broken(

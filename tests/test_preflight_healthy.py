@@ -351,6 +351,37 @@ def best_by_loss_with_the_default_direction(folder):
     return trainer(folder, save_strategy="epoch", load_best_model_at_end=True)
 
 
+def chosen_by(metric, greater_is_better):
+    def build(folder):
+        score = {"compute_metrics": lambda prediction: {metric: 0.5}}
+        best = {"save_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": greater_is_better}
+        return trainer(folder, given=score, **best)
+
+    setup(name=f"chosen_by_{metric}_{greater_is_better}", train=False)(build)
+
+
+# names in which a word turns or qualifies what is measured: they tell nothing, whether the direction is set or left to be guessed
+for _metric in ("hamming_score", "error_free_rate", "1-wer", "neg_mean_squared_error", "loss_improvement", "inverse_perplexity", "mae_skill_score", "r2_loss"):
+    chosen_by(_metric, True)
+for _metric in (
+    "one_minus_cer",
+    "brier_skill_score",
+    "oneMinusError",
+    "-mae",
+    "error_reduction",
+    "deviance_explained",
+    "word_error_correction_rate",
+    "f1_negative",
+):
+    chosen_by(_metric, None)
+for _metric in ("accuracy_drop", "f1_gap", "accuracy_std", "neg_f1", "1-accuracy"):
+    chosen_by(_metric, False)
+for _metric in ("mae", "eval_wer", "perplexity", "hamming_loss"):
+    chosen_by(_metric, False)
+for _metric in ("loss", "log_loss", "neg_log_loss_gain", "f1_score", "jaccard_similarity", "error_f1"):
+    chosen_by(_metric, None)
+
+
 @setup()
 def early_stopping(folder):
     return trainer(folder, num_train_epochs=3, save_strategy="epoch", given={"callbacks": [EarlyStoppingCallback(2)]}, **BEST)
@@ -998,6 +1029,84 @@ def metrics_batch_by_batch(folder):
         return None
 
     return trainer(folder, given={"compute_metrics": metrics}, batch_eval_metrics=True)
+
+
+@setup()
+def metrics_batch_by_batch_in_torch(folder):
+    """The library's own way: compute_result has no default, predictions are tensors, and all batches count."""
+    hits = []
+
+    def metrics(prediction, compute_result):
+        hits.extend((prediction.predictions.argmax(dim=-1) == prediction.label_ids).cpu().tolist())
+        if not compute_result:
+            return {}
+        assert len(hits) == 24
+        accuracy = sum(hits) / len(hits)
+        hits.clear()
+        return {"accuracy": accuracy}
+
+    return trainer(folder, given={"compute_metrics": metrics}, batch_eval_metrics=True, per_device_eval_batch_size=7, include_for_metrics=["inputs", "loss"])
+
+
+for _value in (np.float32(0.5), np.int64(3), np.bool_(True), torch.tensor(0.5), torch.tensor([0.5]), torch.tensor([[3]]), 3, True, None, "good", {"a": 0.5}):
+
+    def _metrics(prediction, value=_value):
+        return {"accuracy": 0.5, "extra": value, "nested": {"in a dict": value, "in a list": [value]}}
+
+    setup(name=f"the metric {_value!r}")(lambda folder, metrics=_metrics: trainer(folder, save_strategy="epoch", given={"compute_metrics": metrics}))
+
+
+@setup()
+def best_by_a_tensor_of_one_element(folder):
+    given = {"compute_metrics": lambda prediction: {"f1_macro": torch.tensor([0.5])}}
+    return trainer(folder, save_strategy="epoch", given=given, **BEST)
+
+
+def needs_all(evaluation, outputs=2):
+    """compute_metrics that looks at the rows of the evaluation data one by one, in their order."""
+    labels = np.array(evaluation["label"])
+
+    def metrics(prediction):
+        assert prediction.predictions.shape == (len(labels), outputs)
+        assert np.array_equal(prediction.label_ids, labels)
+        right = prediction.predictions.argmax(-1) == labels
+        return {"accuracy_of_every_third": float(right[np.arange(len(labels)) % 3 == 0].mean())}
+
+    return {"compute_metrics": metrics}
+
+
+@setup()
+def metrics_of_groups_of_shuffled_rows(folder):
+    data = pair()
+    data["eval_dataset"] = data["eval_dataset"].shuffle(seed=3)
+    return trainer(folder, data=data, given=needs_all(data["eval_dataset"]))
+
+
+@setup(train=False)
+def metrics_of_groups_of_so_many_rows_and_classes(folder):
+    """More numbers than preflight tries at first."""
+    evaluation = many(20_100, 2)
+    classes = tiny(classes=200, max_position_embeddings=64)
+    return trainer(folder, classes, data={"train_dataset": many(3000, 1), "eval_dataset": evaluation}, given=needs_all(evaluation, 200))
+
+
+@setup(train=False)
+def metrics_of_groups_of_rows_made_on_the_fly(folder):
+    """Of such rows only 2,000 are read; they stand for the others."""
+    evaluation = many(2_500, 2)
+    evaluation.set_transform(lambda batch: {name: values for name, values in batch.items() if name != "token_type_ids"})
+    groups = np.arange(2_500) % 3 == 0
+    given = {"compute_metrics": lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids)[groups].mean())}}
+    return trainer(folder, tiny(max_position_embeddings=64), data={"train_dataset": many(300, 1), "eval_dataset": evaluation}, given=given)
+
+
+@setup("metrics-shape", train=False)
+def metrics_of_groups_of_a_stream(folder):
+    """Nobody knows how many rows it has: what fails with 2,000 of them may be right."""
+    groups = np.arange(2_500) % 3 == 0
+    given = {"compute_metrics": lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids)[groups].mean())}}
+    data = {"train_dataset": many(300, 1), "eval_dataset": many(2_500, 2).to_iterable_dataset()}
+    return trainer(folder, tiny(max_position_embeddings=64), data=data, given=given)
 
 
 @setup()

@@ -6,6 +6,7 @@ more or less serious than the rest. The report, the catalogue and the tests pick
 
 import contextlib
 import copy
+import functools
 import inspect
 import itertools
 import json
@@ -26,9 +27,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from safetensors import safe_open
+from sklearn.metrics import get_scorer_names
 from transformers import Trainer, get_scheduler
 from transformers.data.data_collator import default_data_collator
 from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_utils import denumpify_detensorize
 
 from utils.data import in_words, variants
 from utils.facts import Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, said, text_config, untouched
@@ -993,13 +996,24 @@ def best_not_loaded(setup):
 
 LOWER_IS_BETTER = "loss|error|err|perplexity|ppl|mse|rmse|mae|mape|hamming|brier|ece|wer|cer|nll|entropy|deviance|distance"
 HIGHER_IS_BETTER = "accuracy|acc|f1|precision|recall|auc|roc|auroc|mcc|matthews|kappa|pearson|spearman|r2|jaccard|map"
+# words that turn what a name measures, or measure how it changes: then the name does not tell
+TURNED = "neg|negative|negated|minus|inv|inverse|inverted|reciprocal|complement|opposite|improvement|improved|gain|reduction|reduced|decrease|increase|drop"
+TURNED += "|rise|change|delta|diff|difference|gap|margin|std|var|variance"
+# and that make another measure of an error: a skill score, the share that is free of errors or avoids them; an accuracy score stays an accuracy
+QUALIFIED = "score|skill|similarity|correlation|ratio|explained|free|no|non|not|without|avoided|saved|corrected|correction|detected|detection|recovery"
+QUALIFIED += "|tolerance|within|below|above"
 
 
 def _better(metric: str) -> bool | None:
     """Say by a metric's name whether more of it is better; None where the name does not tell."""
-    words = re.split(r"[^a-z0-9]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", metric).removeprefix("eval_").lower())
-    more, less, turned = (any(re.fullmatch(kind, word) for word in words) for kind in (HIGHER_IS_BETTER, LOWER_IS_BETTER, "neg|negative"))
-    return None if more == less else more != turned
+    name = re.sub("(?<=[a-z])(?=[A-Z])", "_", metric.strip()).lower().removeprefix("eval_")
+    whole = "_".join(words := re.findall("[a-z0-9]+", name))
+    if words[:1] == ["neg"] and whole in get_scorer_names():
+        return True  # scikit-learn's own, such as neg_log_loss
+    words = whole.replace("brier_score", "brier").split("_")  # of the scores in scikit-learn the one that is better when it is lower
+    more, less, turned, qualified = (any(re.fullmatch(kind, word) for word in words) for kind in (HIGHER_IS_BETTER, LOWER_IS_BETTER, TURNED, QUALIFIED))
+    undecided = more == less or turned or (less and qualified) or re.match(r"-|1(00)?[\W_]", name)  # -mae, 1-wer, 1_wer, 100 - mape
+    return None if undecided else more
 
 
 @pitfall(
@@ -1010,11 +1024,19 @@ def metric_direction(setup):
     if metric is None or assumed is None or not (setup.chooses_best or setup.args.lr_scheduler_type == "reduce_lr_on_plateau"):
         return
     right = _better(metric)
-    if right is not None and right != assumed:
+    if right is None or right == assumed:
+        return
+    is_better = f"metric_for_best_model={metric!r} is better when it is {'higher' if right else 'lower'}"
+    if assumed == (not metric.endswith("loss")):  # what TrainingArguments makes of None
         yield (
-            f"metric_for_best_model={metric!r} is better when it is {'higher' if right else 'lower'}, but greater_is_better is {assumed} (unset, it is guessed from "
-            "whether the name ends in 'loss'): the worst model would be kept.",
+            f"{is_better}, but greater_is_better is {assumed} (unset, it is guessed from whether the name ends in 'loss'): the worst model would be kept.",
             f"greater_is_better={right}",
+        )
+    else:
+        yield (
+            f"By its name, {is_better}, but you set greater_is_better={assumed}: if the name is right, the worst model would be kept.",
+            f"Nothing, if {metric!r} is better when it is {'higher' if assumed else 'lower'}; else greater_is_better={right}",
+            "warning",
         )
 
 
@@ -1423,15 +1445,36 @@ def metrics_shape(setup):
             fix = "f1_score(labels, predicted, average='macro')"
         else:
             fix = "logits, labels = prediction.predictions, prediction.label_ids; predicted = logits.argmax(axis=-1)"
-        yield f"compute_metrics fails, which would show after the first epoch: {said(error)}.{hint}", fix
+        if setup.dry.metrics_saw_all or not isinstance(error, (IndexError, ValueError)):
+            yield f"compute_metrics fails, which would show after the first epoch: {said(error)}.{hint}", fix
+        else:  # it may need every row
+            yield f"compute_metrics fails with a part of the evaluation rows (there are too many to try all): {said(error)}.{hint}", fix, "warning"
     elif setup.dry.scored and not isinstance(setup.dry.scored[0], Mapping):
         yield f"compute_metrics returns {type(setup.dry.scored[0]).__name__}, and Trainer needs a dict.", "return {'accuracy': accuracy}"
     elif metrics is not None and (odd := [key for key in metrics if not isinstance(key, str)]):
         yield f"compute_metrics returns {odd[0]!r} as the name of a metric, and Trainer needs a text.", f"return {{{str(odd[0])!r}: ...}}"
     elif metrics is not None:
-        odd = [key for key, value in metrics.items() if isinstance(value, (np.ndarray, torch.Tensor)) and value.size != 1 and np.ndim(value) > 0]
-        if odd:
-            yield f"compute_metrics returns an array as {odd[0]!r}, which cannot be written to the log of a checkpoint.", f"One number: float({odd[0]}.mean())"
+        key = next((key for key, value in metrics.items() if _refuses(functools.partial(json.dumps, sort_keys=True), value)), None)
+        best = (setup.args.metric_for_best_model or "").removeprefix("eval_")
+        deciding = metrics.get(best, metrics.get(f"eval_{best}", 0.0)) if setup.chooses_best else 0.0
+        if key is not None:
+            array = isinstance(metrics[key], (np.ndarray, torch.Tensor))
+            yield (
+                f"compute_metrics returns {'an array' if array else type(metrics[key]).__name__} as {key!r}, which cannot be written to the log of a checkpoint.",
+                f"One number: float({key}.mean())" if array else "Numbers, texts, or lists and dicts of them",
+                "error" if setup.args.save_strategy != "no" else "warning",
+            )
+        elif _refuses(lambda value: bool(np.greater(value, -math.inf)), deciding):
+            yield f"compute_metrics returns {deciding!r:.80} as {best!r}, which decides what is kept: Trainer cannot compare it.", "One number"
+
+
+def _refuses(take: Callable, metric: Any) -> bool:
+    """Say whether a function fails with a metric as Trainer hands it on: NumPy's numbers and tensors of one element become numbers, arrays do not."""
+    try:
+        take(denumpify_detensorize(metric))
+    except Exception:
+        return True
+    return False
 
 
 @pitfall("best-metric-missing", "P", "error", "KeyError: 'eval_f1' not found, after the first evaluation", "A key that compute_metrics returns", True, dry=True)
