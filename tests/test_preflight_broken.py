@@ -4,6 +4,7 @@ Each `@broken(...)` function builds one Trainer. Called with mended=False it has
 `raises` is what the library says by itself when that Trainer trains (loud troubles); the silent ones are proved one by one further down.
 """
 
+import copy
 import datetime
 import decimal
 import functools
@@ -20,6 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
@@ -2470,6 +2472,167 @@ def test_a_config_whose_labels_are_only_in_one_map(saved):
     config["label2id"] = {"negative": 1, "positive": 0}
     (folder / "config.json").write_text(json.dumps(config))
     assert "label2id" in one_error(check_saved(folder, trainer), "saved-differs")
+
+
+def unnamed_tokenizer(folder, **changes):
+    """A Trainer that knows no tokenizer: rows of one length, and a collator that does not pad."""
+    parts = {"train_dataset": table(24, 0, padding="max_length", max_length=12), "eval_dataset": table(12, 1, padding="max_length", max_length=12)}
+    return trainer_for(folder, **parts | {"processing_class": None, "data_collator": default_data_collator} | changes)
+
+
+@pytest.mark.parametrize("model", [bert, lambda: roberta(vocab_size=3000)], ids=["bert", "roberta"])
+def test_no_tokenizer_that_the_trainer_knew_of(tmp_path, model):
+    trainer = unnamed_tokenizer(tmp_path, model=model())
+    trainer.save_model(str(tmp_path / "saved"))
+    (finding,) = check_saved(tmp_path / "saved", trainer).findings
+    assert (finding.id, finding.level) == ("empty-tokenizer", "warning")
+    assert "saved holds no tokenizer" in finding.message
+    assert "tokenizer.save_pretrained(folder)" in finding.fix
+    TOKENIZER.save_pretrained(tmp_path / "saved")
+    assert str(check_saved(tmp_path / "saved", trainer)) == "Nothing found."
+
+
+# adapters: made by hand, as peft makes and writes them
+
+
+class Lora(torch.nn.Module):
+    def __init__(self, base_layer, adapter):
+        super().__init__()
+        self.base_layer = base_layer
+        self.lora_A = torch.nn.ModuleDict({adapter: torch.nn.Linear(base_layer.in_features, 2, bias=False)})
+        self.lora_B = torch.nn.ModuleDict({adapter: torch.nn.Linear(2, base_layer.out_features, bias=False)})
+        self.adapter = adapter
+
+    def forward(self, states):
+        return self.base_layer(states) + self.lora_B[self.adapter](self.lora_A[self.adapter](states))
+
+
+class ModulesToSave(torch.nn.Module):
+    def __init__(self, module, adapter):
+        super().__init__()
+        self.original_module, self.modules_to_save = module, torch.nn.ModuleDict({adapter: copy.deepcopy(module)})
+        self.adapter = adapter
+
+    def forward(self, states):
+        return self.modules_to_save[self.adapter](states)
+
+
+def with_adapter(model, head=True, adapter="default"):
+    """Freeze a model, and put an adapter beside its queries and values; with a head to be trained, unless somebody forgot the task_type."""
+    model.requires_grad_(False)
+    attention = model.bert.encoder.layer[0].attention.self
+    attention.query, attention.value = Lora(attention.query, adapter).requires_grad_(True), Lora(attention.value, adapter).requires_grad_(True)
+    for layer in (attention.query, attention.value):
+        layer.base_layer.requires_grad_(False)
+    if head:
+        model.classifier = ModulesToSave(model.classifier, adapter)
+        model.classifier.modules_to_save.requires_grad_(True)
+    model.peft_config = {adapter: {"peft_type": "LORA"}}
+    return model
+
+
+def save_adapter(model, folder, base):
+    """Write what peft writes: the trainable tensors, without the adapter's name."""
+    (adapter,) = model.peft_config
+    names = {
+        name: "base_model.model." + name.replace(".modules_to_save", "").replace(f".{adapter}.", ".") for name, p in model.named_parameters() if p.requires_grad
+    }
+    folder.mkdir(parents=True)
+    save_file({names[name]: p.detach().clone() for name, p in model.named_parameters() if name in names}, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "base_model_name_or_path": base and str(base), "target_modules": ["query", "value"], "r": 2}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def base_folder(folder, head=False):
+    """A checkpoint to put an adapter on: by itself, or with a head that was trained before."""
+    model = bert()
+    (model if head else model.bert).save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    return folder
+
+
+def adapter_trainer(tmp_path, base=None, **how):
+    model = (
+        bert()
+        if base is None
+        else BertForSequenceClassification.from_pretrained(base, id2label=dict(enumerate(LABELS)), label2id={"negative": 0, "positive": 1})
+    )
+    return trainer_for(tmp_path, model=with_adapter(model, **how))
+
+
+@pytest.mark.parametrize("adapter", ["default", "mine"])
+@pytest.mark.parametrize("head_before", [False, True])
+def test_an_adapter_saved_whole_has_no_finding(tmp_path, adapter, head_before):
+    base, folder = base_folder(tmp_path / "base", head_before), tmp_path / "lora"
+    trainer = adapter_trainer(tmp_path, base, adapter=adapter)
+    save_adapter(trainer.model, folder if adapter == "default" else folder / adapter, base)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    assert str(check_saved(folder, trainer)) == "Nothing found."
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+def test_an_adapter_on_a_head_that_was_trained_before_has_no_finding(tmp_path):
+    base, folder = base_folder(tmp_path / "base", head=True), tmp_path / "lora"
+    trainer = adapter_trainer(tmp_path, base, head=False)
+    save_adapter(trainer.model, folder, base)
+    assert str(check_saved(folder, trainer)) == "Nothing found."
+
+
+@pytest.mark.parametrize(("base", "says"), [(None, "no base is named there"), ("owner/not-here", "its base owner/not-here is not on this machine")])
+def test_an_adapter_whose_base_is_not_here_cannot_be_compared_whole(tmp_path, base, says):
+    trainer = adapter_trainer(tmp_path)
+    save_adapter(trainer.model, tmp_path / "lora", base)
+    (finding,) = check_saved(tmp_path / "lora", trainer).findings
+    assert (finding.id, finding.level) == ("saved-differs", "warning")
+    assert says in finding.message
+    assert "merge_and_unload()" in finding.fix
+
+
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize("thawed", [True, False])
+def test_an_adapter_without_the_head(tmp_path, here, thawed):
+    """Frozen at random numbers, or trained and not among the modules to save: loaded again, it is another one."""
+    base = base_folder(tmp_path / "base") if here else None
+    trainer, folder = adapter_trainer(tmp_path, base, head=False), tmp_path / "lora"
+    save_adapter(trainer.model, folder, base)
+    trainer.model.classifier.requires_grad_(thawed)
+    (finding,) = check_saved(folder, trainer).findings
+    assert (finding.id, finding.level) == ("saved-differs", "error")
+    assert "classifier.weight, classifier.bias of the trainer's model are not in the adapter lora" in finding.message
+    assert ("nor in its base" if here else "no base is named there") in finding.message
+    assert 'modules_to_save=["classifier"]' in finding.fix
+
+
+@pytest.mark.parametrize("part", ["lora_B.default.weight", "classifier.modules_to_save.default.bias", "bert.embeddings.LayerNorm.weight"])
+def test_an_adapter_or_a_base_of_another_step(tmp_path, part):
+    base, folder = base_folder(tmp_path / "base"), tmp_path / "lora"
+    trainer = adapter_trainer(tmp_path, base)
+    save_adapter(trainer.model, folder, base)
+    with torch.no_grad():
+        next(p for name, p in trainer.model.named_parameters() if name.endswith(part)).add_(0.01)
+    message = one_error(check_saved(folder, trainer), "saved-differs")
+    assert message.startswith("1 tensor(s) of the trainer's model")
+    assert part.split(".")[-2 if "default" not in part else 0] in message
+
+
+def test_an_adapter_folder_that_is_none_of_the_trainers(tmp_path, saved):
+    folder = tmp_path / "lora"
+    adapted = adapter_trainer(tmp_path)
+    save_adapter(adapted.model, folder, None)
+    assert "the trainer's model has no adapter" in one_error(check_saved(folder, saved[0]), "saved-differs")
+    weights = folder / "adapter_model.safetensors"
+    save_file({"base_model.model.other.lora_A.weight": torch.ones(2, 2)}, weights)
+    assert "has an adapter with other tensors" in one_error(check_saved(folder, adapted), "saved-differs")
+    weights.unlink()
+    assert "no adapter_model.safetensors in lora" in one_error(check_saved(folder, adapted), "saved-differs")
+
+
+def test_an_adapter_of_nan(tmp_path):
+    base, folder = base_folder(tmp_path / "base"), tmp_path / "lora"
+    trainer = adapter_trainer(tmp_path, base)
+    torch.nn.init.constant_(trainer.model.classifier.modules_to_save["default"].weight, math.nan)
+    save_adapter(trainer.model, folder, base)
+    assert "'base_model.model.classifier.weight' in lora holds nan" in one_error(check_saved(folder, trainer), "nan-hidden")
 
 
 def test_every_id_of_check_saved_is_tried():

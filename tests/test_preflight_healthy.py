@@ -421,6 +421,16 @@ def with_test_data(folder):
     return trainer(folder, data=parts), both.select(range(80, 104))
 
 
+@setup(train=False)
+def names_that_only_begin_like_a_checkpoint(folder):
+    """None of them is one that Trainer would continue from or load as the best."""
+    for name in ("checkpoint-final", "checkpoint-5-copy", "my-checkpoint-5", "checkpoint-"):
+        (folder / "out" / name).mkdir(parents=True)
+    for name in ("checkpoint-notes.txt", "checkpoint-12"):
+        (folder / "out" / name).touch()
+    return trainer(folder, save_strategy="epoch")
+
+
 @setup()
 def resumed_as_planned(folder):
     plan = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
@@ -1592,6 +1602,17 @@ def test_check_saved_accepts_a_tokenizer_that_only_the_collator_has(tmp_path):
     made = trainer(tmp_path, tokenizer=None, given={"data_collator": DataCollatorWithPadding(BERT)})
     made.save_model(str(tmp_path / "model"))
     assert not check_saved(tmp_path / "model", made).findings
+
+
+def test_check_saved_accepts_a_model_that_reads_no_texts(tmp_path):
+    config = transformers.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=8, patch_size=4, **named(2))
+    draw = np.random.default_rng(0)
+    pictures = Dataset.from_dict({"pixel_values": draw.normal(size=(8, 3, 8, 8)).tolist(), "labels": [0, 1] * 4})
+    data = {"train_dataset": pictures, "eval_dataset": pictures}
+    made = trainer(tmp_path, transformers.ViTForImageClassification(config), tokenizer=None, data=data, given={"data_collator": default_data_collator})
+    made.save_model(str(tmp_path / "model"))
+    report = check_saved(tmp_path / "model", made)
+    assert not report.findings, report
 
 
 def test_check_saved_accepts_weights_in_many_files(tmp_path):

@@ -35,6 +35,7 @@ from transformers.trainer_utils import denumpify_detensorize
 
 from utils.data import in_words, variants
 from utils.facts import Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, said, text_config, untouched
+from utils.runs import saved_checkpoints
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
 
@@ -1225,8 +1226,7 @@ def predict_order(setup):
 
 @pitfall("stale-checkpoints", "P", "error", "Old checkpoints in output_dir: weights of an earlier run can be loaded as the best", "A new folder for each run")
 def stale_checkpoints(setup):
-    folder = Path(setup.args.output_dir)
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: path.name) if folder.is_dir() else []
+    found = saved_checkpoints(Path(setup.args.output_dir))
     own = setup.trainer.state.global_step > 0  # this trainer made them; trained-twice says so
     if found and setup.resumes_from is None and not own:
         yield (
