@@ -745,7 +745,7 @@ def with_schedule(name, make, **args):
 
     def build(folder):
         model = tiny()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=args.get("learning_rate", 5e-5))
         return trainer(folder, model, given={"optimizers": (optimizer, make(optimizer))}, **args)
 
     setup(name=name)(build)
@@ -762,7 +762,7 @@ with_schedule("schedule_up_and_down_from_0", lambda optimizer: plans.CyclicLR(op
 with_schedule("schedule_in_one_cycle", lambda optimizer: plans.OneCycleLR(optimizer, 5e-5, total_steps=8))
 with_schedule("schedule_in_steps", lambda optimizer: plans.MultiStepLR(optimizer, [3, 5]))
 with_schedule("schedule_for_a_longer_run", lambda optimizer: transformers.get_cosine_schedule_with_warmup(optimizer, 3, 1000))
-with_schedule("schedule_that_the_arguments_agree_with", lambda optimizer: transformers.get_linear_schedule_with_warmup(optimizer, 1, 7), learning_rate=5e-5)
+with_schedule("schedule_that_the_arguments_agree_with", lambda optimizer: transformers.get_linear_schedule_with_warmup(optimizer, 1, 7), learning_rate=3e-5)
 with_schedule("schedule_by_the_score", plans.ReduceLROnPlateau, metric_for_best_model="loss")
 
 
