@@ -4,6 +4,7 @@ Each `@broken(...)` function builds one Trainer. Called with mended=False it has
 `raises` is what the library says by itself when that Trainer trains (loud troubles); the silent ones are proved one by one further down.
 """
 
+import copy
 import datetime
 import decimal
 import functools
@@ -20,6 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
@@ -36,6 +38,8 @@ from transformers import (
     Trainer,
     TrainingArguments,
     default_data_collator,
+    get_linear_schedule_with_warmup,
+    get_polynomial_decay_schedule_with_warmup,
 )
 
 from utils.checks import CATALOGUE
@@ -1099,6 +1103,122 @@ def no_epochs(folder, mended):
     return trainer_for(folder, num_train_epochs=2 if mended else 0)
 
 
+def adamw(model, **settings):
+    return torch.optim.AdamW(model.parameters(), **{"lr": 5e-5} | settings)
+
+
+@broken("zero-steps", "None of the model's 25 trainable tensors is in the optimizer")
+def an_optimizer_of_the_model_before(folder, mended):
+    model, loaded_again = bert(), bert()
+    return trainer_for(folder, model=loaded_again, optimizers=(adamw(loaded_again if mended else model), None))
+
+
+@broken("zero-steps", "None of the model's 4 trainable tensors is in the optimizer")
+def an_optimizer_made_before_the_adapter(folder, mended):
+    """As an adapter does it: the weights are frozen, and new ones come along."""
+    model = bert()
+    before = adamw(model)
+    model.requires_grad_(False)
+    query = model.bert.encoder.layer[0].attention.self.query
+    query.a, query.b = (torch.nn.Linear(32, 32, bias=False) for _ in range(2))
+    model.classifier.requires_grad_(True)
+    before.param_groups[0]["params"] = [p for p in before.param_groups[0]["params"] if not p.requires_grad]
+    return trainer_for(folder, model=model, optimizers=(adamw(model) if mended else before, None))
+
+
+@broken("zero-steps", "The optimizer lacks 2 of the model's 25 trainable tensors, for example 'classifier.weight'")
+def a_head_replaced_after_the_optimizer_was_made(folder, mended):
+    model = bert()
+    optimizer = adamw(model)
+    if not mended:
+        model.classifier = torch.nn.Linear(32, 2)
+    return trainer_for(folder, model=model, optimizers=(optimizer, None))
+
+
+@broken("zero-steps", "The optimizer lacks 23 of the model's 25 trainable tensors")
+def a_body_thawed_after_the_optimizer_was_made(folder, mended):
+    model = freeze(bert(), "bert.")
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-5)
+    model.requires_grad_(True)
+    return trainer_for(folder, model=model, optimizers=(adamw(model) if mended else optimizer, None))
+
+
+def schedules(says, make, level="error", **run):
+    """A schedule made for so many steps as the run has epochs, 2; and for its 12 optimizer steps."""
+
+    def build(folder, mended):
+        model = bert()
+        optimizer = adamw(model)
+        changes = NO_WARMUP | {"model": model, "optimizers": (optimizer, make(optimizer, 12 if mended else 2))}
+        return trainer_for(folder, **changes | run)
+
+    build.__name__ = f"a_schedule_of_epochs: {says}"
+    broken("zero-steps", says, level)(build)
+
+
+NO_WARMUP = {"warmup_steps": 0}
+plans = torch.optim.lr_scheduler
+schedules("from step 6 of 12 on (if not before) the learning rate is 0", lambda optimizer, n: get_linear_schedule_with_warmup(optimizer, 0, n))
+schedules("rate is -0.0001: nothing is learnt", lambda optimizer, n: plans.LambdaLR(optimizer, lambda step: 1 - step / n))
+schedules("rate is 0", lambda optimizer, n: plans.PolynomialLR(optimizer, n))
+schedules(
+    "the learning rate is 0", lambda optimizer, n: plans.SequentialLR(optimizer, [plans.ConstantLR(optimizer, 1, n), plans.ConstantLR(optimizer, 0, 99)], [n])
+)
+schedules("no more than 1e-07", lambda optimizer, n: get_polynomial_decay_schedule_with_warmup(optimizer, 0, n), "warning")
+schedules("no more than 5e-11", lambda optimizer, n: plans.ExponentialLR(optimizer, 0.1 ** (2 / n)), "warning")
+schedules("The schedule fails at step 3 of 12", lambda optimizer, n: plans.OneCycleLR(optimizer, 5e-5, total_steps=n + 1))
+
+
+@broken("zero-steps", "from step 6 of 12 on (if not before) the learning rate is 0")
+def a_schedule_that_a_run_before_used_up(folder, mended):
+    model = bert()
+    optimizer = adamw(model)
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, 12)
+    for _ in range(0 if mended else 12):
+        optimizer.step()
+        schedule.step()
+    return trainer_for(folder, model=model, optimizers=(optimizer, schedule), **NO_WARMUP)
+
+
+@broken("zero-steps", "from step 6 of 12 on (if not before) the learning rate is 0")
+def epochs_in_the_settings_of_a_schedule(folder, mended):
+    settings = {"num_stable_steps": 0, "num_decay_steps": 12 if mended else 2}
+    return trainer_for(folder, lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs=settings, **NO_WARMUP)
+
+
+@broken("zero-steps", "The learning rate is 0: no weight would move")
+def a_rate_of_nothing(folder, mended):
+    return trainer_for(folder, learning_rate=5e-5 if mended else 0.0)
+
+
+@broken("zero-steps", "The learning rate is 2e-55: at such a rate, weights hardly move", "warning")
+def an_exponent_too_long(folder, mended):
+    return trainer_for(folder, learning_rate=2e-5 if mended else 2e-55)
+
+
+@broken("zero-steps", "The learning rate is 9e-08: ", "warning")
+def a_rate_just_too_low(folder, mended):
+    return trainer_for(folder, learning_rate=1e-7 if mended else 0.9e-7)
+
+
+@broken("zero-steps", "The learning rate is 0: no weight would move")
+def an_optimizer_with_a_rate_of_nothing(folder, mended):
+    model = bert()
+    return trainer_for(folder, model=model, optimizers=(adamw(model, lr=5e-5 if mended else 0.0), None))
+
+
+@broken("zero-steps", "The learning rate is 3e-09: ", "warning")
+def a_low_rate_in_optimizer_cls_and_kwargs(folder, mended):
+    return trainer_for(folder, optimizer_cls_and_kwargs=(torch.optim.AdamW, {"lr": 5e-5 if mended else 3e-9}))
+
+
+@broken("zero-steps", "The learning rate is 1e-10 for 1 of the optimizer's 2 groups", "warning")
+def one_of_two_groups_stands_still(folder, mended):
+    model = bert()
+    groups = [{"params": model.bert.parameters(), "lr": 1e-5 if mended else 1e-10}, {"params": model.classifier.parameters(), "lr": 1e-3}]
+    return trainer_for(folder, model=model, optimizers=(torch.optim.AdamW(groups), None))
+
+
 @broken("warmup-too-long", "The warmup takes 500 of 12 steps (100%); the learning rate gets no higher than 1.2e-06")
 def a_warmup_of_500_steps(folder, mended):
     return trainer_for(folder, warmup_steps=0.1 if mended else 500)
@@ -1154,7 +1274,12 @@ def direction(name, right, given=None):
         return trainer_for(folder, compute_metrics=metric_named(name), metric_for_best_model=name, greater_is_better=right if mended else given)
 
     build.__name__ = f"chosen_by_{name}_{given}"
-    broken("metric-direction", f"is better when it is {'higher' if right else 'lower'}")(build)
+    guessed = given in (None, not name.endswith("loss"))  # anything else the user has set: a warning at most
+    broken(
+        "metric-direction",
+        f"is better when it is {'higher' if right else 'lower'}, but {'greater' if guessed else 'you set'}",
+        "error" if guessed else "warning",
+    )(build)
 
 
 for lower_is_better in (
@@ -1169,12 +1294,36 @@ for lower_is_better in (
     "ErrorRate",
     "top1_error",
     "rmse_valence",
+    "mae",
+    "perplexity",
+    "cer",
+    "ece",
+    "brier",
+    "brier_score",
+    "eval_BrierScore",
+    "top_1_error",
+    "one_error",
+    "mean_relative_error",
 ):
     direction(lower_is_better, False)
 for higher_is_better in ("accuracy", "eval_f1", "neg_mean_squared_error", "neg_log_loss", "roc_auc", "f1_weighted", "balanced_accuracy"):
     direction(higher_is_better, True, given=False)
 direction("loss", False, given=True)
 direction("neg_log_loss", True)
+for kept_by_mistake in ("f1_detection", "accuracy_within_1", "matthews_correlation", "f1_score", "r2"):
+    direction(kept_by_mistake, True, given=False)
+direction("log_loss", False, given=True)
+direction("hamming_loss", False, given=True)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "hamming_loss"])
+def test_the_remedy_for_a_direction_that_was_set_keeps_no_worst_model(tmp_path, name):
+    """Nobody but the user knows what the number is: the remedy leaves both ways open, and says which is which."""
+    (finding,) = found(
+        trainer_for(tmp_path, compute_metrics=metric_named(name), metric_for_best_model=name, greater_is_better=name == "hamming_loss"), "metric-direction"
+    )
+    other, right = ("lower", True) if name == "accuracy" else ("higher", False)
+    assert finding.fix == f"Nothing, if {name!r} is better when it is {other}; else greater_is_better={right}"
 
 
 @broken("no-logs", "The run has 12 steps and logs every 500")
@@ -1242,6 +1391,79 @@ def a_schedule_of_ones_own(folder, mended):
     model = bert()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5)
     return trainer_for(folder, model=model, optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)))
+
+
+@broken("overridden-value", "The optimizer you made has the learning rate 0.001; learning_rate=2e-05 is ignored")
+def a_rate_beside_optimizer_cls_and_kwargs(folder, mended):
+    return trainer_for(folder, learning_rate=2e-5, optimizer_cls_and_kwargs=(torch.optim.AdamW, {"lr": 2e-5} if mended else {}))
+
+
+@broken("overridden-value", "optim and adam_epsilon would be ignored")
+def settings_beside_an_optimizer(folder, mended):
+    model = bert()
+    return trainer_for(folder, model=model, optim="adafactor", adam_epsilon=1e-6, optimizers=(None if mended else adamw(model), None))
+
+
+@broken("overridden-value", "adam_beta2 would be ignored", fixes=False)
+def a_setting_beside_optimizer_cls_and_kwargs(folder, mended):
+    return trainer_for(folder, adam_beta2=0.98, optimizer_cls_and_kwargs=(torch.optim.AdamW, {"lr": 5e-5}))
+
+
+@broken("overridden-value", "lr_scheduler_kwargs would be ignored", fixes=False)
+def settings_beside_a_schedule(folder, mended):
+    model = bert()
+    optimizer = adamw(model)
+    kwargs = {"lr_scheduler_kwargs": {"power": 2}, "optimizers": (optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer))}
+    return trainer_for(folder, model=model, **NO_WARMUP, **kwargs)
+
+
+@broken("overridden-value", "The schedule was made for another optimizer")
+def a_schedule_of_the_optimizer_before(folder, mended):
+    model = bert()
+    before, optimizer = adamw(model), adamw(model)
+    return trainer_for(folder, model=model, optimizers=(optimizer, get_linear_schedule_with_warmup(optimizer if mended else before, 0, 12)), **NO_WARMUP)
+
+
+@broken("overridden-value", "The schedule was made for another optimizer")
+def a_schedule_without_its_optimizer(folder, mended):
+    model = bert()
+    optimizer = adamw(model)
+    return trainer_for(folder, model=model, optimizers=(optimizer if mended else None, get_linear_schedule_with_warmup(optimizer, 0, 12)), **NO_WARMUP)
+
+
+def plain_loss(outputs, labels, num_items_in_batch=None):
+    return torch.nn.functional.cross_entropy(outputs.logits, labels, reduction="sum") / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+
+class DeafLoss(Trainer):
+    """Looks at none of what Trainer knows about the loss."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs.logits, labels)
+        return (loss, outputs) if return_outputs else loss
+
+
+@broken("ignored-value", "label_smoothing_factor=0.3 does nothing: compute_loss_func computes the loss")
+def smoothing_beside_a_loss_function(folder, mended):
+    return trainer_for(folder, label_smoothing_factor=0.0 if mended else 0.3, compute_loss_func=plain_loss)
+
+
+@broken("ignored-value", "label_smoothing_factor=0.3 does nothing: DeafLoss.compute_loss computes the loss")
+def smoothing_beside_a_compute_loss(folder, mended):
+    return trainer_for(folder, kind=Trainer if mended else DeafLoss, label_smoothing_factor=0.3)
+
+
+@broken("ignored-value", "compute_loss_func is never called: DeafLoss.compute_loss computes the loss")
+def a_loss_function_beside_a_compute_loss(folder, mended):
+    return trainer_for(folder, kind=Trainer if mended else DeafLoss, compute_loss_func=plain_loss)
+
+
+@broken("ignored-value", "compute_metrics is never called with prediction_loss_only=True")
+def metrics_for_the_loss_only(folder, mended):
+    never = {"save_strategy": "no", "load_best_model_at_end": False, "metric_for_best_model": None}
+    return trainer_for(folder, prediction_loss_only=True, compute_metrics=None if mended else compute_metrics, **never)
 
 
 @broken("early-stopping", "has no metric to watch", raises="AssertionError")
@@ -1542,6 +1764,65 @@ def an_array_among_the_metrics(folder, mended):
     return trainer_for(folder, compute_metrics=per_class)
 
 
+def odd_metric(value, says, raises="not JSON serializable|keys must be", **run):
+    def build(folder, mended):
+        return trainer_for(folder, compute_metrics=lambda prediction: {"f1_macro": 0.5, "extra": 0.5 if mended else value}, **run)
+
+    build.__name__ = f"the_metric_{value!r}"
+    broken("metrics-shape", says, raises=raises)(build)
+
+
+odd_metric(np.array(0.5), "returns an array as 'extra'")
+odd_metric(np.array([0.5]), "returns an array as 'extra'")
+odd_metric(torch.tensor([0.5, 0.5]), "returns an array as 'extra'")
+odd_metric([np.array(0.5)], "returns list as 'extra'")
+odd_metric({"a": np.array([0.5])}, "returns dict as 'extra'")
+odd_metric({(0, 1): 0.5}, "returns dict as 'extra'")
+odd_metric(1j, "returns complex as 'extra'")
+for undecided in (None, "good", [0.5, 0.6], {"a": 0.5}):
+    best = {"metric_for_best_model": "extra", "load_best_model_at_end": True}
+    odd_metric(undecided, "as 'extra', which decides what is kept", "not supported between|ambiguous|ufunc", **best)
+
+
+@broken("metrics-shape", "returns an array as 'extra'", "warning")
+def an_array_that_is_written_nowhere(folder, mended):
+    metrics = lambda prediction: {"extra": 0.5 if mended else np.array([0.5])}  # noqa: E731
+    return trainer_for(folder, compute_metrics=metrics, save_strategy="no", load_best_model_at_end=False, metric_for_best_model=None)
+
+
+def batched(function):
+    def metrics(prediction, compute_result):
+        score = function(prediction)
+        return {"f1_macro": score} if compute_result else {}
+
+    return metrics
+
+
+@broken("metrics-shape", "'Tensor' object has no attribute 'argmx'", raises="argmx")
+def a_misspelt_method_batch_by_batch(folder, mended):
+    return trainer_for(folder, batch_eval_metrics=True, compute_metrics=batched(lambda p: 0.5 if mended else p.predictions.argmx(-1)))
+
+
+@broken("metrics-shape", "'Tensor' object has no attribute 'astype'", raises="astype")
+def arrays_expected_batch_by_batch(folder, mended):
+    right = batched(lambda p: (p.predictions.argmax(-1) == p.label_ids).float().mean().item())
+    return trainer_for(folder, batch_eval_metrics=True, compute_metrics=right if mended else batched(lambda p: p.predictions.astype(float).mean()))
+
+
+def needs_rows(rows):
+    return lambda p: {"f1_macro": float((p.predictions.argmax(-1) == p.label_ids)[np.arange(rows) % 2 == 0].mean())}
+
+
+@broken("metrics-shape", "IndexError: boolean index did not match", raises="boolean index did not match")
+def metrics_for_other_rows(folder, mended):
+    return trainer_for(folder, compute_metrics=needs_rows(12 if mended else 13))
+
+
+@broken("metrics-shape", "IndexError: boolean index did not match", fixes=False)
+def metrics_for_other_rows_of_too_many_to_begin_with(folder, mended):
+    return trainer_for(folder, model=bert([f"c{i}" for i in range(2000)]), eval_dataset=many_rows(0, 2_010), compute_metrics=needs_rows(2_011))
+
+
 @broken(
     "best-metric-missing", "metric_for_best_model='f1' is not among what an evaluation returns (accuracy, f1_macro, loss, predicted_classes)", raises="eval_f1"
 )
@@ -1731,6 +2012,25 @@ def test_a_warmup_of_500_steps_never_gets_there(tmp_path):
     trainer = trainer_for(tmp_path, warmup_steps=500, logging_strategy="steps", logging_steps=1)
     trainer.train()
     assert max(entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry) < 1.3e-6
+
+
+@pytest.mark.parametrize(
+    "build", [an_optimizer_of_the_model_before, an_optimizer_with_a_rate_of_nothing, an_exponent_too_long], ids=lambda build: build.__name__
+)
+def test_a_run_to_the_end_that_changes_nothing(tmp_path, build):
+    trainer = build(tmp_path, mended=False)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    assert trainer.train().global_step == 12
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+def test_smoothing_beside_a_loss_function_does_nothing(tmp_path):
+    scores = [trainer_for(tmp_path, label_smoothing_factor=factor, compute_loss_func=plain_loss).evaluate()["eval_loss"] for factor in (0.0, 0.5)]
+    assert scores[0] == scores[1]
+
+
+def test_metrics_for_the_loss_only_are_never_computed(tmp_path):
+    assert "eval_f1_macro" not in metrics_for_the_loss_only(tmp_path, mended=False).evaluate()
 
 
 def test_the_empty_tokenizer_knows_no_word(tmp_path):
@@ -2185,6 +2485,167 @@ def test_a_config_whose_labels_are_only_in_one_map(saved):
     config["label2id"] = {"negative": 1, "positive": 0}
     (folder / "config.json").write_text(json.dumps(config))
     assert "label2id" in one_error(check_saved(folder, trainer), "saved-differs")
+
+
+def unnamed_tokenizer(folder, **changes):
+    """A Trainer that knows no tokenizer: rows of one length, and a collator that does not pad."""
+    parts = {"train_dataset": table(24, 0, padding="max_length", max_length=12), "eval_dataset": table(12, 1, padding="max_length", max_length=12)}
+    return trainer_for(folder, **parts | {"processing_class": None, "data_collator": default_data_collator} | changes)
+
+
+@pytest.mark.parametrize("model", [bert, lambda: roberta(vocab_size=3000)], ids=["bert", "roberta"])
+def test_no_tokenizer_that_the_trainer_knew_of(tmp_path, model):
+    trainer = unnamed_tokenizer(tmp_path, model=model())
+    trainer.save_model(str(tmp_path / "saved"))
+    (finding,) = check_saved(tmp_path / "saved", trainer).findings
+    assert (finding.id, finding.level) == ("empty-tokenizer", "warning")
+    assert "saved holds no tokenizer" in finding.message
+    assert "tokenizer.save_pretrained(folder)" in finding.fix
+    TOKENIZER.save_pretrained(tmp_path / "saved")
+    assert str(check_saved(tmp_path / "saved", trainer)) == "Nothing found."
+
+
+# adapters: made by hand, as peft makes and writes them
+
+
+class Lora(torch.nn.Module):
+    def __init__(self, base_layer, adapter):
+        super().__init__()
+        self.base_layer = base_layer
+        self.lora_A = torch.nn.ModuleDict({adapter: torch.nn.Linear(base_layer.in_features, 2, bias=False)})
+        self.lora_B = torch.nn.ModuleDict({adapter: torch.nn.Linear(2, base_layer.out_features, bias=False)})
+        self.adapter = adapter
+
+    def forward(self, states):
+        return self.base_layer(states) + self.lora_B[self.adapter](self.lora_A[self.adapter](states))
+
+
+class ModulesToSave(torch.nn.Module):
+    def __init__(self, module, adapter):
+        super().__init__()
+        self.original_module, self.modules_to_save = module, torch.nn.ModuleDict({adapter: copy.deepcopy(module)})
+        self.adapter = adapter
+
+    def forward(self, states):
+        return self.modules_to_save[self.adapter](states)
+
+
+def with_adapter(model, head=True, adapter="default"):
+    """Freeze a model, and put an adapter beside its queries and values; with a head to be trained, unless somebody forgot the task_type."""
+    model.requires_grad_(False)
+    attention = model.bert.encoder.layer[0].attention.self
+    attention.query, attention.value = Lora(attention.query, adapter).requires_grad_(True), Lora(attention.value, adapter).requires_grad_(True)
+    for layer in (attention.query, attention.value):
+        layer.base_layer.requires_grad_(False)
+    if head:
+        model.classifier = ModulesToSave(model.classifier, adapter)
+        model.classifier.modules_to_save.requires_grad_(True)
+    model.peft_config = {adapter: {"peft_type": "LORA"}}
+    return model
+
+
+def save_adapter(model, folder, base):
+    """Write what peft writes: the trainable tensors, without the adapter's name."""
+    (adapter,) = model.peft_config
+    names = {
+        name: "base_model.model." + name.replace(".modules_to_save", "").replace(f".{adapter}.", ".") for name, p in model.named_parameters() if p.requires_grad
+    }
+    folder.mkdir(parents=True)
+    save_file({names[name]: p.detach().clone() for name, p in model.named_parameters() if name in names}, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "base_model_name_or_path": base and str(base), "target_modules": ["query", "value"], "r": 2}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def base_folder(folder, head=False):
+    """A checkpoint to put an adapter on: by itself, or with a head that was trained before."""
+    model = bert()
+    (model if head else model.bert).save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    return folder
+
+
+def adapter_trainer(tmp_path, base=None, **how):
+    model = (
+        bert()
+        if base is None
+        else BertForSequenceClassification.from_pretrained(base, id2label=dict(enumerate(LABELS)), label2id={"negative": 0, "positive": 1})
+    )
+    return trainer_for(tmp_path, model=with_adapter(model, **how))
+
+
+@pytest.mark.parametrize("adapter", ["default", "mine"])
+@pytest.mark.parametrize("head_before", [False, True])
+def test_an_adapter_saved_whole_has_no_finding(tmp_path, adapter, head_before):
+    base, folder = base_folder(tmp_path / "base", head_before), tmp_path / "lora"
+    trainer = adapter_trainer(tmp_path, base, adapter=adapter)
+    save_adapter(trainer.model, folder if adapter == "default" else folder / adapter, base)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    assert str(check_saved(folder, trainer)) == "Nothing found."
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+def test_an_adapter_on_a_head_that_was_trained_before_has_no_finding(tmp_path):
+    base, folder = base_folder(tmp_path / "base", head=True), tmp_path / "lora"
+    trainer = adapter_trainer(tmp_path, base, head=False)
+    save_adapter(trainer.model, folder, base)
+    assert str(check_saved(folder, trainer)) == "Nothing found."
+
+
+@pytest.mark.parametrize(("base", "says"), [(None, "no base is named there"), ("owner/not-here", "its base owner/not-here is not on this machine")])
+def test_an_adapter_whose_base_is_not_here_cannot_be_compared_whole(tmp_path, base, says):
+    trainer = adapter_trainer(tmp_path)
+    save_adapter(trainer.model, tmp_path / "lora", base)
+    (finding,) = check_saved(tmp_path / "lora", trainer).findings
+    assert (finding.id, finding.level) == ("saved-differs", "warning")
+    assert says in finding.message
+    assert "merge_and_unload()" in finding.fix
+
+
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize("thawed", [True, False])
+def test_an_adapter_without_the_head(tmp_path, here, thawed):
+    """Frozen at random numbers, or trained and not among the modules to save: loaded again, it is another one."""
+    base = base_folder(tmp_path / "base") if here else None
+    trainer, folder = adapter_trainer(tmp_path, base, head=False), tmp_path / "lora"
+    save_adapter(trainer.model, folder, base)
+    trainer.model.classifier.requires_grad_(thawed)
+    (finding,) = check_saved(folder, trainer).findings
+    assert (finding.id, finding.level) == ("saved-differs", "error")
+    assert "classifier.weight, classifier.bias of the trainer's model are not in the adapter lora" in finding.message
+    assert ("nor in its base" if here else "no base is named there") in finding.message
+    assert 'modules_to_save=["classifier"]' in finding.fix
+
+
+@pytest.mark.parametrize("part", ["lora_B.default.weight", "classifier.modules_to_save.default.bias", "bert.embeddings.LayerNorm.weight"])
+def test_an_adapter_or_a_base_of_another_step(tmp_path, part):
+    base, folder = base_folder(tmp_path / "base"), tmp_path / "lora"
+    trainer = adapter_trainer(tmp_path, base)
+    save_adapter(trainer.model, folder, base)
+    with torch.no_grad():
+        next(p for name, p in trainer.model.named_parameters() if name.endswith(part)).add_(0.01)
+    message = one_error(check_saved(folder, trainer), "saved-differs")
+    assert message.startswith("1 tensor(s) of the trainer's model")
+    assert part.split(".")[-2 if "default" not in part else 0] in message
+
+
+def test_an_adapter_folder_that_is_none_of_the_trainers(tmp_path, saved):
+    folder = tmp_path / "lora"
+    adapted = adapter_trainer(tmp_path)
+    save_adapter(adapted.model, folder, None)
+    assert "the trainer's model has no adapter" in one_error(check_saved(folder, saved[0]), "saved-differs")
+    weights = folder / "adapter_model.safetensors"
+    save_file({"base_model.model.other.lora_A.weight": torch.ones(2, 2)}, weights)
+    assert "has an adapter with other tensors" in one_error(check_saved(folder, adapted), "saved-differs")
+    weights.unlink()
+    assert "no adapter_model.safetensors in lora" in one_error(check_saved(folder, adapted), "saved-differs")
+
+
+def test_an_adapter_of_nan(tmp_path):
+    base, folder = base_folder(tmp_path / "base"), tmp_path / "lora"
+    trainer = adapter_trainer(tmp_path, base)
+    torch.nn.init.constant_(trainer.model.classifier.modules_to_save["default"].weight, math.nan)
+    save_adapter(trainer.model, folder, base)
+    assert "'base_model.model.classifier.weight' in lora holds nan" in one_error(check_saved(folder, trainer), "nan-hidden")
 
 
 def test_every_id_of_check_saved_is_tried():

@@ -351,6 +351,37 @@ def best_by_loss_with_the_default_direction(folder):
     return trainer(folder, save_strategy="epoch", load_best_model_at_end=True)
 
 
+def chosen_by(metric, greater_is_better):
+    def build(folder):
+        score = {"compute_metrics": lambda prediction: {metric: 0.5}}
+        best = {"save_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": greater_is_better}
+        return trainer(folder, given=score, **best)
+
+    setup(name=f"chosen_by_{metric}_{greater_is_better}", train=False)(build)
+
+
+# names in which a word turns or qualifies what is measured: they tell nothing, whether the direction is set or left to be guessed
+for _metric in ("hamming_score", "error_free_rate", "1-wer", "neg_mean_squared_error", "loss_improvement", "inverse_perplexity", "mae_skill_score", "r2_loss"):
+    chosen_by(_metric, True)
+for _metric in (
+    "one_minus_cer",
+    "brier_skill_score",
+    "oneMinusError",
+    "-mae",
+    "error_reduction",
+    "deviance_explained",
+    "word_error_correction_rate",
+    "f1_negative",
+):
+    chosen_by(_metric, None)
+for _metric in ("accuracy_drop", "f1_gap", "accuracy_std", "neg_f1", "1-accuracy"):
+    chosen_by(_metric, False)
+for _metric in ("mae", "eval_wer", "perplexity", "hamming_loss"):
+    chosen_by(_metric, False)
+for _metric in ("loss", "log_loss", "neg_log_loss_gain", "f1_score", "jaccard_similarity", "error_f1"):
+    chosen_by(_metric, None)
+
+
 @setup()
 def early_stopping(folder):
     return trainer(folder, num_train_epochs=3, save_strategy="epoch", given={"callbacks": [EarlyStoppingCallback(2)]}, **BEST)
@@ -388,6 +419,16 @@ def with_test_data(folder):
     both = labelled(104)
     parts = {"train_dataset": both.select(range(56)), "eval_dataset": both.select(range(56, 80))}
     return trainer(folder, data=parts), both.select(range(80, 104))
+
+
+@setup(train=False)
+def names_that_only_begin_like_a_checkpoint(folder):
+    """None of them is one that Trainer would continue from or load as the best."""
+    for name in ("checkpoint-final", "checkpoint-5-copy", "my-checkpoint-5", "checkpoint-"):
+        (folder / "out" / name).mkdir(parents=True)
+    for name in ("checkpoint-notes.txt", "checkpoint-12"):
+        (folder / "out" / name).touch()
+    return trainer(folder, save_strategy="epoch")
 
 
 @setup()
@@ -699,6 +740,100 @@ def other_optimizer_with_its_usual_rate(folder):
     return trainer(folder, optim="adafactor", learning_rate=1e-3)
 
 
+def with_schedule(name, make, **args):
+    """A schedule of one's own, for the 7 steps of the run."""
+
+    def build(folder):
+        model = tiny()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=args.get("learning_rate", 5e-5))
+        return trainer(folder, model, given={"optimizers": (optimizer, make(optimizer))}, **args)
+
+    setup(name=name)(build)
+
+
+plans = torch.optim.lr_scheduler
+with_schedule("schedule_that_begins_at_0", lambda optimizer: transformers.get_linear_schedule_with_warmup(optimizer, 5, 7))
+with_schedule(
+    "schedule_that_begins_low",
+    lambda optimizer: plans.SequentialLR(optimizer, [plans.LinearLR(optimizer, 0.001, 1, 4), plans.ExponentialLR(optimizer, 0.9)], [4]),
+)
+with_schedule("schedule_with_restarts", lambda optimizer: transformers.get_cosine_with_hard_restarts_schedule_with_warmup(optimizer, 1, 7, num_cycles=3))
+with_schedule("schedule_up_and_down_from_0", lambda optimizer: plans.CyclicLR(optimizer, 0.0, 5e-5, step_size_up=1, cycle_momentum=False))
+with_schedule("schedule_in_one_cycle", lambda optimizer: plans.OneCycleLR(optimizer, 5e-5, total_steps=8))
+with_schedule("schedule_in_steps", lambda optimizer: plans.MultiStepLR(optimizer, [3, 5]))
+with_schedule("schedule_for_a_longer_run", lambda optimizer: transformers.get_cosine_schedule_with_warmup(optimizer, 3, 1000))
+with_schedule("schedule_that_the_arguments_agree_with", lambda optimizer: transformers.get_linear_schedule_with_warmup(optimizer, 1, 7), learning_rate=3e-5)
+with_schedule("schedule_by_the_score", plans.ReduceLROnPlateau, metric_for_best_model="loss")
+
+
+@setup()
+def optimizer_that_finds_its_own_rate(folder):
+    model = tiny()
+    optimizer = transformers.Adafactor(model.parameters(), lr=None, relative_step=True, warmup_init=True)
+    return trainer(folder, model, given={"optimizers": (optimizer, transformers.optimization.AdafactorSchedule(optimizer))})
+
+
+@setup()
+def optimizer_by_its_class(folder):
+    return trainer(folder, given={"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 1e-3, "momentum": 0.9})})
+
+
+@setup("frozen")
+def optimizer_for_the_head_only(folder):
+    model = tiny()
+    model.bert.requires_grad_(False)
+    return trainer(folder, model, given={"optimizers": (torch.optim.AdamW(model.classifier.parameters(), lr=1e-3), None)})
+
+
+@setup()
+def optimizer_with_weights_of_the_loss_as_well(folder):
+    model, centres = tiny(), torch.nn.Parameter(torch.zeros(2, 2))
+
+    def to_the_centres(outputs, labels, num_items_in_batch=None):
+        return torch.nn.functional.cross_entropy(outputs.logits, labels) + 0.01 * (outputs.logits - centres[labels]).square().mean()
+
+    optimizer = torch.optim.AdamW([*model.parameters(), centres], lr=5e-5)
+    return trainer(folder, model, given={"optimizers": (optimizer, None), "compute_loss_func": to_the_centres})
+
+
+@setup()
+def optimizer_for_tied_weights(folder):
+    model = transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=len(BERT), **SMALL))
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    data = {name: part.remove_columns("label") for name, part in pair().items()}
+    given = {"data_collator": DataCollatorForLanguageModeling(BERT), "compute_metrics": None, "optimizers": (torch.optim.AdamW(model.parameters()), None)}
+    return trainer(folder, model, data=data, given=given)
+
+
+class Adapted(torch.nn.Module):
+    """A linear layer with an adapter beside it, as LoRA has it."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.down, self.up = base, torch.nn.Linear(base.in_features, 2, bias=False), torch.nn.Linear(2, base.out_features, bias=False)
+
+    def forward(self, states):
+        return self.base(states) + self.up(self.down(states))
+
+
+def adapted():
+    """A stand-in for what peft makes: everything frozen but two small matrices and the head; `peft_config` says so."""
+    model = tiny()
+    model.requires_grad_(False)
+    attention = model.bert.encoder.layer[0].attention.self
+    attention.query = Adapted(attention.query)
+    model.classifier.requires_grad_(True)
+    attention.query.base.requires_grad_(False)
+    model.peft_config = {"default": {"peft_type": "LORA", "task_type": "SEQ_CLS"}}
+    return model
+
+
+@setup()
+def adapter_with_an_optimizer_of_ones_own(folder):
+    model = adapted()
+    return trainer(folder, model, given={"optimizers": (torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3), None)})
+
+
 @setup()
 def head_trained_with_a_higher_rate(folder):
     model = tiny()
@@ -719,6 +854,35 @@ def fresh_model_from_model_init(folder):
 @setup()
 def label_smoothing(folder):
     return trainer(folder, label_smoothing_factor=0.1)
+
+
+class Smoothed(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        loss = self.label_smoother(outputs, inputs["labels"])
+        return (loss, outputs) if return_outputs else loss
+
+
+class Penalised(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        loss = loss + 1e-4 * outputs.logits.square().mean()
+        return (loss, outputs) if return_outputs else loss
+
+
+@setup()
+def label_smoothing_in_a_compute_loss(folder):
+    return trainer(folder, kind=Smoothed, label_smoothing_factor=0.1)
+
+
+@setup()
+def label_smoothing_and_a_penalty(folder):
+    return trainer(folder, kind=Penalised, label_smoothing_factor=0.1)
+
+
+@setup()
+def loss_function_and_a_penalty(folder):
+    return trainer(folder, kind=Penalised, given={"compute_loss_func": weighted_loss})
 
 
 @setup()
@@ -875,6 +1039,84 @@ def metrics_batch_by_batch(folder):
         return None
 
     return trainer(folder, given={"compute_metrics": metrics}, batch_eval_metrics=True)
+
+
+@setup()
+def metrics_batch_by_batch_in_torch(folder):
+    """The library's own way: compute_result has no default, predictions are tensors, and all batches count."""
+    hits = []
+
+    def metrics(prediction, compute_result):
+        hits.extend((prediction.predictions.argmax(dim=-1) == prediction.label_ids).cpu().tolist())
+        if not compute_result:
+            return {}
+        assert len(hits) == 24
+        accuracy = sum(hits) / len(hits)
+        hits.clear()
+        return {"accuracy": accuracy}
+
+    return trainer(folder, given={"compute_metrics": metrics}, batch_eval_metrics=True, per_device_eval_batch_size=7, include_for_metrics=["inputs", "loss"])
+
+
+for _value in (np.float32(0.5), np.int64(3), np.bool_(True), torch.tensor(0.5), torch.tensor([0.5]), torch.tensor([[3]]), 3, True, None, "good", {"a": 0.5}):
+
+    def _metrics(prediction, value=_value):
+        return {"accuracy": 0.5, "extra": value, "nested": {"in a dict": value, "in a list": [value]}}
+
+    setup(name=f"the metric {_value!r}")(lambda folder, metrics=_metrics: trainer(folder, save_strategy="epoch", given={"compute_metrics": metrics}))
+
+
+@setup()
+def best_by_a_tensor_of_one_element(folder):
+    given = {"compute_metrics": lambda prediction: {"f1_macro": torch.tensor([0.5])}}
+    return trainer(folder, save_strategy="epoch", given=given, **BEST)
+
+
+def needs_all(evaluation, outputs=2):
+    """compute_metrics that looks at the rows of the evaluation data one by one, in their order."""
+    labels = np.array(evaluation["label"])
+
+    def metrics(prediction):
+        assert prediction.predictions.shape == (len(labels), outputs)
+        assert np.array_equal(prediction.label_ids, labels)
+        right = prediction.predictions.argmax(-1) == labels
+        return {"accuracy_of_every_third": float(right[np.arange(len(labels)) % 3 == 0].mean())}
+
+    return {"compute_metrics": metrics}
+
+
+@setup()
+def metrics_of_groups_of_shuffled_rows(folder):
+    data = pair()
+    data["eval_dataset"] = data["eval_dataset"].shuffle(seed=3)
+    return trainer(folder, data=data, given=needs_all(data["eval_dataset"]))
+
+
+@setup(train=False)
+def metrics_of_groups_of_so_many_rows_and_classes(folder):
+    """More numbers than preflight tries at first."""
+    evaluation = many(20_100, 2)
+    classes = tiny(classes=200, max_position_embeddings=64)
+    return trainer(folder, classes, data={"train_dataset": many(3000, 1), "eval_dataset": evaluation}, given=needs_all(evaluation, 200))
+
+
+@setup(train=False)
+def metrics_of_groups_of_rows_made_on_the_fly(folder):
+    """Of such rows only 2,000 are read; they stand for the others."""
+    evaluation = many(2_500, 2)
+    evaluation.set_transform(lambda batch: {name: values for name, values in batch.items() if name != "token_type_ids"})
+    groups = np.arange(2_500) % 3 == 0
+    given = {"compute_metrics": lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids)[groups].mean())}}
+    return trainer(folder, tiny(max_position_embeddings=64), data={"train_dataset": many(300, 1), "eval_dataset": evaluation}, given=given)
+
+
+@setup("metrics-shape", train=False)
+def metrics_of_groups_of_a_stream(folder):
+    """Nobody knows how many rows it has: what fails with 2,000 of them may be right."""
+    groups = np.arange(2_500) % 3 == 0
+    given = {"compute_metrics": lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids)[groups].mean())}}
+    data = {"train_dataset": many(300, 1), "eval_dataset": many(2_500, 2).to_iterable_dataset()}
+    return trainer(folder, tiny(max_position_embeddings=64), data=data, given=given)
 
 
 @setup()
@@ -1074,6 +1316,8 @@ def state_of(made):
         "control": vars(made.control).copy(),
         "callbacks": list(made.callback_handler.callbacks),
         "optimizers": (made.optimizer, made.lr_scheduler),
+        "rates": made.optimizer and [{name: value for name, value in group.items() if name != "params"} for group in copy.copy(made.optimizer.param_groups)],
+        "schedule": made.lr_scheduler and copy.deepcopy(made.lr_scheduler.state_dict()),
         "tokenizer": made.processing_class and (made.processing_class.padding_side, len(made.processing_class), made.processing_class.init_kwargs.copy()),
     }
 
@@ -1109,6 +1353,7 @@ UNTOUCHED += [
     "masked_language_model",
     "metrics_batch_by_batch",
 ]
+UNTOUCHED += ["schedule_that_begins_low", "schedule_in_one_cycle", "schedule_up_and_down_from_0"]
 UNTOUCHED += ["optimizer_and_schedule_of_ones_own", "fresh_model_from_model_init", "label_smoothing", "trainer_with_its_own_loss"]
 
 
@@ -1357,6 +1602,17 @@ def test_check_saved_accepts_a_tokenizer_that_only_the_collator_has(tmp_path):
     made = trainer(tmp_path, tokenizer=None, given={"data_collator": DataCollatorWithPadding(BERT)})
     made.save_model(str(tmp_path / "model"))
     assert not check_saved(tmp_path / "model", made).findings
+
+
+def test_check_saved_accepts_a_model_that_reads_no_texts(tmp_path):
+    config = transformers.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=8, patch_size=4, **named(2))
+    draw = np.random.default_rng(0)
+    pictures = Dataset.from_dict({"pixel_values": draw.normal(size=(8, 3, 8, 8)).tolist(), "labels": [0, 1] * 4})
+    data = {"train_dataset": pictures, "eval_dataset": pictures}
+    made = trainer(tmp_path, transformers.ViTForImageClassification(config), tokenizer=None, data=data, given={"data_collator": default_data_collator})
+    made.save_model(str(tmp_path / "model"))
+    report = check_saved(tmp_path / "model", made)
+    assert not report.findings, report
 
 
 def test_check_saved_accepts_weights_in_many_files(tmp_path):

@@ -5,15 +5,19 @@ more or less serious than the rest. The report, the catalogue and the tests pick
 """
 
 import contextlib
+import copy
+import functools
 import inspect
 import itertools
 import json
 import math
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,11 +27,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from safetensors import safe_open
+from sklearn.metrics import get_scorer_names
+from transformers import Trainer, get_scheduler
 from transformers.data.data_collator import default_data_collator
 from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_utils import denumpify_detensorize
 
 from utils.data import in_escapes, in_words, variants
 from utils.facts import Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, said, text_config, untouched
+from utils.runs import saved_checkpoints
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
 
@@ -796,7 +804,7 @@ def lr_is_text(setup):
 @pitfall("lr-too-high", "PW", "warning", "The model collapses to one class; rarely NaN", "1e-5 to 5e-5 with warmup")
 def lr_too_high(setup):
     rate, model = setup.args.learning_rate, setup.model
-    if isinstance(rate, str) or setup.trainer.optimizer is not None or "adam" not in str(setup.args.optim.value):
+    if isinstance(rate, str) or setup.trainer.optimizer is not None or setup.trainer.optimizer_cls_and_kwargs or "adam" not in str(setup.args.optim.value):
         return
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if rate > 1e-4 and trainable > 0.5 * sum(p.numel() for p in model.parameters()):
@@ -806,7 +814,17 @@ def lr_too_high(setup):
         )
 
 
-@pitfall("zero-steps", "P", "error", "dataloader_drop_last with fewer rows than a batch, or no rows: nothing is trained", "Smaller batches, more rows")
+LEAST_RATE = 1e-7  # Adam moves a weight by about the rate in a step: below this, 10,000 steps move none by a twentieth of the usual size, 0.02
+LOOKED_AHEAD = 100_000  # steps of a schedule that are looked at, half a second's worth
+
+
+@pitfall(
+    "zero-steps",
+    "P",
+    "error",
+    "No rows for a batch, an optimizer made for another model object, a schedule that ended, a rate of 0: nothing is trained",
+    "Rows for a batch; optimizer and schedule made for this model and this number of steps",
+)
 def zero_steps(setup):
     if setup.train is not None and setup.train.rows == 0:
         yield "The training data are empty.", "Look at what filter or select left: print(dataset)"
@@ -819,6 +837,105 @@ def zero_steps(setup):
             )
         else:
             yield f"num_train_epochs={setup.args.num_train_epochs} makes a run of 0 steps.", "num_train_epochs=3"
+    elif setup.train is not None:
+        yield from _untrained(setup)
+
+
+def _untrained(setup) -> Iterator[tuple]:
+    """Say which weights a run with steps leaves as they are: they are not in the optimizer, or the learning rate is none."""
+    optimizer = own_optimizer(setup)
+    held = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
+    trainable = {name: id(p) for name, p in setup.model.named_parameters() if p.requires_grad}
+    missing = [name for name, place in trainable.items() if place not in held]
+    if held and missing:
+        yield (
+            f"None of the model's {len(trainable)} trainable tensors is in the optimizer: it was made for another model object (the cell that loads the model was "
+            "run again, or the model was copied), and the run would change nothing."
+            if len(missing) == len(trainable)
+            else f"The optimizer lacks {len(missing)} of the model's {len(trainable)} trainable tensors, for example {missing[0]!r}: they would stay as they are.",
+            "Make the optimizer once the model is complete, in the same cell: torch.optim.AdamW(model.parameters(), lr=5e-5); what is to stay as it is: "
+            "parameter.requires_grad_(False)",
+        )
+    anew = f"Give it the optimizer steps of the run ({setup.steps}), not the epochs, and make it anew for each run; or leave the schedule to Trainer"
+    if (later := _later_rate(setup)) is not None:
+        step, rate, failed = later
+        from_here = f"By the schedule, from step {step} of {setup.steps} on (if not before) the learning rate is"
+        if failed is not None:
+            yield f"The schedule fails at step {step} of {setup.steps}, and training with it: {said(failed)}", anew
+        elif rate <= 0:
+            yield f"{from_here} {rate:g}: nothing is learnt any more.", anew
+        elif rate < 1.001 * LEAST_RATE:  # where transformers' polynomial schedule ends, but for rounding
+            yield f"{from_here} no more than {rate:.1g}: the weights hardly move any more.", anew, "warning"
+        return
+    rates = starting_rates(setup)
+    low = [rate for rate in rates if 0 <= rate < LEAST_RATE]
+    if low and not any(rates):
+        yield "The learning rate is 0: no weight would move.", "learning_rate=5e-5"
+    elif low:
+        groups = f" for {len(low)} of the optimizer's {len(rates)} groups" if len(rates) > 1 else ""
+        yield (
+            f"The learning rate is {min(low):g}{groups}: at such a rate, weights hardly move.",
+            "1e-5 to 5e-5; what is to stay as it is: parameter.requires_grad_(False)",
+            "warning",
+        )
+
+
+def own_optimizer(setup) -> Any:
+    """Return the optimizer that was given to Trainer, None where Trainer makes one, or made one in an earlier run."""
+    given = None if setup.trainer.state.global_step else setup.trainer.optimizer
+    return getattr(given, "optimizer", given)  # the one that Accelerate wraps, if it came from another Trainer
+
+
+def starting_rates(setup) -> list[float]:
+    """Return the learning rates of the optimizer given, of each group, before any schedule; else the one rate in the arguments. None that is no number."""
+    optimizer, given = own_optimizer(setup), setup.trainer.optimizer_cls_and_kwargs
+    if optimizer is not None:
+        groups = [group for group in getattr(optimizer, "param_groups", ()) if not group.get("relative_step")]  # Adafactor finds its own
+        rates = [group.get("initial_lr", group.get("lr")) for group in groups]
+    elif given is not None:
+        kind = inspect.signature(given[0]).parameters.get("lr")
+        rates = [given[1].get("lr", kind and kind.default)]
+    else:
+        rates = [setup.args.learning_rate]
+    return [float(rate) for rate in rates if isinstance(rate, (int, float, torch.Tensor))]
+
+
+def foreign_schedule(setup) -> bool:
+    """Say whether the schedule given moves the rate of another optimizer than the one in use."""
+    theirs = getattr(setup.trainer.lr_scheduler, "optimizer", None)
+    return theirs is not None and not setup.trainer.state.global_step and getattr(theirs, "optimizer", theirs) is not own_optimizer(setup)
+
+
+def _later_rate(setup) -> tuple[int, float, Exception | None] | None:
+    """Return the step in the middle of the run, and the highest rate that a schedule of the user's has from there on (the first that will do is enough).
+
+    A twin of the schedule is stepped, on a stand-in for the optimizer. Where the schedule fails on the way: that step, and the exception. None where
+    nothing can be known: a schedule that depends on scores, or goes on where a checkpoint was. None, too, for one of Trainer's own with its own settings.
+    """
+    given, args, steps = setup.trainer.lr_scheduler, setup.args, min(setup.steps or 0, LOOKED_AHEAD)
+    usual = given is None and not args.lr_scheduler_kwargs
+    if steps < 2 or usual or setup.resumes_from is not None or setup.trainer.state.global_step or foreign_schedule(setup):
+        return None
+    half, step, rate = steps // 2, 0, -math.inf
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that an optimizer should step as well
+            if given is None:
+                alone = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=max(starting_rates(setup)))
+                settings = dict(args.lr_scheduler_kwargs)
+                twin = get_scheduler(args.lr_scheduler_type, alone, args.get_warmup_steps(setup.steps), setup.steps, scheduler_specific_kwargs=settings)
+            else:
+                groups = [{name: copy.deepcopy(value) for name, value in group.items() if name != "params"} for group in given.optimizer.param_groups]
+                stand_in = SimpleNamespace(param_groups=groups, defaults=given.optimizer.defaults, step=lambda: None)
+                kept = {id(thing): thing for thing in (setup.model, setup.trainer, args)}  # a schedule may look at these, and they are large
+                twin = copy.deepcopy(given, kept | {id(given.optimizer): stand_in})
+            for step in range(steps):
+                if step >= half and (rate := max(rate, *(float(group["lr"]) for group in twin.optimizer.param_groups))) >= 1.001 * LEAST_RATE:
+                    break
+                twin.step()
+    except Exception as error:  # at the first step: it needs a score, or the weights; later: it is over, and says so
+        return (step, rate, error) if step > 1 else None
+    return half, rate, None
 
 
 @pitfall("warmup-too-long", "P", "warning", "warmup_steps=500 copied into a short run: the learning rate never gets there", "warmup_steps=0.1")
@@ -880,13 +997,24 @@ def best_not_loaded(setup):
 
 LOWER_IS_BETTER = "loss|error|err|perplexity|ppl|mse|rmse|mae|mape|hamming|brier|ece|wer|cer|nll|entropy|deviance|distance"
 HIGHER_IS_BETTER = "accuracy|acc|f1|precision|recall|auc|roc|auroc|mcc|matthews|kappa|pearson|spearman|r2|jaccard|map"
+# words that turn what a name measures, or measure how it changes: then the name does not tell
+TURNED = "neg|negative|negated|minus|inv|inverse|inverted|reciprocal|complement|opposite|improvement|improved|gain|reduction|reduced|decrease|increase|drop"
+TURNED += "|rise|change|delta|diff|difference|gap|margin|std|var|variance"
+# and that make another measure of an error: a skill score, the share that is free of errors or avoids them; an accuracy score stays an accuracy
+QUALIFIED = "score|skill|similarity|correlation|ratio|explained|free|no|non|not|without|avoided|saved|corrected|correction|detected|detection|recovery"
+QUALIFIED += "|tolerance|within|below|above"
 
 
 def _better(metric: str) -> bool | None:
     """Say by a metric's name whether more of it is better; None where the name does not tell."""
-    words = re.split(r"[^a-z0-9]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", metric).removeprefix("eval_").lower())
-    more, less, turned = (any(re.fullmatch(kind, word) for word in words) for kind in (HIGHER_IS_BETTER, LOWER_IS_BETTER, "neg|negative"))
-    return None if more == less else more != turned
+    name = re.sub("(?<=[a-z])(?=[A-Z])", "_", metric.strip()).lower().removeprefix("eval_")
+    whole = "_".join(words := re.findall("[a-z0-9]+", name))
+    if words[:1] == ["neg"] and whole in get_scorer_names():
+        return True  # scikit-learn's own, such as neg_log_loss
+    words = whole.replace("brier_score", "brier").split("_")  # of the scores in scikit-learn the one that is better when it is lower
+    more, less, turned, qualified = (any(re.fullmatch(kind, word) for word in words) for kind in (HIGHER_IS_BETTER, LOWER_IS_BETTER, TURNED, QUALIFIED))
+    undecided = more == less or turned or (less and qualified) or re.match(r"-|1(00)?[\W_]", name)  # -mae, 1-wer, 1_wer, 100 - mape
+    return None if undecided else more
 
 
 @pitfall(
@@ -897,11 +1025,19 @@ def metric_direction(setup):
     if metric is None or assumed is None or not (setup.chooses_best or setup.args.lr_scheduler_type == "reduce_lr_on_plateau"):
         return
     right = _better(metric)
-    if right is not None and right != assumed:
+    if right is None or right == assumed:
+        return
+    is_better = f"metric_for_best_model={metric!r} is better when it is {'higher' if right else 'lower'}"
+    if assumed == (not metric.endswith("loss")):  # what TrainingArguments makes of None
         yield (
-            f"metric_for_best_model={metric!r} is better when it is {'higher' if right else 'lower'}, but greater_is_better is {assumed} (unset, it is guessed from "
-            "whether the name ends in 'loss'): the worst model would be kept.",
+            f"{is_better}, but greater_is_better is {assumed} (unset, it is guessed from whether the name ends in 'loss'): the worst model would be kept.",
             f"greater_is_better={right}",
+        )
+    else:
+        yield (
+            f"By its name, {is_better}, but you set greater_is_better={assumed}: if the name is right, the worst model would be kept.",
+            f"Nothing, if {metric!r} is better when it is {'higher' if assumed else 'lower'}; else greater_is_better={right}",
+            "warning",
         )
 
 
@@ -955,6 +1091,25 @@ def ignored_value(setup):
             )
     if setup.args.warmup_steps and str(setup.args.lr_scheduler_type.value) == "constant" and setup.trainer.lr_scheduler is None:
         yield f"warmup_steps={setup.args.warmup_steps:g} does nothing with lr_scheduler_type='constant'.", "lr_scheduler_type='constant_with_warmup'"
+    trainer, factor, method = setup.trainer, setup.args.label_smoothing_factor, f"{type(setup.trainer).__name__}.compute_loss"
+    if factor and (trainer.compute_loss_func is not None or _leaves_out(trainer, "label_smoother")):
+        yield (
+            f"label_smoothing_factor={factor:g} does nothing: {'compute_loss_func' if trainer.compute_loss_func is not None else method} computes the loss, without it.",
+            f"label_smoothing_factor=0, and smooth in your loss: torch.nn.functional.cross_entropy(..., label_smoothing={factor:g})",
+        )
+    if trainer.compute_loss_func is not None and _leaves_out(trainer, "compute_loss_func"):
+        yield f"compute_loss_func is never called: {method} computes the loss.", "Leave one of the two out"
+    if setup.args.prediction_loss_only and trainer.compute_metrics is not None:
+        yield "compute_metrics is never called with prediction_loss_only=True.", "prediction_loss_only=False, or leave compute_metrics out"
+
+
+def _leaves_out(trainer: Any, name: str) -> bool:
+    """Say whether a Trainer's own compute_loss replaces that of the library and, as far as its code shows, does without one of its attributes."""
+    own = type(trainer).compute_loss
+    if own is Trainer.compute_loss or not hasattr(own, "__code__") or {"super", "compute_loss"} & set(own.__code__.co_names):
+        return False
+    classes = itertools.takewhile(lambda kind: kind is not Trainer, type(trainer).__mro__)
+    return not any(name in function.__code__.co_names for kind in classes for function in vars(kind).values() if hasattr(function, "__code__"))
 
 
 @pitfall("overridden-value", "P", "warning", "max_steps beats the epochs; an optimizer of your own beats learning_rate", "Choose one")
@@ -962,18 +1117,28 @@ def overridden_value(setup):
     args, default = setup.args, {field.name: field.default for field in fields(setup.args)}
     if args.max_steps > 0 and args.num_train_epochs != default["num_train_epochs"]:
         yield f"max_steps={args.max_steps} and num_train_epochs={args.num_train_epochs:g} are both set: max_steps decides.", "Leave one of them out"
-    optimizer = setup.trainer.optimizer
-    if optimizer is not None and not setup.trainer.state.global_step:
-        rates = sorted({group["lr"] for group in optimizer.param_groups})
-        if args.learning_rate != default["learning_rate"] and args.learning_rate not in rates:
+    optimizer, untrained = own_optimizer(setup), not setup.trainer.state.global_step
+    if optimizer is not None or (setup.trainer.optimizer_cls_and_kwargs and untrained):
+        rates = sorted(set(starting_rates(setup)))
+        if args.learning_rate != default["learning_rate"] and rates and args.learning_rate not in rates:
             yield (
                 f"The optimizer you made has the learning rate {', '.join(f'{rate:g}' for rate in rates)}; learning_rate={args.learning_rate!r} is ignored.",
                 "Set the rate in one place: leave learning_rate out, or leave the optimizer to Trainer",
             )
-        if args.weight_decay and args.weight_decay not in {group.get("weight_decay") for group in optimizer.param_groups}:
-            yield f"The optimizer you made has its own weight decay; weight_decay={args.weight_decay:g} is ignored.", "Set it in one place"
-    if setup.trainer.lr_scheduler is not None and not setup.trainer.state.global_step:
-        named = [name for name in ("warmup_steps", "lr_scheduler_type") if getattr(args, name) != default[name]]
+        if named := [name for name in ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon") if getattr(args, name) != default[name]]:
+            yield (
+                f"The optimizer you made has settings of its own; {' and '.join(named)} would be ignored.",
+                "Set them there, or leave the optimizer to Trainer",
+            )
+    if optimizer is not None and args.weight_decay and args.weight_decay not in {group.get("weight_decay") for group in optimizer.param_groups}:
+        yield f"The optimizer you made has its own weight decay; weight_decay={args.weight_decay:g} is ignored.", "Set it in one place"
+    if foreign_schedule(setup):
+        yield (
+            "The schedule was made for another optimizer than the one in use: the learning rate would stay where it is.",
+            "Make optimizer and schedule in the same cell, and hand over both: Trainer(..., optimizers=(optimizer, schedule))",
+        )
+    if setup.trainer.lr_scheduler is not None and untrained:
+        named = [name for name in ("warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs") if getattr(args, name) != default[name]]
         if named:
             yield (
                 f"The schedule you made decides the learning rate; {' and '.join(named)} would be ignored.",
@@ -1061,8 +1226,7 @@ def predict_order(setup):
 
 @pitfall("stale-checkpoints", "P", "error", "Old checkpoints in output_dir: weights of an earlier run can be loaded as the best", "A new folder for each run")
 def stale_checkpoints(setup):
-    folder = Path(setup.args.output_dir)
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: path.name) if folder.is_dir() else []
+    found = saved_checkpoints(Path(setup.args.output_dir))
     own = setup.trainer.state.global_step > 0  # this trainer made them; trained-twice says so
     if found and setup.resumes_from is None and not own:
         yield (
@@ -1281,15 +1445,36 @@ def metrics_shape(setup):
             fix = "f1_score(labels, predicted, average='macro')"
         else:
             fix = "logits, labels = prediction.predictions, prediction.label_ids; predicted = logits.argmax(axis=-1)"
-        yield f"compute_metrics fails, which would show after the first epoch: {said(error)}.{hint}", fix
+        if setup.dry.metrics_saw_all or not isinstance(error, (IndexError, ValueError)):
+            yield f"compute_metrics fails, which would show after the first epoch: {said(error)}.{hint}", fix
+        else:  # it may need every row
+            yield f"compute_metrics fails with a part of the evaluation rows (there are too many to try all): {said(error)}.{hint}", fix, "warning"
     elif setup.dry.scored and not isinstance(setup.dry.scored[0], Mapping):
         yield f"compute_metrics returns {type(setup.dry.scored[0]).__name__}, and Trainer needs a dict.", "return {'accuracy': accuracy}"
     elif metrics is not None and (odd := [key for key in metrics if not isinstance(key, str)]):
         yield f"compute_metrics returns {odd[0]!r} as the name of a metric, and Trainer needs a text.", f"return {{{str(odd[0])!r}: ...}}"
     elif metrics is not None:
-        odd = [key for key, value in metrics.items() if isinstance(value, (np.ndarray, torch.Tensor)) and value.size != 1 and np.ndim(value) > 0]
-        if odd:
-            yield f"compute_metrics returns an array as {odd[0]!r}, which cannot be written to the log of a checkpoint.", f"One number: float({odd[0]}.mean())"
+        key = next((key for key, value in metrics.items() if _refuses(functools.partial(json.dumps, sort_keys=True), value)), None)
+        best = (setup.args.metric_for_best_model or "").removeprefix("eval_")
+        deciding = metrics.get(best, metrics.get(f"eval_{best}", 0.0)) if setup.chooses_best else 0.0
+        if key is not None:
+            array = isinstance(metrics[key], (np.ndarray, torch.Tensor))
+            yield (
+                f"compute_metrics returns {'an array' if array else type(metrics[key]).__name__} as {key!r}, which cannot be written to the log of a checkpoint.",
+                f"One number: float({key}.mean())" if array else "Numbers, texts, or lists and dicts of them",
+                "error" if setup.args.save_strategy != "no" else "warning",
+            )
+        elif _refuses(lambda value: bool(np.greater(value, -math.inf)), deciding):
+            yield f"compute_metrics returns {deciding!r:.80} as {best!r}, which decides what is kept: Trainer cannot compare it.", "One number"
+
+
+def _refuses(take: Callable, metric: Any) -> bool:
+    """Say whether a function fails with a metric as Trainer hands it on: NumPy's numbers and tensors of one element become numbers, arrays do not."""
+    try:
+        take(denumpify_detensorize(metric))
+    except Exception:
+        return True
+    return False
 
 
 @pitfall("best-metric-missing", "P", "error", "KeyError: 'eval_f1' not found, after the first evaluation", "A key that compute_metrics returns", True, dry=True)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import datasets
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -28,6 +29,8 @@ IN_WORDS = {"train": "training", "eval": "evaluation"}
 SCRIPTED_ROWS = (
     2_000  # that are read at a time where there is no Arrow table, and all that are read of a dataset that computes its rows on the fly, or a stream
 )
+
+FEW = 4_000_000  # numbers that compute_metrics is tried with at first, 16 MB: with more, a metric that sorts takes seconds
 
 
 def plain(value: Any) -> Any:
@@ -458,12 +461,14 @@ class DryRun:
     """Two batches collated, one forward pass without gradient, the metrics of its result: what the first minutes of training would find out.
 
     collated: split -> batch. refused: split -> what collating raised. loss, logits: of the training batch. failed: what the forward pass raised.
-    metrics: the dict that compute_metrics returned; scored: whatever it returned, in a list; metrics_failed: what it raised.
+    metrics: the dict that compute_metrics returned; scored: whatever it returned, in a list; metrics_failed: what it raised; metrics_saw_all: whether
+    it was given as many rows as in an evaluation.
     """
 
     def __init__(self, setup: Setup):
         self.setup, self.collated, self.refused, self.scored = setup, {}, {}, []
         self.loss = self.logits = self.failed = self.metrics = self.metrics_failed = None
+        self.metrics_saw_all = True
         with untouched(setup):
             for split in setup.splits.values():
                 if len(split.index):
@@ -497,37 +502,60 @@ class DryRun:
 
     def score(self, split: Split) -> None:
         """Call compute_metrics with the evaluation labels and made-up predictions of the right form: a real batch may lack classes that a score needs."""
-        setup, labels = self.setup, split.labels if split.label_vectors is None else split.label_vectors
+        labels = split.labels if split.label_vectors is None else split.label_vectors
         if labels is None or not len(labels):
             return
-        labels = np.asarray(labels)
-        outputs = self.logits if self.logits is not None else torch.zeros(1, setup.num_labels or 2)
+        rows = len(split.index) if split.rows is None else split.rows
+        labels = np.asarray(labels)[np.argsort(split.index)]  # in the order of the data set
+        labels = labels[np.arange(rows) * len(labels) // rows]  # where not all rows were read, those that were stand for their neighbours
         widths = []
-        each_tensor(outputs, lambda output: widths.append(math.prod(output.shape[1:])))
-        step = max(1, math.ceil(len(labels) * sum(widths) / 4_000_000))
-        labels = labels[::step]
-        draw = np.random.default_rng(0)
+        each_tensor(self.made_up(labels[:1]), lambda output: widths.append(output.numel()))
+        step = 1 if self.setup.args.batch_eval_metrics else max(1, math.ceil(rows * sum(widths) / FEW))
+        self.try_metrics(labels[::step])
+        # a metric may need every row: as many as an evaluation would keep are made up, if they fit easily
+        if self.metrics_failed is not None and step > 1 and 8 * rows * sum(widths) < 0.25 * psutil.virtual_memory().available:
+            self.metrics_failed, step = None, 1
+            self.try_metrics(labels)
+        self.metrics_saw_all = step == 1 and not (split.stream and rows == SCRIPTED_ROWS)
 
-        def made_up(output: torch.Tensor) -> torch.Tensor:
+    def made_up(self, labels: np.ndarray, seed: int = 0) -> Any:
+        """Make up predictions for some rows, in the form that the model's outputs have."""
+        setup, draw = self.setup, np.random.default_rng(seed)
+
+        def like(output: torch.Tensor) -> torch.Tensor:
             shape = (len(labels), *output.shape[1:])
             if setup.task == "regression" and math.prod(shape) == len(labels):
                 return torch.tensor(draw.permutation(labels).reshape(shape), dtype=torch.float32)
-            return torch.tensor(draw.normal(size=shape), dtype=torch.float32)
+            return torch.from_numpy(draw.standard_normal(shape, dtype=np.float32))
 
-        predictions = each_tensor(outputs, made_up)
+        return each_tensor(self.logits if self.logits is not None else torch.zeros(1, setup.num_labels or 2), like)
+
+    def try_metrics(self, labels: np.ndarray) -> None:
+        """Call compute_metrics as Trainer does: once with arrays of all rows, or batch by batch with tensors."""
+        setup, args = self.setup, self.setup.args
         kept = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
+
+        def given(rows: slice, arrays: bool) -> EvalPrediction:
+            few = torch.from_numpy(kept[rows])
+            predictions = self.made_up(labels[rows], rows.start)
+            if setup.trainer.preprocess_logits_for_metrics is not None:
+                predictions = setup.trainer.preprocess_logits_for_metrics(predictions, few)
+            ids = torch.ones(len(few), 4, dtype=torch.int64)
+            extra = {"inputs": ids if arrays else {setup.input_name: ids}} if "inputs" in args.include_for_metrics else {}
+            extra |= {"losses": torch.ones(len(few))} if "loss" in args.include_for_metrics else {}
+            parts = {"predictions": predictions, "label_ids": few, **extra}
+            return EvalPrediction(**{name: each_tensor(part, lambda tensor: tensor.detach().cpu().numpy()) if arrays else part for name, part in parts.items()})
+
         try:
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
-                if setup.trainer.preprocess_logits_for_metrics is not None:
-                    predictions = setup.trainer.preprocess_logits_for_metrics(predictions, torch.tensor(kept))
-                predictions = each_tensor(predictions, lambda tensor: tensor.detach().cpu().numpy())
-                wanted = setup.args.include_for_metrics
-                extra = {"inputs": np.ones((len(labels), 4), np.int64)} if "inputs" in wanted else {}
-                extra |= {"losses": np.ones(len(labels), np.float32)} if "loss" in wanted else {}
-                given = EvalPrediction(predictions=predictions, label_ids=kept, **extra)
-                also = {"compute_result": True} if setup.args.batch_eval_metrics else {}
-                self.scored = [setup.trainer.compute_metrics(given, **also)]
+                if args.batch_eval_metrics:
+                    starts = range(0, len(kept), args.eval_batch_size)
+                    for start in starts:
+                        last = start == starts[-1]
+                        self.scored = [setup.trainer.compute_metrics(given(slice(start, start + args.eval_batch_size), arrays=False), compute_result=last)]
+                else:
+                    self.scored = [setup.trainer.compute_metrics(given(slice(0, len(kept)), arrays=True))]
                 self.metrics = self.scored[0] if isinstance(self.scored[0], Mapping) else None
         except Exception as error:
             self.metrics_failed = error

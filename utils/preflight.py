@@ -10,6 +10,8 @@ The single checks stand in `utils.checks`.
 """
 
 import contextlib
+import copy
+import json
 import math
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -19,11 +21,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import safe_open
 from transformers import AutoTokenizer, Trainer, TrainerCallback
 
 from utils.checks import CATALOGUE, IGNORED, remember
 from utils.data import Finding
-from utils.facts import Setup, said, same_randomness, untouched
+from utils.facts import Setup, said, same_randomness, text_config, untouched
 
 
 class PreflightError(ValueError):
@@ -365,6 +368,8 @@ def _all_trained(model: Any) -> bool:
 
 # --- after saving -----------------------------------------------------------------------------------------------------
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # what peft writes
+
 
 def check_saved(folder: str | Path, trainer: Trainer, rows: int = 8) -> Report:
     """Load a saved model and its tokenizer again and compare both with those of the trainer.
@@ -376,7 +381,7 @@ def check_saved(folder: str | Path, trainer: Trainer, rows: int = 8) -> Report:
 
     Returns:
         A report: "saved-differs" for another label map or other logits, "empty-tokenizer" for a tokenizer that was not saved, "nan-hidden" for weights
-        that were lost in training. Nothing is changed.
+        that were lost in training. Of an adapter's folder the tensors are compared, and those of its base, not the logits. Nothing is changed.
     """
     setup = Setup(trainer)
     with untouched(setup):
@@ -389,6 +394,12 @@ def check_saved(folder: str | Path, trainer: Trainer, rows: int = 8) -> Report:
 
 def _saved(folder: Path, setup: Setup, rows: int):
     again = "trainer.model.save_pretrained(folder); tokenizer.save_pretrained(folder)"
+    adapters = list(getattr(setup.model, "peft_config", None) or ())
+    for part in [folder, *(folder / name for name in adapters)]:  # peft writes an adapter with a name of its own to a folder of that name
+        if (part / ADAPTER_CONFIG).is_file() and (adapters or not (folder / "config.json").is_file()):
+            name = part.name if part != folder else next(iter(adapters), None)
+            yield from _saved_adapter(part, name, setup, again)
+            return
     if not (folder / "config.json").is_file():
         yield Finding("saved-differs", "error", f"There is no config.json in {folder.name}: no model was saved there.", again)
         return
@@ -396,7 +407,7 @@ def _saved(folder: Path, setup: Setup, rows: int):
         yield Finding("saved-differs", "error", f"There are no safetensors weights in {folder.name}.", again)
         return
     model = setup.model
-    loaded, info = type(model).from_pretrained(folder, use_safetensors=True, dtype=next(model.parameters()).dtype, output_loading_info=True)
+    loaded, info = type(_base(model)).from_pretrained(folder, use_safetensors=True, dtype=next(model.parameters()).dtype, output_loading_info=True)
     new = sorted(info["missing_keys"])
     if new:
         yield Finding("saved-differs", "error", f"{folder.name} lacks {', '.join(new[:3])}: loaded again, they are random numbers.", again)
@@ -408,9 +419,8 @@ def _saved(folder: Path, setup: Setup, rows: int):
     if names != saved_names:
         yield Finding("saved-differs", "error", f"The model's labels are {names[:8]}, in {folder.name} they are {saved_names[:8]}.", again)
 
-    tokenizer = setup.tokenizer
-    if tokenizer is not None:
-        yield from _saved_tokenizer(folder, tokenizer, loaded.config, again)
+    if setup.input_name == "input_ids":  # a model of texts
+        yield from _saved_tokenizer(folder, setup.tokenizer, loaded.config, again)
     split = (setup.evals or [setup.train])[0]
     if split is None or not len(split.index) or new:
         return
@@ -438,14 +448,108 @@ def _saved(folder: Path, setup: Setup, rows: int):
         )
 
 
+def _base(model: torch.nn.Module) -> torch.nn.Module:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _saved_adapter(folder: Path, name: str | None, setup: Setup, again: str):
+    """Compare an adapter with the trainer's model, tensor by tensor: each must stand in the adapter or, as it is, in the base that the adapter names."""
+    model, others = _base(setup.model), set(getattr(setup.model, "peft_config", None) or ()) - {name}
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        yield Finding("saved-differs", "error", f"There is no {ADAPTER_WEIGHTS} in {folder.name}.", again)
+        return
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        saved = {_without_adapter(key, None): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    path = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    based = _loaded_base(path, model)
+    elsewhere = "nor in its base" if based is not None else f"and its base {path} is not on this machine" if path else "and no base is named there"
+    lost, differ, head, unknown = [], [], set(), set(saved)
+    for whole, tensor in model.named_parameters():
+        if {"original_module", *others} & set(whole.split(".")):
+            continue  # the head before, and other adapters
+        plain = _without_adapter(whole, name)
+        if getattr(model, "base_model_prefix", "") and not whole.startswith(f"{model.base_model_prefix}."):
+            head.add(plain)
+        called = (prefix + plain.removesuffix(ending) for prefix in ("base_model.model.", "base_model.", "") for ending in ("", ".weight"))
+        key = next((key for key in called if key in saved), None)
+        unknown.discard(key)
+        other = saved[key] if key else (based or {}).get(plain)
+        if other is not None:
+            differ += [plain] if not _same(tensor, other) else []
+        elif tensor.requires_grad or plain in {*head, *(based or ())}:
+            lost.append(plain)
+    if name is None or (saved and len(unknown) == len(saved)):
+        what = "no adapter" if name is None else "an adapter with other tensors"
+        yield Finding("saved-differs", "error", f"{folder.name} holds an adapter ({next(iter(unknown), 'empty')}), the trainer's model has {what}.", again)
+        return
+    if bad := [key for key, tensor in saved.items() if not torch.isfinite(tensor).all()]:
+        message = f"{bad[0]!r} in {folder.name} holds nan or inf: the weights were lost in training."
+        yield Finding("nan-hidden", "error", message, "Train a freshly loaded model with a lower learning rate and Watch()")
+    if lost:
+        module = lost[0].split(".")[0]
+        yield Finding(
+            "saved-differs",
+            "error",
+            f"{', '.join(lost[:3])} of the trainer's model are not in the adapter {folder.name}, {elsewhere}: loaded again, they are random numbers.",
+            f'Train anew with LoraConfig(task_type="SEQ_CLS", ...), or modules_to_save=["{module}"], which trains and saves them'
+            if set(lost) <= head
+            else again,
+        )
+    if differ:
+        message = f"{len(differ)} tensor(s) of the trainer's model, for example {differ[0]!r}, differ from those of {folder.name} and its base, perhaps of another step."
+        yield Finding("saved-differs", "error", message, again)
+    if based is None and not lost and not differ:
+        yield Finding(
+            "saved-differs",
+            "warning",
+            f"{folder.name} holds the trainer's adapter, {elsewhere}: whether the base is the trainer's cannot be said.",
+            "To save a model that loads by itself: trainer.model.merge_and_unload().save_pretrained(folder)",
+        )
+    if setup.tokenizer is not None and (folder / "tokenizer_config.json").is_file():  # else that of the base is meant
+        yield from _saved_tokenizer(folder, setup.tokenizer, model.config, again)
+
+
+def _without_adapter(name: str, adapter: str | None) -> str:
+    """Return the name of a tensor as it is called in the file of an adapter, or in the model without one."""
+    parts = [part for part in name.split(".") if part not in ("base_layer", "modules_to_save")]
+    if adapter in parts:
+        del parts[len(parts) - 1 - parts[::-1].index(adapter)]
+    return ".".join(parts)
+
+
+def _loaded_base(path: str | None, model: torch.nn.Module) -> dict[str, torch.Tensor | None] | None:
+    """Return the tensors of an adapter's base, None for those that loading makes up; None altogether where it is not on this machine."""
+    if not path:
+        return None
+    how = {"dtype": next(model.parameters()).dtype, "ignore_mismatched_sizes": True, "local_files_only": True, "output_loading_info": True}
+    try:
+        base, info = type(model).from_pretrained(path, config=copy.deepcopy(model.config), **how)
+    except Exception:
+        return None
+    made_up = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
+    return {name: None if name in made_up else tensor for name, tensor in base.named_parameters()}
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Compare two tensors, one of which may have been rounded to float16: it keeps three digits."""
+    return one.shape == other.shape and torch.allclose(one.detach().float().cpu(), other.float().cpu(), rtol=1e-3, atol=1e-6, equal_nan=True)
+
+
 def _saved_tokenizer(folder: Path, tokenizer: Any, config: Any, again: str):
     missing = Finding("empty-tokenizer", "error", f"{folder.name} holds no tokenizer: loaded from there, every word would be unknown.", again)
+    if tokenizer is None:
+        missing = missing._replace(
+            level="warning", fix="tokenizer.save_pretrained(folder), or Trainer(..., processing_class=tokenizer), which saves it as well"
+        )
     try:
         loaded = AutoTokenizer.from_pretrained(folder)
     except Exception:  # which one depends on the model family
         yield missing
         return
-    if len(loaded) != len(tokenizer):
+    if tokenizer is None:
+        if len(loaded) <= 50 and (getattr(text_config(config), "vocab_size", None) or 0) > 10 * len(loaded):
+            yield missing
+    elif len(loaded) != len(tokenizer):
         if len(loaded) <= 50 < len(tokenizer):
             yield missing
         else:
