@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pandas as pd
@@ -12,7 +13,7 @@ from batches import completed_runs, errors_in, notebook_of
 
 import utils.batch
 from notebooks import printed, read
-from utils import ROOT
+from utils import ROOT, unquote_formula
 from utils.batch import BatchError, main, read_plan, run_batch, run_id
 
 TEMPLATE = ROOT / "notebooks" / "04_training.ipynb"
@@ -107,6 +108,38 @@ def test_a_key_that_stands_twice_is_refused_and_python_objects_are_not_made(tmp_
     assert "line 4: number stands twice" in refused(tmp_path / "twice.yaml")
     (tmp_path / "evil.yaml").write_text("notebook: !!python/object/apply:os.getcwd []\n")
     assert "cannot be read" in refused(tmp_path / "evil.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "must hold the keys notebook"),
+        ("- 1", "must hold the keys notebook"),
+        ("grid: [", "cannot be read: while parsing"),
+        ("day: 2026-02-30", "cannot be read: day is out of range"),
+        ("notebook: &a [*a]", "cannot be read: maximum recursion depth"),
+        ("\x00", "cannot be read: unacceptable character"),
+        ("grid: {number: [1]}", "notebook: There is no 'no notebook was named'"),
+        ("notebook: nowhere.ipynb", "notebook: There is no 'nowhere.ipynb'"),
+        ("notebook: NOTEBOOK\ngrid: {number: 1}", "grid: number must be a list"),
+        ("notebook: NOTEBOOK\ngrid: {numbr: [1]}", "grid: there is no parameter 'numbr'"),
+        ("notebook: NOTEBOOK\nnotebook: NOTEBOOK", "line 2: notebook stands twice"),
+        ("notebook: NOTEBOOK\ngrid: {number: [1, 1]}", "grid, number 1: this run is the same"),
+    ],
+)
+def test_a_fault_of_a_file_begins_with_its_name(tmp_path, unrun, text, says):
+    (tmp_path / "my sweep.yaml").write_text(text.replace("NOTEBOOK", unrun))
+    assert refused(tmp_path / "my sweep.yaml").startswith(f"{tmp_path / 'my sweep.yaml'}: {says}")
+
+
+def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "latin.yaml").write_bytes("notebook: café.ipynb".encode("latin-1"))
+    assert refused(tmp_path / "latin.yaml").startswith(f"{tmp_path / 'latin.yaml'}: cannot be read: 'utf-8' codec")
+    assert refused(tmp_path).startswith(f"{tmp_path}: cannot be read: ")
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweeep.yaml", "--output-dir", "out"]) == 2
+    assert capsys.readouterr().err.startswith("sweeep.yaml: cannot be read: There is no 'sweeep.yaml' in ")
+    assert refused({"notebook": "nowhere.ipynb"}).startswith("notebook: ")  # what is in no file has no name
 
 
 def test_a_refused_sweep_starts_nothing_and_leaves_nothing(tmp_path, unrun, capsys):
@@ -253,6 +286,52 @@ def test_a_run_killed_after_its_metrics_were_written_counts_and_one_of_other_par
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "metrics.json").unlink()
     assert utils.batch._record(job) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "stands"),
+    [
+        ('=HYPERLINK("http://x.example","y")', '\'=HYPERLINK("http://x.example","y")'),
+        ("+1+1", "'+1+1"),
+        ("-a", "'-a"),
+        ("@name", "'@name"),
+        ("'=1", "''=1"),
+        ("-3.5", "-3.5"),
+        ("a=1", "a=1"),
+        (-2, "-2"),
+        (None, ""),
+        (["=1"], "['=1']"),
+    ],
+)
+def test_no_cell_of_the_leaderboard_is_a_formula(tmp_path, unrun, value, stands):
+    notebook = notebook_of(tmp_path / "any.ipynb", "anything = None\nseconds = 1")
+    plan = read_plan({"notebook": notebook, "parameters": {"anything": value, "seconds": -5}})
+    record = {"status": "failed", "scores": {"test_accuracy": -0.5}, "seconds": 1.5, "error": "-1: =2"}
+    table = utils.batch._write_leaderboard(plan, {plan.runs[0].run_id: record}, tmp_path)
+    assert table["anything"][0] == value or (value is None and pd.isna(table["anything"][0]))  # the frame holds what was given
+    assert table["error"][0] == "-1: =2"
+    read = pd.read_csv(tmp_path / "leaderboard.csv", dtype=str, keep_default_na=False)
+    assert read["anything"][0] == stands
+    assert read["error"][0] == "'-1: =2"
+    assert (read["test_accuracy"][0], read["parameter_seconds"][0], read["seconds"][0]) == ("-0.5", "-5", "1.5")
+    assert read.map(unquote_formula)["anything"][0] == ("" if value is None else str(value))
+    assert read.map(unquote_formula)["error"][0] == "-1: =2"
+
+
+@pytest.mark.parametrize(("name", "folder", "resumed"), [("checkpoint-12", True, True), ("checkpoint-12", False, False), ("checkpoint-notes", True, False)])
+def test_only_a_checkpoint_is_one_to_continue_from(tmp_path, notebook, name, folder, resumed):
+    checkpoint = tmp_path / "run" / "checkpoints" / name
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.mkdir() if folder else checkpoint.touch()
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"status": "failed", "parameters": {}}))
+    job = {"run_id": "run", "attempt": "1", "folder": str(tmp_path / "run"), "parameters": {}, "notebook": notebook, "notebook_sha256": "", "cwd": "."}
+    names = ["resume", "output_dir"]
+    begun = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils.batch._papermill(), "execute_notebook", lambda *given, **_: begun.append(given[2]))
+        utils.batch._attempt(job | {"names": names}, threading.Lock())
+    assert [parameters.get("resume", False) for parameters in begun] == [resumed]
+    assert (tmp_path / "previous" / "run").exists() != resumed
 
 
 @pytest.mark.parametrize(("attempt", "begins"), [("1", False), ("2", True)])

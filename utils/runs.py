@@ -243,8 +243,9 @@ def _forget_incomplete(checkpoints: Path) -> None:
 
 
 def saved_checkpoints(checkpoints: Path) -> list[Path]:
-    """Return the checkpoints in a folder, the newest last."""
-    return sorted(checkpoints.glob("checkpoint-*"), key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]))
+    """Return the checkpoints in a folder, the newest last: the folders called checkpoint-<step>, as for `transformers.trainer_utils.get_last_checkpoint`."""
+    found = [path for path in checkpoints.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir()]
+    return sorted(found, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]))
 
 
 def read_json(path: Path) -> dict[str, Any]:
