@@ -525,8 +525,8 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
                 resources=resources,
                 death_timeout=WORKER_SECONDS,  # for its start; without it Dask would wait, and so would the end of the batch
             )
-        except (OSError, RuntimeError) as error:
-            raise BatchError(f"Dask's workers have not started ({error}); the same command tries again") from None
+        except Exception as error:  # whatever it is: Dask's own way out of a late start ends with an AssertionError
+            raise BatchError(f"Dask's workers have not started ({_last_line(type(error).__name__, str(error))}); the same command tries again") from None
         with cluster, Client(cluster) as client:
             yield client
 
