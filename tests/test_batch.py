@@ -1,11 +1,13 @@
 """Many runs: refused as a whole or run as a whole, and the same as one by hand. What is killed on the way: test_batch_kills.py."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -346,6 +348,83 @@ def test_what_dask_asks_for_a_second_time_is_not_run_a_second_time(tmp_path, not
         process.stdin.flush()
         assert process.wait(60) == 0
     assert (tmp_path / "run" / "began.txt").exists() == begins
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+def test_an_nvidia_smi_that_hangs_is_said(tmp_path, notebook, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(utils.batch, "ANSWER_SECONDS", 0.2)
+    with pytest.raises(BatchError, match="nvidia-smi has not answered for 0.2 seconds.*set CUDA_VISIBLE_DEVICES to nothing"):
+        run_batch({"notebook": notebook}, tmp_path / "out")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert utils.batch._gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: A'\necho 'GPU 1: B'\n")
+    monkeypatch.setattr(utils.batch, "ANSWER_SECONDS", 60)
+    assert utils.batch._gpus() == ["0", "1"]
+
+
+@pytest.mark.parametrize(("ending", "code"), [("time.sleep(60)", 1 if sys.platform == "win32" else -9), ("sys.exit(3)", 3)])
+def test_a_run_that_hangs_when_it_shall_end_is_killed(tmp_path, monkeypatch, ending, code):
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "utils" / "batch.py").write_text(f"import sys, time\ndef run_one():\n    sys.stdin.read()\n    {ending}\n")
+    worker = SimpleNamespace(address="tcp://127.0.0.1:1", status=None, get_current_task=lambda: "run")
+    worker.state = SimpleNamespace(tasks={"run": SimpleNamespace(state="cancelled")})  # the driver is gone
+    monkeypatch.setattr("distributed.get_worker", lambda: worker)
+    monkeypatch.setattr(utils.batch, "ANSWER_SECONDS", 1 if "sleep" in ending else 60)
+    ended = utils.batch._worker_task()({"folder": str(tmp_path), "cwd": str(tmp_path)}, str(tmp_path), {}, {})
+    assert ended == (code, "", {})
+
+
+def test_a_wait_for_an_earlier_attempt_is_noted_until_it_ends(tmp_path, monkeypatch):
+    (tmp_path / ".locks").mkdir()
+    job, answers, notes = {"run_id": "run", "folder": str(tmp_path / "run")}, iter([None, None, "turn"]), []
+    monkeypatch.setattr(time, "sleep", lambda _: notes.append(utils.batch._note(job).exists()))
+
+    def attempt():
+        if notes:
+            monkeypatch.setattr(time, "monotonic", lambda: math.inf)
+        return next(answers)
+
+    assert utils.batch._wait(job, attempt, "an earlier attempt at it to end") == "turn"
+    assert notes == [False, True]  # it is said once that takes long, and no longer than it is so
+    assert not utils.batch._note(job).exists()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "number", "few", "fit", "says"),
+    [
+        ("tcp://far:1", 2, 0, True, "The scheduler tcp://far:1 has no worker; waiting for one"),
+        ("tcp://far:1", 2, 3, False, "The scheduler tcp://far:1 has no worker with a GPU; waiting for one"),
+        (None, 3, 0, True, "3 of 3 workers lost; Dask starts others"),
+        (None, 3, 1, True, "2 of 3 workers lost; Dask starts others"),
+    ],
+)
+def test_missing_workers_are_said_once_and_replaced_on_this_machine_only(monkeypatch, scheduler, number, few, fit, says):
+    now, said, scaled = [0.0], [], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    spec = dict.fromkeys(range(number))
+    cluster = SimpleNamespace(worker_spec=spec, scale=lambda n: (scaled.append(n), spec.update(dict.fromkeys(range(n)))))
+    hands = utils.batch._Workers(SimpleNamespace(cluster=cluster), number, scheduler, SimpleNamespace(write=lambda text, file: said.append(text)))
+    enough = 4
+    assert hands.check(enough, True) == (enough if scheduler else number)
+    for episode in (1, 2):
+        for _ in range(200):
+            now[0] += 1
+            assert hands.check(few, fit) == few
+        assert said == [says] * episode
+        assert len(scaled) == (0 if scheduler else episode)
+        now[0] += 1
+        assert hands.check(enough, True) == (enough if scheduler else number)
+    assert scaled == ([] if scheduler else [2 * number - few, 3 * number - 2 * few])
+    for _ in range(10_000):  # a scheduler's workers may come hours later; what is left of this machine's goes on
+        now[0] += 1
+        if few or scheduler:
+            assert hands.check(few, fit) == few
+    assert len(scaled) == (0 if scheduler else 2 + utils.batch.REPLACEMENTS if few else 2)
 
 
 SCORED = """
