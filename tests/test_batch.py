@@ -419,6 +419,7 @@ def test_missing_workers_are_said_once_and_replaced_on_this_machine_only(monkeyp
         assert len(scaled) == (0 if scheduler else episode)
         now[0] += 1
         assert hands.check(enough, True) == (enough if scheduler else number)
+    hands.replaced = 0  # a run has ended
     assert scaled == ([] if scheduler else [2 * number - few, 3 * number - 2 * few])
     for _ in range(10_000):  # a scheduler's workers may come hours later; what is left of this machine's goes on
         now[0] += 1

@@ -54,7 +54,7 @@ LEFT_BEHIND = "FINETUNE_BATCH_RUN"  # an environment variable: the folder a run'
 WORKER_DEATHS = 2  # so often a run is started again after its worker died
 CONNECT_SECONDS = 30
 WORKER_SECONDS = 120  # a local worker takes one or two to start, on a busy machine more than 15: Dask gives up there, and starts none in its place
-REPLACEMENTS = 3  # so often a batch starts workers in the place of lost ones; where that does not help, the next will not either
+REPLACEMENTS = 3  # so often, from one ended run to the next, workers are started in the place of lost ones; if that does not help, more of it will not
 ANSWER_SECONDS = 120  # for what answers at once unless it hangs: a scheduler, nvidia-smi, the process of a run that shall end
 SAY_SECONDS = 10  # who waits longer says what for
 
@@ -659,6 +659,7 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                         records[job["run_id"]] = _outcome(future, job)
                         future.release()  # or Dask would do the run again, should the worker that holds its result die
                         _write_leaderboard(plan, records, output_dir)
+                        hands.replaced = 0
                         bar.update()
             except BaseException:
                 with suppress(Exception):  # a scheduler that is gone has nothing to cancel
@@ -689,7 +690,8 @@ class _Workers:
 
     def __init__(self, client: Any, number: int, scheduler: str | None, bar: Any):
         self.client, self.number, self.scheduler, self.bar = client, number, scheduler, bar
-        self.since, self.said, self.replaced = math.inf, False, 0  # since when some are missing, whether that was said, how often others were started
+        self.since, self.said = math.inf, False  # since when some are missing, and whether that was said
+        self.replaced = 0  # how often others were started since a run has ended
 
     def check(self, capacity: int, fit: bool) -> int:
         """Return how many runs there may be at a time. `fit` is False where runs wait for a GPU that no worker has any more.
@@ -699,7 +701,7 @@ class _Workers:
         """
         missing = 0 if self.scheduler else max(0, self.number - capacity)
         if capacity and fit and not missing:
-            self.since, self.said, self.replaced = math.inf, False, 0
+            self.since, self.said = math.inf, False
             return capacity if self.scheduler else self.number  # one that was replaced may come back
         self.since = min(self.since, time.monotonic())
         late = time.monotonic() - self.since
@@ -707,13 +709,13 @@ class _Workers:
             self.said = True
             theirs = f"The scheduler {self.scheduler} has no worker{'' if fit else ' with a GPU'}; waiting for one"
             _say(self.bar, theirs if self.scheduler else f"{missing} of {self.number} workers lost; Dask starts others")
-        if missing and late > WORKER_SECONDS * (self.replaced + 1):
+        if missing and late > WORKER_SECONDS:
             if self.replaced < REPLACEMENTS:
-                self.replaced += 1
+                self.since, self.replaced = time.monotonic(), self.replaced + 1
                 self.client.cluster.scale(len(self.client.cluster.worker_spec) + missing)
             elif not capacity:
                 raise BatchError(
-                    f"Dask has no worker left, and started none in {late:.0f} seconds: this machine may be too busy, or short of memory. "
+                    f"Dask has no worker left, and has started none for {late:.0f} seconds: this machine may be too busy, or short of memory. "
                     "What is finished is kept; the same command goes on with the rest"
                 )
         return capacity
