@@ -6,6 +6,7 @@ Real processes and real kernels. Nothing here waits for time to pass: a run goes
 import errno
 import getpass
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -279,7 +280,7 @@ def test_workers_that_do_not_start_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr(utils.batch, "WORKER_SECONDS", 0.01)
     with pytest.raises(BatchError, match="Dask's workers have not started"):
         run_batch({"notebook": notebook_of(tmp_path / "small.ipynb")}, tmp_path / "out", workers=1)
-    wait_for(lambda: not [child for child in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(child.cmdline())])
+    wait_for(lambda: not multiprocessing.active_children())
 
 
 def test_a_second_driver_is_refused_and_nothing_listens_beyond_this_machine(sweep):
