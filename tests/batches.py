@@ -20,7 +20,7 @@ WORK = """
 import os, pathlib, time
 folder = pathlib.Path(output_dir)
 def hold(until, what):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not until():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.02)
@@ -76,7 +76,7 @@ def at_work(folder):
     return found
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=300):  # what hangs; what has to be quick says how quick
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "waited in vain"

@@ -1,10 +1,13 @@
 """Many runs: refused as a whole or run as a whole, and the same as one by hand. What is killed on the way: test_batch_kills.py."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,7 +15,7 @@ from batches import completed_runs, errors_in, notebook_of
 
 import utils.batch
 from notebooks import printed, read
-from utils import ROOT
+from utils import ROOT, unquote_formula
 from utils.batch import BatchError, main, read_plan, run_batch, run_id
 
 TEMPLATE = ROOT / "notebooks" / "04_training.ipynb"
@@ -107,6 +110,38 @@ def test_a_key_that_stands_twice_is_refused_and_python_objects_are_not_made(tmp_
     assert "line 4: number stands twice" in refused(tmp_path / "twice.yaml")
     (tmp_path / "evil.yaml").write_text("notebook: !!python/object/apply:os.getcwd []\n")
     assert "cannot be read" in refused(tmp_path / "evil.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "must hold the keys notebook"),
+        ("- 1", "must hold the keys notebook"),
+        ("grid: [", "cannot be read: while parsing"),
+        ("day: 2026-02-30", "cannot be read: day is out of range"),
+        ("notebook: &a [*a]", "cannot be read: maximum recursion depth"),
+        ("\x00", "cannot be read: unacceptable character"),
+        ("grid: {number: [1]}", "notebook: There is no 'no notebook was named'"),
+        ("notebook: nowhere.ipynb", "notebook: There is no 'nowhere.ipynb'"),
+        ("notebook: NOTEBOOK\ngrid: {number: 1}", "grid: number must be a list"),
+        ("notebook: NOTEBOOK\ngrid: {numbr: [1]}", "grid: there is no parameter 'numbr'"),
+        ("notebook: NOTEBOOK\nnotebook: NOTEBOOK", "line 2: notebook stands twice"),
+        ("notebook: NOTEBOOK\ngrid: {number: [1, 1]}", "grid, number 1: this run is the same"),
+    ],
+)
+def test_a_fault_of_a_file_begins_with_its_name(tmp_path, unrun, text, says):
+    (tmp_path / "my sweep.yaml").write_text(text.replace("NOTEBOOK", unrun))
+    assert refused(tmp_path / "my sweep.yaml").startswith(f"{tmp_path / 'my sweep.yaml'}: {says}")
+
+
+def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "latin.yaml").write_bytes("notebook: café.ipynb".encode("latin-1"))
+    assert refused(tmp_path / "latin.yaml").startswith(f"{tmp_path / 'latin.yaml'}: cannot be read: 'utf-8' codec")
+    assert refused(tmp_path).startswith(f"{tmp_path}: cannot be read: ")
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweeep.yaml", "--output-dir", "out"]) == 2
+    assert capsys.readouterr().err.startswith("sweeep.yaml: cannot be read: There is no 'sweeep.yaml' in ")
+    assert refused({"notebook": "nowhere.ipynb"}).startswith("notebook: ")  # what is in no file has no name
 
 
 def test_a_refused_sweep_starts_nothing_and_leaves_nothing(tmp_path, unrun, capsys):
@@ -255,6 +290,52 @@ def test_a_run_killed_after_its_metrics_were_written_counts_and_one_of_other_par
     assert utils.batch._record(job) is None
 
 
+@pytest.mark.parametrize(
+    ("value", "stands"),
+    [
+        ('=HYPERLINK("http://x.example","y")', '\'=HYPERLINK("http://x.example","y")'),
+        ("+1+1", "'+1+1"),
+        ("-a", "'-a"),
+        ("@name", "'@name"),
+        ("'=1", "''=1"),
+        ("-3.5", "-3.5"),
+        ("a=1", "a=1"),
+        (-2, "-2"),
+        (None, ""),
+        (["=1"], "['=1']"),
+    ],
+)
+def test_no_cell_of_the_leaderboard_is_a_formula(tmp_path, unrun, value, stands):
+    notebook = notebook_of(tmp_path / "any.ipynb", "anything = None\nseconds = 1")
+    plan = read_plan({"notebook": notebook, "parameters": {"anything": value, "seconds": -5}})
+    record = {"status": "failed", "scores": {"test_accuracy": -0.5}, "seconds": 1.5, "error": "-1: =2"}
+    table = utils.batch._write_leaderboard(plan, {plan.runs[0].run_id: record}, tmp_path)
+    assert table["anything"][0] == value or (value is None and pd.isna(table["anything"][0]))  # the frame holds what was given
+    assert table["error"][0] == "-1: =2"
+    read = pd.read_csv(tmp_path / "leaderboard.csv", dtype=str, keep_default_na=False)
+    assert read["anything"][0] == stands
+    assert read["error"][0] == "'-1: =2"
+    assert (read["test_accuracy"][0], read["parameter_seconds"][0], read["seconds"][0]) == ("-0.5", "-5", "1.5")
+    assert read.map(unquote_formula)["anything"][0] == ("" if value is None else str(value))
+    assert read.map(unquote_formula)["error"][0] == "-1: =2"
+
+
+@pytest.mark.parametrize(("name", "folder", "resumed"), [("checkpoint-12", True, True), ("checkpoint-12", False, False), ("checkpoint-notes", True, False)])
+def test_only_a_checkpoint_is_one_to_continue_from(tmp_path, notebook, name, folder, resumed):
+    checkpoint = tmp_path / "run" / "checkpoints" / name
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.mkdir() if folder else checkpoint.touch()
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"status": "failed", "parameters": {}}))
+    job = {"run_id": "run", "attempt": "1", "folder": str(tmp_path / "run"), "parameters": {}, "notebook": notebook, "notebook_sha256": "", "cwd": "."}
+    names = ["resume", "output_dir"]
+    begun = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils.batch._papermill(), "execute_notebook", lambda *given, **_: begun.append(given[2]))
+        utils.batch._attempt(job | {"names": names}, threading.Lock())
+    assert [parameters.get("resume", False) for parameters in begun] == [resumed]
+    assert (tmp_path / "previous" / "run").exists() != resumed
+
+
 @pytest.mark.parametrize(("attempt", "begins"), [("1", False), ("2", True)])
 def test_what_dask_asks_for_a_second_time_is_not_run_a_second_time(tmp_path, notebook, attempt, begins):
     (tmp_path / ".locks").mkdir()
@@ -267,6 +348,84 @@ def test_what_dask_asks_for_a_second_time_is_not_run_a_second_time(tmp_path, not
         process.stdin.flush()
         assert process.wait(60) == 0
     assert (tmp_path / "run" / "began.txt").exists() == begins
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+def test_an_nvidia_smi_that_hangs_is_said(tmp_path, notebook, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(utils.batch, "ANSWER_SECONDS", 0.2)
+    with pytest.raises(BatchError, match="nvidia-smi has not answered for 0.2 seconds.*set CUDA_VISIBLE_DEVICES to nothing"):
+        run_batch({"notebook": notebook}, tmp_path / "out")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert utils.batch._gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: A'\necho 'GPU 1: B'\n")
+    monkeypatch.setattr(utils.batch, "ANSWER_SECONDS", 60)
+    assert utils.batch._gpus() == ["0", "1"]
+
+
+@pytest.mark.parametrize(("ending", "code"), [("time.sleep(60)", 1 if sys.platform == "win32" else -9), ("sys.exit(3)", 3)])
+def test_a_run_that_hangs_when_it_shall_end_is_killed(tmp_path, monkeypatch, ending, code):
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "utils" / "batch.py").write_text(f"import sys, time\ndef run_one():\n    sys.stdin.read()\n    {ending}\n")
+    worker = SimpleNamespace(address="tcp://127.0.0.1:1", status=None, get_current_task=lambda: "run")
+    worker.state = SimpleNamespace(tasks={"run": SimpleNamespace(state="cancelled")})  # the driver is gone
+    monkeypatch.setattr("distributed.get_worker", lambda: worker)
+    monkeypatch.setattr(utils.batch, "ANSWER_SECONDS", 1 if "sleep" in ending else 60)
+    ended = utils.batch._worker_task()({"folder": str(tmp_path), "cwd": str(tmp_path)}, str(tmp_path), {}, {})
+    assert ended == (code, "", {})
+
+
+def test_a_wait_for_an_earlier_attempt_is_noted_until_it_ends(tmp_path, monkeypatch):
+    (tmp_path / ".locks").mkdir()
+    job, answers, notes = {"run_id": "run", "folder": str(tmp_path / "run")}, iter([None, None, "turn"]), []
+    monkeypatch.setattr(time, "sleep", lambda _: notes.append(utils.batch._note(job).exists()))
+
+    def attempt():
+        if notes:
+            monkeypatch.setattr(time, "monotonic", lambda: math.inf)
+        return next(answers)
+
+    assert utils.batch._wait(job, attempt, "an earlier attempt at it to end") == "turn"
+    assert notes == [False, True]  # it is said once that takes long, and no longer than it is so
+    assert not utils.batch._note(job).exists()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "number", "few", "fit", "says"),
+    [
+        ("tcp://far:1", 2, 0, True, "The scheduler tcp://far:1 has no worker; waiting for one"),
+        ("tcp://far:1", 2, 3, False, "The scheduler tcp://far:1 has no worker with a GPU; waiting for one"),
+        (None, 3, 0, True, "3 of 3 workers lost; Dask starts others"),
+        (None, 3, 1, True, "2 of 3 workers lost; Dask starts others"),
+    ],
+)
+def test_missing_workers_are_said_once_and_replaced_on_this_machine_only(monkeypatch, scheduler, number, few, fit, says):
+    now, said, scaled = [0.0], [], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    spec = dict.fromkeys(range(number))
+    cluster = SimpleNamespace(worker_spec=spec, scale=lambda n: (scaled.append(n), spec.update(dict.fromkeys(range(n)))))
+    hands = utils.batch._Workers(SimpleNamespace(cluster=cluster), number, scheduler, SimpleNamespace(write=lambda text, file: said.append(text)))
+    enough = 4
+    assert hands.check(enough, True) == (enough if scheduler else number)
+    for episode in (1, 2):
+        for _ in range(200):
+            now[0] += 1
+            assert hands.check(few, fit) == few
+        assert said == [says] * episode
+        assert len(scaled) == (0 if scheduler else episode)
+        now[0] += 1
+        assert hands.check(enough, True) == (enough if scheduler else number)
+    hands.replaced = 0  # a run has ended
+    assert scaled == ([] if scheduler else [2 * number - few, 3 * number - 2 * few])
+    for _ in range(10_000):  # a scheduler's workers may come hours later; what is left of this machine's goes on
+        now[0] += 1
+        if few or scheduler:
+            assert hands.check(few, fit) == few
+    assert len(scaled) == (0 if scheduler else 2 + utils.batch.REPLACEMENTS if few else 2)
 
 
 SCORED = """

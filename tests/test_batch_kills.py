@@ -4,17 +4,25 @@ Real processes and real kernels. Nothing here waits for time to pass: a run goes
 """
 
 import errno
+import getpass
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import pandas as pd
 import psutil
 import pytest
 from batches import at_work, completed_runs, errors_in, notebook_of, results, status_of, wait_for
+from dask.utils import parse_timedelta
+from distributed import LocalCluster
+from filelock import FileLock
 
 import utils.batch
 from notebooks import printed, read
@@ -77,7 +85,7 @@ class Sweep:
         self.wait_for(or_another_end)
 
     def finish(self):
-        return self.driver.wait(120), self.log.read_text()
+        return self.driver.wait(300), self.log.read_text()
 
     def leaderboard(self):
         return pd.read_csv(self.out / "leaderboard.csv", keep_default_na=False)
@@ -167,7 +175,7 @@ def test_an_attempt_whose_worker_is_gone_leaves_the_next_one_alone(sweep):
     """Another worker may have started it already, before the first has ended: it waits for its turn."""
     sweep.out.mkdir()
     job = {**_jobs(read_plan(sweep.file), sweep.out)[0], "attempt": "1", "gpu": False}
-    environment = os.environ | {LEFT_BEHIND: job["folder"]}
+    environment = os.environ | {LEFT_BEHIND: job["folder"], "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "from utils.batch import run_one; run_one()"]
     first, second, third = (subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, env=environment) for _ in range(3))
     try:
@@ -201,6 +209,78 @@ def test_a_run_that_kills_its_worker_every_time_fails_with_that_reason(tmp_path)
     assert table["error"][0] == "KilledWorker: 3 workers died while they ran it"
     assert errors_in(read(tmp_path / "out" / table["run_id"][0] / "notebook.ipynb")) == [("KilledWorker", "3 workers died while they ran it")]
     assert not at_work(tmp_path / "out")
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Dask gives a killed worker up before another can have started, as it does by itself on a machine that is busy enough; and the batch notices at once."""
+    start, patience = utils.batch._cluster, utils.batch.WORKER_SECONDS
+
+    @contextmanager
+    def cluster(workers, scheduler):
+        with start(workers, scheduler) as client:
+            assert parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout")) > patience
+            with dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}):
+                monkeypatch.setattr(utils.batch, "WORKER_SECONDS", 0)
+                monkeypatch.setattr(utils.batch, "SAY_SECONDS", 0)
+                yield client
+
+    monkeypatch.setattr(utils.batch, "_cluster", cluster)
+    return patience
+
+
+KILLS_ITS_WORKER_ONCE = """
+import pathlib, psutil, time
+if broken and not (mark := pathlib.Path(output_dir).parent / "killed").exists():
+    mark.touch()
+    psutil.Process().parents()[1].kill()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_dask_has_given_up_is_replaced(tmp_path, monkeypatch, capsys, impatient, workers):
+    scale, scaled = LocalCluster.scale, []
+
+    def replace(cluster, n=0, **options):
+        if n:
+            scaled.append(n)
+            monkeypatch.setattr(utils.batch, "WORKER_SECONDS", impatient)  # the new one may take its time
+        return scale(cluster, n, **options)
+
+    monkeypatch.setattr(LocalCluster, "scale", replace)
+    runs = [{"number": 1}, {"broken": True}, {"number": 3}]
+    table = run_batch({"notebook": notebook_of(tmp_path / "killer.ipynb", work=KILLS_ITS_WORKER_ONCE), "runs": runs}, tmp_path / "out", workers=workers)
+    assert table["error"].tolist() == [""] * 3
+    assert table["status"].tolist() == ["completed"] * 3
+    assert scaled == [workers + 1]
+    assert f"1 of {workers} workers lost; Dask starts others" in capsys.readouterr().err
+    assert not at_work(tmp_path / "out")
+
+
+def test_where_no_worker_can_be_had_the_batch_ends_and_goes_on_later(tmp_path, monkeypatch, impatient):
+    scale, asked = LocalCluster.scale, []
+    out, spec = tmp_path / "out", {"notebook": notebook_of(tmp_path / "killer.ipynb", work=KILLS_ITS_WORKER_ONCE)}
+    spec["runs"] = [{"number": 1}, {"broken": True}, {"number": 3}]
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalCluster, "scale", lambda cluster, n=0, **_: asked.append(n) if n else scale(cluster, n))
+        with pytest.raises(BatchError, match="Dask has no worker left, and has started none for .* seconds.*the same command goes on"):
+            run_batch(spec, out, workers=1)
+    assert asked == [2] * utils.batch.REPLACEMENTS
+    assert not at_work(out)
+    assert pd.read_csv(out / "leaderboard.csv")["status"].tolist() == ["completed"]
+    first = out / pd.read_csv(out / "leaderboard.csv")["run_id"][0] / "run.json"
+    finished = first.stat().st_mtime_ns
+    monkeypatch.setattr(utils.batch, "WORKER_SECONDS", impatient)
+    assert run_batch(spec, out, workers=1)["status"].tolist() == ["completed"] * 3
+    assert first.stat().st_mtime_ns == finished
+
+
+def test_workers_that_do_not_start_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(utils.batch, "WORKER_SECONDS", 0.01)
+    with pytest.raises(BatchError, match="Dask's workers have not started"):
+        run_batch({"notebook": notebook_of(tmp_path / "small.ipynb")}, tmp_path / "out", workers=1)
+    wait_for(lambda: not multiprocessing.active_children())
 
 
 def test_a_second_driver_is_refused_and_nothing_listens_beyond_this_machine(sweep):
@@ -291,6 +371,39 @@ def test_runs_are_bound_to_one_device_each(tmp_path, cluster):
     devices = [printed(read(tmp_path / "out" / run / "notebook.ipynb"), "work").split()[1] for run in table["run_id"]]
     assert set(devices[:2]) == {"3", "5"}  # these two have been at work at one time
     assert devices[2] in ("3", "5")
+
+
+def test_what_a_run_waits_for_is_said(sweep, cluster):
+    device = f"none-{os.getpid()}"
+    with FileLock(Path(tempfile.gettempdir()) / f"finetune-{getpass.getuser()}-gpu-{device}.lock"):  # another run's
+        sweep.start("--scheduler", cluster.address)
+        sweep.wait_for(lambda: f"The scheduler {cluster.address} has no worker; waiting for one\n" in sweep.log.read_text())
+        cluster.worker("--resources", "GPU=1", CUDA_VISIBLE_DEVICES=device)
+        sweep.wait_for(lambda: f"{sweep.runs[1].name} waits for a GPU that no other run has\n" in sweep.log.read_text())
+    sweep.open(*sweep.runs)
+    status, said = sweep.finish()
+    assert status == 0, said
+    assert said.count("waiting for one") == said.count(" waits for ") == 1
+    assert not list(sweep.out.glob(".locks/*.waits"))
+
+
+def test_a_scheduler_that_hangs_is_lost(tmp_path, monkeypatch, cluster):
+    gates = tmp_path / "gates"
+    gates.mkdir()
+    worker = cluster.worker()
+    answer = utils.batch._capacity
+
+    def hang(client):
+        if list(tmp_path.glob("out/*/began.txt")):
+            monkeypatch.setattr(utils.batch, "ANSWER_SECONDS", 1)
+            cluster.scheduler.send_signal(signal.SIGSTOP)
+            worker.kill()
+        return answer(client)
+
+    monkeypatch.setattr(utils.batch, "_capacity", hang)
+    monkeypatch.setattr(utils.batch, "CONNECT_SECONDS", 5)
+    with pytest.raises(BatchError, match="the Dask scheduler was lost"):
+        run_batch({"notebook": notebook_of(tmp_path / "small.ipynb"), "parameters": {"gates": str(gates)}}, tmp_path / "out", scheduler=cluster.address)
 
 
 def test_no_scheduler_at_the_address_is_said(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import product
 from pathlib import Path
@@ -30,8 +30,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from utils import ROOT, atomic_path, find_input
-from utils.runs import PARAMETERS, SCORE_COLUMNS, ParameterError, check_parameters, display_path, read_json, strangers_in, without_home
+from utils import ROOT, atomic_path, find_input, quote_formula
+from utils.runs import (
+    PARAMETERS,
+    SCORE_COLUMNS,
+    ParameterError,
+    check_parameters,
+    display_path,
+    read_json,
+    saved_checkpoints,
+    strangers_in,
+    without_home,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +53,10 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB
 LEFT_BEHIND = "FINETUNE_BATCH_RUN"  # an environment variable: the folder a run's process works for, and `_kernel_of` it for its kernel
 WORKER_DEATHS = 2  # so often a run is started again after its worker died
 CONNECT_SECONDS = 30
+WORKER_SECONDS = 120  # a local worker takes one or two to start, on a busy machine more than 15: Dask gives up there, and starts none in its place
+REPLACEMENTS = 3  # so often, from one ended run to the next, workers are started in the place of lost ones; if that does not help, more of it will not
+ANSWER_SECONDS = 120  # for what answers at once unless it hangs: a scheduler, nvidia-smi, the process of a run that shall end
+SAY_SECONDS = 10  # who waits longer says what for
 
 
 class BatchError(ValueError):
@@ -78,7 +92,15 @@ def read_plan(spec: str | Path | Mapping[str, Any]) -> Plan:
     Raises:
         BatchError: naming all faults with their places: unknown keys and parameters, impossible values, the same run twice.
     """
-    found, faults = _read_spec(spec)
+    if isinstance(spec, Mapping):
+        return _plan(dict(spec), [])
+    try:
+        return _plan(*_read_spec(spec))
+    except BatchError as error:
+        raise BatchError(f"{spec}: {error}") from None
+
+
+def _plan(found: dict[str, Any], faults: list[str]) -> Plan:
     faults += [_unknown("key", key, KEYS) for key in found if key not in KEYS]
     common, grid, more = (_section(found, key, kind, faults) for key, kind in (("parameters", dict), ("grid", dict), ("runs", list)))
     for name, values in list(grid.items()):
@@ -142,19 +164,17 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _read_spec(spec: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _read_spec(spec: str | Path) -> tuple[dict[str, Any], list[str]]:
     import yaml
 
-    if isinstance(spec, Mapping):
-        return dict(spec), []
     try:
         text = find_input(spec).read_text(encoding="utf-8")
         tree, found = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BatchError(f"{spec} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise BatchError(f"{spec} must hold the keys {', '.join(KEYS)}")
-    return found, _repeated(tree)
+        if isinstance(found, dict):
+            return found, _repeated(tree)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # no UTF-8, a day that no month has, a list within itself
+        raise BatchError(f"cannot be read: {error}") from None
+    raise BatchError(f"must hold the keys {', '.join(KEYS)}")
 
 
 def _repeated(node: Any) -> list[str]:
@@ -231,7 +251,7 @@ def run_one() -> None:
     """Be the process of one run: its job is the first line of stdin, and stdin closes when nobody waits for it any more."""
     stdin = os.fdopen(os.dup(0), "rb", buffering=0)  # unbuffered: Python cannot end while a thread waits in a buffered one
     job = json.loads(stdin.readline())
-    writing, turn = threading.Lock(), _run_lock(job, timeout=-1)
+    writing, turn = threading.Lock(), _run_lock(job, timeout=0)
 
     def end_with_the_worker():
         stdin.read()
@@ -241,8 +261,14 @@ def run_one() -> None:
             os._exit(1)
 
     threading.Thread(target=end_with_the_worker, daemon=True).start()
+
+    def my_turn() -> Any:
+        with suppress(Timeout):
+            return turn.acquire()
+        return None
+
     # An earlier attempt, perhaps on another machine, may still be at work.
-    with turn, _free_gpu() if job["gpu"] else nullcontext():
+    with _wait(job, my_turn, "an earlier attempt at it to end"), _wait(job, _free_gpu, "a GPU that no other run has") if job["gpu"] else nullcontext():
         os.environ[LEFT_BEHIND] = _kernel_of(job["folder"])  # what is started from here on
         _end_left_behind(job["folder"])
         before = _record(job) or {}
@@ -251,26 +277,46 @@ def run_one() -> None:
             _attempt(job, writing)
 
 
+def _wait(job: Mapping[str, Any], attempt: Callable[[], Any], what: str) -> Any:
+    """Try until something comes of it, and return that. What takes long is noted in a file, for the driver to say it."""
+    note, until = _note(job), time.monotonic() + SAY_SECONDS
+    while (found := attempt()) is None:
+        if time.monotonic() > until and not note.exists():
+            with suppress(OSError):  # a full disk: it waits all the same
+                note.write_text(f"{job['run_id']} waits for {what}", encoding="utf-8")
+        time.sleep(0.5)
+    note.unlink(missing_ok=True)
+    return found
+
+
+def _note(job: Mapping[str, Any]) -> Path:
+    return Path(job["folder"]).parent / ".locks" / f"{job['run_id']}.waits"
+
+
 def _gpus() -> list[str]:
     """Return the GPUs of this machine that may be used, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None and shutil.which("nvidia-smi"):
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()
+        try:
+            listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=ANSWER_SECONDS).stdout.splitlines()
+        except subprocess.TimeoutExpired:
+            reason = f"nvidia-smi has not answered for {ANSWER_SECONDS} seconds: something is wrong with the GPU's driver"
+            raise BatchError(f"{reason}; to do without a GPU, set CUDA_VISIBLE_DEVICES to nothing") from None
         named = ",".join(map(str, range(sum(line.startswith("GPU ") for line in listed))))
     return [device for device in (named or "").split(",") if device not in ("", "-1")]
 
 
-def _free_gpu() -> FileLock:
+def _free_gpu() -> FileLock | None:
     """Bind this process and its kernel to a GPU that no other run has. The lock is the machine's: workers that share it do not know of each other."""
-    while devices := _gpus():
-        for device in devices:
-            lock = FileLock(Path(tempfile.gettempdir()) / f"finetune-{getpass.getuser()}-gpu-{re.sub('[^A-Za-z0-9-]', '_', device)}.lock", timeout=0)
-            with suppress(Timeout):
-                lock.acquire()
-                os.environ["CUDA_VISIBLE_DEVICES"] = device
-                return lock
-        time.sleep(1)
-    raise RuntimeError("the worker declares a GPU, and neither CUDA_VISIBLE_DEVICES nor nvidia-smi names one")
+    if not (devices := _gpus()):
+        raise RuntimeError("the worker declares a GPU, and neither CUDA_VISIBLE_DEVICES nor nvidia-smi names one")
+    for device in devices:
+        lock = FileLock(Path(tempfile.gettempdir()) / f"finetune-{getpass.getuser()}-gpu-{re.sub('[^A-Za-z0-9-]', '_', device)}.lock", timeout=0)
+        with suppress(Timeout):
+            lock.acquire()
+            os.environ["CUDA_VISIBLE_DEVICES"] = device
+            return lock
+    return None
 
 
 def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
@@ -280,7 +326,7 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
     before = read_json(folder / "run.json")
     # A failed run is continued once: if that fails too, as where the data have changed, it starts afresh.
     trusted = before.get("parameters") == job["parameters"] and not (before.get("status") == "failed" and before.get("resumed"))
-    resume = "resume" in names and trusted and any(folder.glob("checkpoints/checkpoint-*"))
+    resume = "resume" in names and trusted and bool(saved_checkpoints(folder / "checkpoints"))
     if folder.exists() and not resume:
         aside = folder.parent / "previous" / folder.name
         shutil.rmtree(aside, ignore_errors=True)
@@ -406,7 +452,7 @@ def _write(path: Path, record: Mapping[str, Any]) -> None:
 def _worker_task():
     """Return what a worker does for one run. A function made in a function travels by value: the workers need nothing of this repository."""
     program = "import sys; sys.path.insert(0, sys.argv[1]); from utils.batch import run_one; run_one()"
-    names = THREADS
+    names, patience = THREADS, ANSWER_SECONDS
 
     def run_on_worker(job, root, environment, threads):
         from dask.system import CPU_COUNT
@@ -432,7 +478,11 @@ def _worker_task():
                 pass  # it ended before it read; its exit code says so
             finally:
                 process.stdin.close()  # ends the process and its kernel
-                process.wait()
+                try:
+                    process.wait(patience)
+                except subprocess.TimeoutExpired:  # it hangs; a kernel that this leaves behind is ended by the next attempt
+                    process.kill()
+                    process.wait()
             said.seek(max(0, said.tell() - 4000))
             lines = said.read().decode(errors="replace").split("\n")
         try:
@@ -459,18 +509,24 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
             yield client
         return
     settings = {"distributed.scheduler.allowed-failures": WORKER_DEATHS, "distributed.comm.timeouts.connect": "60s"}
+    settings |= {"distributed.deploy.lost-worker-timeout": f"{2 * WORKER_SECONDS}s"}  # then the worker is not started again, if it is so late
+    resources = {"GPU": 1} if _gpus() else None
     with dask.config.set(settings):
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            memory_limit=0,  # the runs are processes of their own: what the worker itself takes says nothing
-            silence_logs=50,
-            preload=["import signal; signal.signal(signal.SIGINT, lambda *_: None)"],  # Ctrl-C is for the driver, which ends the workers
-            resources={"GPU": 1} if _gpus() else None,
-        )
+        try:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
+                memory_limit=0,  # the runs are processes of their own: what the worker itself takes says nothing
+                silence_logs=50,
+                preload=["import signal; signal.signal(signal.SIGINT, lambda *_: None)"],  # Ctrl-C is for the driver, which ends the workers
+                resources=resources,
+                death_timeout=WORKER_SECONDS,  # for its start; without it Dask would wait, and so would the end of the batch
+            )
+        except Exception as error:  # whatever it is: Dask's own way out of a late start ends with an AssertionError
+            raise BatchError(f"Dask's workers have not started ({_last_line(type(error).__name__, str(error))}); the same command tries again") from None
         with cluster, Client(cluster) as client:
             yield client
 
@@ -492,13 +548,15 @@ def run_batch(
             One batch at a time works in it.
         workers: runs at a time on this machine; None means one for every two cores. With a scheduler, its workers' threads decide.
         scheduler: the address of a running Dask scheduler. Its workers must see this repository, the data and output_dir under the same paths.
+            While it has none, the batch says so once and waits for one, as long as it takes; Ctrl-C ends it.
         retry_failed: False leaves the failed runs as they are.
 
     Returns:
         The leaderboard: one row for each run that has ended, in the order of the sweep.
 
     Raises:
-        BatchError: the sweep has faults (nothing was started), another batch works in the folder or it holds something else, or the scheduler was lost.
+        BatchError: the sweep has faults (nothing was started), another batch works in the folder or it holds something else, the scheduler was lost, or
+            the workers of this machine were, for good. The last two keep what is finished; the same call goes on.
     """
     return _run_and_sum_up(spec, output_dir, workers, scheduler, retry_failed)[0]
 
@@ -570,18 +628,26 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
     environment = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "FINETUNE_REPO": str(ROOT)}
     environment |= {name: os.environ[name] for name in THREADS if name in os.environ}  # set by the user: theirs for every run
     workers = max(1, min(workers or (os.cpu_count() or 2) // 2, len(todo)))
-    task, waiting, running = _worker_task(), list(reversed(todo)), {}
+    task, waiting, running, told = _worker_task(), list(reversed(todo)), {}, set()
     try:
         with _bar(len(plan.runs), len(records)) as bar, _cluster(workers, scheduler) as client:
+            hands = _Workers(client, workers, scheduler, bar)
             try:
                 while waiting or running:
                     threads, gpu, capacity = _capacity(client)
+                    capacity = hands.check(capacity, gpu or not any(job["gpu"] for job in running.values()))
                     while waiting and len(running) < capacity:
                         job = waiting.pop() | {"gpu": gpu, "attempt": str(time.time_ns())}
+                        _note(job).unlink(missing_ok=True)  # of one that was killed
                         options = {"key": f"{job['run_id']}-{job['attempt']}", "pure": False, "resources": {"GPU": 1} if gpu else None}
                         running[client.submit(task, job, str(ROOT), environment | {LEFT_BEHIND: job["folder"]}, threads, **options)] = job
                     failed = sum(record["status"] == "failed" for record in records.values())
                     bar.set_description_str(f"{len(records) - failed} done, {failed} failed, {len(running)} running")
+                    for job in running.values():
+                        with suppress(OSError):  # there is none, as a rule
+                            if job["attempt"] not in told:
+                                _say(bar, _note(job).read_text(encoding="utf-8"))
+                                told.add(job["attempt"])
                     ended = []
                     if running:
                         with suppress(TimeoutError):
@@ -593,6 +659,7 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                         records[job["run_id"]] = _outcome(future, job)
                         future.release()  # or Dask would do the run again, should the worker that holds its result die
                         _write_leaderboard(plan, records, output_dir)
+                        hands.replaced = 0
                         bar.update()
             except BaseException:
                 with suppress(Exception):  # a scheduler that is gone has nothing to cancel
@@ -606,12 +673,52 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                 pass
 
 
+def _say(bar: Any, text: str) -> None:
+    bar.write(text, file=sys.stderr)  # at once, also where stdout is a file
+
+
 def _bar(total: int, done: int) -> Any:
     """Return a progress bar for a terminal or a notebook, where bars are wanted."""
     from tqdm.auto import tqdm
 
     off = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").upper() in ("1", "ON", "YES", "TRUE")
     return tqdm(total=total, initial=done, unit="run", disable=off, dynamic_ncols=True)
+
+
+class _Workers:
+    """Looks after the workers: says that some are missing, starts others in the place of this machine's, and gives up where that does not help."""
+
+    def __init__(self, client: Any, number: int, scheduler: str | None, bar: Any):
+        self.client, self.number, self.scheduler, self.bar = client, number, scheduler, bar
+        self.since, self.said = math.inf, False  # since when some are missing, and whether that was said
+        self.replaced = 0  # how often others were started since a run has ended
+
+    def check(self, capacity: int, fit: bool) -> int:
+        """Return how many runs there may be at a time. `fit` is False where runs wait for a GPU that no worker has any more.
+
+        Raises:
+            BatchError: this machine has no worker, and there is none to be had.
+        """
+        missing = 0 if self.scheduler else max(0, self.number - capacity)
+        if capacity and fit and not missing:
+            self.since, self.said = math.inf, False
+            return capacity if self.scheduler else self.number  # one that was replaced may come back
+        self.since = min(self.since, time.monotonic())
+        late = time.monotonic() - self.since
+        if late > SAY_SECONDS and not self.said:
+            self.said = True
+            theirs = f"The scheduler {self.scheduler} has no worker{'' if fit else ' with a GPU'}; waiting for one"
+            _say(self.bar, theirs if self.scheduler else f"{missing} of {self.number} workers lost; Dask starts others")
+        if missing and late > WORKER_SECONDS:
+            if self.replaced < REPLACEMENTS:
+                self.since, self.replaced = time.monotonic(), self.replaced + 1
+                self.client.cluster.scale(len(self.client.cluster.worker_spec) + missing)
+            elif not capacity:
+                raise BatchError(
+                    f"Dask has no worker left, and has started none for {late:.0f} seconds: this machine may be too busy, or short of memory. "
+                    "What is finished is kept; the same command goes on with the rest"
+                )
+        return capacity
 
 
 def _capacity(client: Any) -> tuple[dict[str, int], bool, int]:
@@ -621,10 +728,11 @@ def _capacity(client: Any) -> tuple[dict[str, int], bool, int]:
     """
     from distributed.comm.addressing import get_address_host
 
+    workers = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS)["workers"]
     threads: dict[str, int] = {}
-    for address, number in client.nthreads().items():
-        threads[get_address_host(address)] = threads.get(get_address_host(address), 0) + number
-    gpus = sum(worker.get("resources", {}).get("GPU", 0) for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+    for address, worker in workers.items():
+        threads[get_address_host(address)] = threads.get(get_address_host(address), 0) + worker["nthreads"]
+    gpus = sum(worker.get("resources", {}).get("GPU", 0) for worker in workers.values())
     return threads, gpus > 0, int(gpus) or sum(threads.values())
 
 
@@ -664,7 +772,8 @@ def _write_leaderboard(plan: Plan, records: Mapping[str, dict], output_dir: Path
     table = pd.DataFrame(rows, columns=["run_id", *parameters, "status", *scores, "seconds", "error"])
     try:
         with atomic_path(output_dir / "leaderboard.csv") as partial:
-            table.to_csv(partial, index=False)
+            quoted = table.map(quote_formula).rename(columns=quote_formula)
+            quoted.to_csv(partial, index=False)
     except OSError as error:
         print(f"leaderboard.csv could not be written ({error.strerror}); the runs' own records are what counts, and the next call writes it")
     return table
@@ -708,7 +817,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", help="the sweep: YAML with notebook, parameters, grid, runs")
     parser.add_argument("--output-dir", required=True, help="a folder for each run and leaderboard.csv go here")
     parser.add_argument("--workers", type=int, help="runs at a time on this machine; the default is one for every two cores")
-    parser.add_argument("--scheduler", help="the address of a running Dask scheduler, such as tcp://10.0.0.1:8786")
+    parser.add_argument("--scheduler", help="the address of a running Dask scheduler, such as tcp://10.0.0.1:8786; waits for its workers")
     parser.add_argument("--dry-run", action="store_true", help="check the sweep, print its runs, start nothing")
     parser.add_argument("--retry-failed", action=argparse.BooleanOptionalAction, default=True, help="run failed ones again (they are)")
     given = parser.parse_args(arguments)
