@@ -4,6 +4,7 @@ Each `@broken(...)` function builds one Trainer. Called with mended=False it has
 `raises` is what the library says by itself when that Trainer trains (loud troubles); the silent ones are proved one by one further down.
 """
 
+import copy
 import datetime
 import decimal
 import functools
@@ -35,6 +36,8 @@ from transformers import (
     RobertaForSequenceClassification,
     Trainer,
     TrainingArguments,
+    XLNetConfig,
+    XLNetForSequenceClassification,
     default_data_collator,
 )
 
@@ -1395,6 +1398,117 @@ def the_base_frozen(folder, mended):
 @broken("frozen", "of the weights are frozen, for example 'bert.embeddings")
 def half_frozen(folder, mended):
     return trainer_for(folder, model=bert() if mended else freeze(bert(), "embeddings"))
+
+
+class SavedWithIt(torch.nn.Module):
+    """What PEFT puts in the place of a module that is named in modules_to_save."""
+
+    def __init__(self, module, on=True):
+        super().__init__()
+        self.original_module, self.modules_to_save = module, torch.nn.ModuleDict({"default": copy.deepcopy(module)})
+        self.modules_to_save.requires_grad_(on)
+
+    def forward(self, *args, **kwargs):
+        return self.modules_to_save["default"](*args, **kwargs)
+
+
+class LowRank(torch.nn.Module):
+    """What PEFT puts in the place of a layer that is named in target_modules."""
+
+    def __init__(self, layer, on=True):
+        super().__init__()
+        self.base_layer, self.lora_A = layer, torch.nn.ModuleDict({"default": torch.nn.Linear(layer.in_features, layer.out_features, bias=False)})
+        self.lora_A.requires_grad_(on)
+
+    def forward(self, x):
+        return self.base_layer(x) + self.lora_A["default"](x)
+
+
+class LoraConfig(SimpleNamespace):
+    """A stand-in for PEFT's, which need not be installed."""
+
+
+class IA3Config(LoraConfig):
+    pass
+
+
+def with_adapter(model, *saved, target="query", config=LoraConfig, on=True, **settings):
+    """Freeze a model, but for an adapter on the layers called `target` and the modules `saved`, as PEFT does it."""
+    model.requires_grad_(False)
+    for name, module in list(model.named_modules()):
+        parent, _, last = name.rpartition(".")
+        if last == target or name in saved:
+            setattr(model.get_submodule(parent), last, SavedWithIt(module, on) if name in saved else LowRank(module, on))
+    model.peft_config = {"default": config(task_type=None, modules_to_save=list(saved) or None, **settings)}
+    model.get_base_model = lambda: model
+    return model
+
+
+@broken("frozen", "The classification head (classifier) is frozen, and not saved with the adapter: its random numbers would stay", "error")
+def the_head_frozen_beside_an_adapter(folder, mended):
+    return trainer_for(folder, model=with_adapter(bert(), *["classifier"] * mended))
+
+
+@broken("frozen", "The classification head (score) is frozen, and not saved with the adapter", "error")
+def the_head_of_gpt2_frozen_beside_an_adapter(folder, mended):
+    return trainer_for(folder, model=with_adapter(gpt2(pad_token_id=0), *["score"] * mended, target=None))
+
+
+@broken("frozen", "The classification head (classifier) is frozen, and not saved with the adapter", "error")
+def the_head_of_a_checkpoint_without_one_beside_an_adapter(folder, mended):
+    (bert() if mended else bert().bert).save_pretrained(folder / "base")  # a head that the checkpoint has is no new one
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    return trainer_for(folder, model=with_adapter(BertForSequenceClassification.from_pretrained(folder / "base", **names)))
+
+
+@broken("frozen", "A part of the head (classifier) is frozen, and not saved with the adapter")
+def the_last_layer_of_the_head_alone_beside_an_adapter(folder, mended):
+    return trainer_for(folder, model=with_adapter(roberta(), "classifier" if mended else "classifier.out_proj"))
+
+
+@broken("frozen", "A part of the head (classifier) is frozen, and not saved with the adapter")
+def an_adapter_on_the_new_head(folder, mended):
+    return trainer_for(folder, model=with_adapter(bert(), *["classifier"] * mended, target="query" if mended else "classifier"))
+
+
+@broken("frozen", "All weights are frozen, the adapter's too", "error", raises="does not require grad")
+def an_adapter_loaded_to_predict(folder, mended):
+    return trainer_for(folder, model=with_adapter(bert(), "classifier", on=mended))
+
+
+def xlnet():
+    config = XLNetConfig(vocab_size=200, d_model=32, n_layer=1, n_head=2, d_inner=32, id2label=dict(enumerate(LABELS)))
+    return XLNetForSequenceClassification(config)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "fix"),
+    [
+        (bert, {}, 'LoraConfig(..., task_type="SEQ_CLS") with get_peft_model, or LoraConfig(..., modules_to_save=["classifier"])'),
+        (gpt2, {"config": IA3Config}, 'IA3Config(..., task_type="SEQ_CLS") with get_peft_model, or IA3Config(..., modules_to_save=["score"])'),
+        (xlnet, {}, 'LoraConfig(..., modules_to_save=["sequence_summary", "logits_proj"])'),
+    ],
+)
+def test_the_fix_for_a_frozen_head_names_it(tmp_path, model, settings, fix):
+    (finding,) = found(trainer_for(tmp_path, model=with_adapter(model(), target="value", **settings)), "frozen")
+    assert (finding.level, finding.fix) == ("error", fix)
+
+
+def test_a_task_type_that_was_given_or_that_nobody_reads_is_no_fix(tmp_path):
+    given, built_in = with_adapter(bert()), with_adapter(bert())
+    given.peft_config["default"].task_type = "SEQ_CLS"
+    built_in._hf_peft_config_loaded = True  # model.add_adapter(...), which does not look at the task
+    for model in (given, built_in):
+        (finding,) = found(trainer_for(tmp_path, model=model), "frozen")
+        assert (finding.level, finding.fix) == ("error", 'LoraConfig(..., modules_to_save=["classifier"])')
+
+
+def test_a_head_frozen_beside_an_adapter_is_not_called_random_where_the_checkpoint_is_gone(tmp_path):
+    model = with_adapter(bert())
+    model.config._name_or_path = str(tmp_path / "gone")
+    (finding,) = found(trainer_for(tmp_path, model=model), "frozen")
+    assert finding.level == "warning"
+    assert "its perhaps random numbers" in finding.message
 
 
 @broken("head-reinitialised", "'classifier.bias' has the shape (3,) in the checkpoint and (2,) in the model")

@@ -8,6 +8,7 @@ import gc
 import random
 import threading
 import time
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -740,6 +741,39 @@ def head_only(folder):
     model = tiny()
     model.bert.requires_grad_(False)
     return trainer(folder, model, learning_rate=1e-3)
+
+
+def beside_an_adapter(model):
+    """Mark a model as one with an adapter that trains a head: PEFT, which need not be installed, freezes the rest."""
+    model.base_model.requires_grad_(False)
+    model.peft_config = {"default": SimpleNamespace(task_type="SEQ_CLS", modules_to_save=None)}
+    return model
+
+
+@setup()
+def adapter_with_a_trained_head(folder):
+    return trainer(folder, beside_an_adapter(tiny()))
+
+
+@setup()
+def adapter_with_a_trained_head_of_two_parts(folder):
+    return trainer(folder, beside_an_adapter(tiny("DistilBert")))
+
+
+@setup()
+def adapter_beside_a_head_that_was_trained_before(folder):
+    tiny().save_pretrained(folder / "model")
+    model = beside_an_adapter(AutoModelForSequenceClassification.from_pretrained(folder / "model"))
+    model.classifier.requires_grad_(False)
+    model.bert.encoder.layer[0].attention.requires_grad_(True)  # for the adapter's own
+    return trainer(folder, model)
+
+
+@setup(train=False)
+def adapter_loaded_to_be_evaluated(folder):
+    model = beside_an_adapter(tiny())
+    model.requires_grad_(False)
+    return trainer(folder, model, data={"eval_dataset": labelled()}, eval_strategy="no")
 
 
 @setup("predict-order")

@@ -1167,6 +1167,11 @@ def frozen(setup):
     total, off = sum(size for size, _ in sizes.values()), [name for name, (_, on) in sizes.items() if not on]
     share = sum(sizes[name][0] for name in off) / max(1, total)
     if hasattr(setup.model, "peft_config"):
+        heads = list(_beside_adapter(setup)) if setup.train is not None else []  # to evaluate with it, an adapter is loaded frozen
+        yield from heads
+        if total and len(off) == len(sizes) and setup.train is not None and not heads:
+            again = "PeftModel.from_pretrained(model, folder, is_trainable=True)"
+            yield "All weights are frozen, the adapter's too: there is nothing to train, and the first step would fail.", again, "error"
         return
     thaw = "model.requires_grad_(True)"
     prefix = getattr(setup.model, "base_model_prefix", "")
@@ -1177,6 +1182,42 @@ def frozen(setup):
         yield f"The classification head ({', '.join(head[:3])}) is frozen: its random numbers would stay as they are.", thaw
     elif share > 0.05:
         yield f"{share:.0%} of the weights are frozen, for example {off[0]!r}: they would stay as they are.", f"{thaw}, unless that is what you want"
+
+
+def _beside_adapter(setup):
+    """Find parts of the head that are new, frozen, and not saved with the adapter (PEFT's) of the model."""
+    adapters = setup.model.peft_config if isinstance(setup.model.peft_config, Mapping) else {"": setup.model.peft_config}
+    model = setup.model.get_base_model() if hasattr(setup.model, "get_base_model") else setup.model
+    if not setup.classifier or not getattr(model, "base_model_prefix", ""):
+        return
+    saved = dict(_shapes(path)) if (path := getattr(setup.config, "_name_or_path", None)) else {}
+    with_it = [name for config in adapters.values() for name in getattr(config, "modules_to_save", None) or ()]
+    lost, trained = [], False
+    for head, module in model.named_children():
+        if head == model.base_model_prefix:
+            continue
+        named = dict(module.named_parameters(prefix=head))
+        trained = trained or any(p.requires_grad for p in named.values())
+        # neither an adapter's parts, which bear its name, nor the old copy of what is saved with it
+        own = {name.replace(".base_layer", ""): p for name, p in named.items() if not {*adapters, "original_module"} & set(name.split("."))}
+        known = all(saved.get(name) == tuple(p.shape) for name, p in own.items())
+        if not known and not any(p.requires_grad for p in own.values()) and not head.endswith(tuple(with_it)):
+            lost.append(head)
+    if lost:
+        first = next(iter(adapters.values()))
+        kind = type(first).__name__ if type(first).__name__.endswith("Config") else "LoraConfig"
+        fix = f"{kind}(..., modules_to_save={json.dumps(lost)})"
+        helps = "SEQ_CLS" not in str(getattr(first, "task_type", "")) and not getattr(model, "_hf_peft_config_loaded", False)
+        if helps and all(head.endswith(("classifier", "score")) for head in lost):  # that is what PEFT takes for the head
+            fix = f'{kind}(..., task_type="SEQ_CLS") with get_peft_model, or {fix}'
+        which = f"The classification head ({', '.join(lost)}) is frozen" if not trained else f"A part of the head ({', '.join(lost)}) is frozen"
+        unsure = path and not saved  # the checkpoint cannot be read here: its head may have been trained
+        yield (
+            f"{which}, and not saved with the adapter: its {'perhaps ' if unsure else ''}random numbers would stay as they are, and be others when the "
+            "adapter is loaded again.",
+            fix,
+            "warning" if trained or unsure else "error",
+        )
 
 
 @pitfall("head-reinitialised", "P", "warning", "ignore_mismatched_sizes=True threw a trained head away; only the load report says so", "Mean it")
@@ -1203,14 +1244,12 @@ def _shapes(path: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     from transformers.utils import cached_file
 
     folder = Path(path)
-    if folder.is_dir():
-        files = sorted(folder.glob("*.safetensors"))
-    else:
+    if not folder.is_dir():
         try:
-            files = [Path(cached_file(path, "model.safetensors", local_files_only=True))]
+            folder = Path(cached_file(path, "config.json", local_files_only=True)).parent  # of all files of that revision
         except Exception:
             return
-    for file in files:
+    for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a dict)
                 yield name, tuple(tensors.get_slice(name).get_shape())
