@@ -662,6 +662,83 @@ def a_class_missing_in_the_training(folder, mended):
     return trainer_for(folder, model=bert(names), train_dataset=data, eval_dataset=table(12, 1, names=names))
 
 
+STREAMED = {"max_steps": 4, "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2, "num_train_epochs": 3.0}
+
+
+def words_in_rows(labels):
+    """Rows of tokens, quickly, without texts."""
+    ids = [[2, 4 + i % 190, 4 + i // 190 % 190, 3] for i in range(len(labels))]
+    return Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * 4] * len(ids), "label": labels})
+
+
+@broken("single-class-split", "The first 2,000 rows of the training data are of one class, 'negative', and the evaluation data have 'negative', 'positive'")
+def a_stream_that_begins_with_one_class(folder, mended):
+    stream = words_in_rows([0] * 2_500 + [1] * 2_500).to_iterable_dataset()
+    return trainer_for(folder, train_dataset=stream.shuffle(seed=42, buffer_size=10_000) if mended else stream, **STREAMED)
+
+
+@broken("single-class-split", "The first 2,000 rows of the training data are of one class, 'positive'")
+def a_stream_shuffled_in_a_small_buffer(folder, mended):
+    stream = words_in_rows([1] * 2_500 + [0] * 2_500).to_iterable_dataset()
+    return trainer_for(folder, train_dataset=stream.shuffle(seed=42, buffer_size=6_000 if mended else 100), **STREAMED)
+
+
+@broken("single-class-split", "The first 24 rows of the training data are of one class, 'negative'")
+def a_short_stream_of_one_class(folder, mended):
+    data = table(labels=[0] * 24) if not mended else table()
+    return trainer_for(folder, train_dataset=data.to_iterable_dataset(), **STREAMED)
+
+
+@broken("single-class-split", "The first 2,000 rows of the training data come class by class (2 changes of class in 2,000 rows; by chance 1,")
+def a_stream_sorted_by_three_classes(folder, mended):
+    names, data = ["bad", "fair", "good"], words_in_rows([0] * 600 + [1] * 600 + [2] * 1_000)
+    stream = (data.shuffle(seed=42) if mended else data).to_iterable_dataset()
+    return trainer_for(folder, model=bert(names), train_dataset=stream, eval_dataset=table(12, 1, names=names), **STREAMED)
+
+
+@broken("single-class-split", "come class by class (")
+def a_sorted_stream_shuffled_in_a_buffer_too_small(folder, mended):
+    stream = words_in_rows([0] * 900 + [1] * 900).to_iterable_dataset()
+    return trainer_for(folder, train_dataset=stream.shuffle(seed=42, buffer_size=2_000 if mended else 90), **STREAMED)
+
+
+@broken(
+    "single-class-split", "come class by class (1 changes of class in 24 rows; by chance 12), and train_sampling_strategy='sequential' reads them as they stand"
+)
+def sorted_rows_in_their_order(folder, mended):
+    data = table(labels=SORTED)
+    return trainer_for(folder, train_dataset=data.shuffle(seed=42) if mended else data, train_sampling_strategy="sequential")
+
+
+@broken("single-class-split", "train_sampling_strategy='sequential' reads them as they stand")
+def rows_sorted_by_their_labels_in_their_order(folder, mended):
+    """The table itself is mixed; sort() keeps it and notes the order."""
+    return trainer_for(folder, train_dataset=table().sort("label"), train_sampling_strategy="random" if mended else "sequential")
+
+
+class OwnSampler(Trainer):
+    def _get_train_sampler(self, train_dataset=None):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+class OwnLoader(Trainer):
+    def get_train_dataloader(self):
+        data = self.train_dataset.remove_columns("text")
+        return self.accelerator.prepare(torch.utils.data.DataLoader(data, batch_size=4, collate_fn=self.data_collator))
+
+
+@broken("single-class-split", "_get_train_sampler reads them as they stand")
+def sorted_rows_and_a_sampler_of_ones_own(folder, mended):
+    return trainer_for(folder, kind=Trainer if mended else OwnSampler, train_dataset=table(labels=SORTED))
+
+
+@broken("single-class-split", "get_train_dataloader reads them as they stand")
+def sorted_rows_and_a_loader_of_ones_own(folder, mended):
+    """DataLoader does not shuffle unless it is told to."""
+    data = table(labels=SORTED)
+    return trainer_for(folder, kind=OwnLoader, train_dataset=data.shuffle(seed=42) if mended else data)
+
+
 @broken("label-map-drift", "The same id means two things")
 def names_in_another_order_in_the_model(folder, mended):
     return trainer_for(folder, model=bert(LABELS if mended else LABELS[::-1]))

@@ -527,6 +527,69 @@ def stream(folder):
     return trainer(folder, data=data | {"train_dataset": data["train_dataset"].to_iterable_dataset()}, max_steps=4, eval_strategy="steps", eval_steps=2)
 
 
+STREAMED = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 2}
+
+
+@setup()
+def sorted_stream_shuffled_in_a_buffer(folder):
+    stream = many(5_000, 3).sort("label").to_iterable_dataset().shuffle(seed=1, buffer_size=5_000)
+    return trainer(folder, tiny(max_position_embeddings=64), data={"train_dataset": stream, "eval_dataset": many(40, 4)}, **STREAMED)
+
+
+@setup()
+def streams_of_the_one_class_there_is(folder):
+    data = {name: labelled(48, seed=seed, values=[1] * 48).to_iterable_dataset() for name, seed in (("train_dataset", 1), ("eval_dataset", 2))}
+    return trainer(folder, data=data, **STREAMED)
+
+
+@setup()
+def sorted_stream_for_a_regression(folder):
+    data = regression_data(sorted(np.random.default_rng(0).normal(size=80)))
+    data["train_dataset"] = data["train_dataset"].to_iterable_dataset()
+    return trainer(folder, tiny(classes=1), data=data, given={"compute_metrics": rank_correlation}, **STREAMED)
+
+
+@setup()
+def stream_of_a_rare_class(folder):
+    """One row in 150 is of the other class, and each comes where chance has put it."""
+    labels = [int(i % 150 == 77) for i in range(900)]
+    stream = labelled(900, seed=1, values=labels).to_iterable_dataset()
+    return trainer(folder, data={"train_dataset": stream, "eval_dataset": labelled(150, seed=2, values=labels[:150])}, **STREAMED)
+
+
+@setup()
+def stream_in_blocks(folder):
+    """Ten rows of one class, ten of the other, and so on: every few batches have both."""
+    stream = labelled(400, seed=1, values=[i // 10 % 2 for i in range(400)]).to_iterable_dataset()
+    return trainer(folder, data={"train_dataset": stream, "eval_dataset": labelled(40, seed=2)}, **STREAMED)
+
+
+@setup()
+def mixed_rows_in_their_order(folder):
+    values = random_labels(80, 3, 1)
+    data = {name: part.shuffle(seed=2) for name, part in pair(3).items()} | {"train_dataset": labelled(80, 3, seed=5, values=values)}
+    return trainer(folder, tiny(classes=3), data=data, train_sampling_strategy="sequential")
+
+
+@setup()
+def sorted_rows_that_trainer_shuffles(folder):
+    data = pair()
+    return trainer(folder, data=data | {"train_dataset": data["train_dataset"].sort("label")})
+
+
+class OwnLoader(Trainer):
+    def get_train_dataloader(self):
+        print("a loader of one's own")
+        data = self.train_dataset.remove_columns("text")
+        return torch.utils.data.DataLoader(data, batch_size=8, shuffle=True, collate_fn=self.data_collator)
+
+
+@setup()
+def sorted_rows_in_a_loader_of_ones_own_that_shuffles(folder):
+    data = pair()
+    return trainer(folder, kind=OwnLoader, data=data | {"train_dataset": data["train_dataset"].sort("label")})
+
+
 @setup()
 def generator_in_torch(folder):
     class Stream(torch.utils.data.IterableDataset):
@@ -1143,6 +1206,7 @@ UNTOUCHED += [
     "masked_language_model",
     "metrics_batch_by_batch",
 ]
+UNTOUCHED += ["sorted_rows_in_a_loader_of_ones_own_that_shuffles", "mixed_rows_in_their_order", "adapter_with_a_trained_head"]
 UNTOUCHED += ["optimizer_and_schedule_of_ones_own", "fresh_model_from_model_init", "label_smoothing", "trainer_with_its_own_loss"]
 
 

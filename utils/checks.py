@@ -6,6 +6,7 @@ more or less serious than the rest. The report, the catalogue and the tests pick
 
 import contextlib
 import inspect
+import io
 import itertools
 import json
 import math
@@ -23,11 +24,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from safetensors import safe_open
+from transformers import Trainer
 from transformers.data.data_collator import default_data_collator
 from transformers.integrations import get_available_reporting_integrations
 
 from utils.data import in_words, variants
-from utils.facts import Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, said, text_config, untouched
+from utils.facts import SCRIPTED_ROWS, Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, said, text_config, untouched
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
 
@@ -390,6 +392,10 @@ def no_loss(setup):
             )
 
 
+RARELY = 0.2  # of the changes of class that rows in random order would have: fewer, and they come class by class
+BY_CHANCE = 10  # rows of other classes to be expected among the first of a stream, before it means something that there are none
+
+
 @pitfall("single-class-split", "P", "error", "select(range(n)) or a split of sorted rows: one class only, accuracy 1.0, falling loss", "Shuffle, stratify")
 def single_class_split(setup):
     if setup.task == "regression" or "label-range" in setup.errors:
@@ -404,6 +410,8 @@ def single_class_split(setup):
     def called(ids) -> str:
         return ", ".join(repr(names[i]) if 0 <= i < len(names) else str(i) for i in map(int, ids[:8])) + (", ..." if len(ids) > 8 else "")
 
+    if "train" in counted:
+        yield from _class_by_class(setup, counted, called)
     stratify = "dataset.class_encode_column('label').train_test_split(test_size=0.15, seed=42, stratify_by_column='label')"
     for name, classes in counted.items():
         split = setup.splits[name]
@@ -418,6 +426,64 @@ def single_class_split(setup):
                 yield f"The {split.in_words} data have the class {called(new)}, which no training row has: it cannot be learnt.", stratify, "warning"
             if len(missing):
                 yield f"The {split.in_words} data have no row of {called(missing)}, so their scores say nothing about it.", stratify, "warning"
+
+
+def _class_by_class(setup, counted: Mapping[str, np.ndarray], called: Callable):
+    """Find training rows that are read in the order in which they stand, one class after the other: in the end the model knows the last one."""
+    split, classes = setup.train, counted["train"]
+    if split.stream:
+        labels, reason = split.labels, "Trainer does not shuffle a stream"
+        fix = (
+            "dataset.shuffle(seed=42, buffer_size=10_000), with room for more rows than stand of one class in a row; or shuffle the table before "
+            "to_iterable_dataset()"
+        )
+    elif sequential := _in_their_order(setup):
+        labels, reason = split.labels[np.argsort(split.index, kind="stable")], f"{sequential} reads them as they stand"
+        fix = "train_dataset = train_dataset.shuffle(seed=42), or train_sampling_strategy='random' and no sampler of your own"
+    else:
+        return
+    labels = labels[labels != IGNORED] if labels.dtype.kind != "b" else labels
+    others = {name: split for name, split in setup.splits.items() if name in counted and len(np.setdiff1d(counted[name], classes))}
+    if split.stream and len(classes) == 1 and len(labels) > 1 and others:
+        other = next(iter(others))
+        expected = len(labels) * (setup.splits[other].labels != classes[0]).mean()
+        if len(labels) < SCRIPTED_ROWS or expected >= BY_CHANCE:
+            yield (
+                f"The first {len(labels):,} rows of the training data are of one class, {called(classes)}, and the {others[other].in_words} data have "
+                f"{called(counted[other])}: {reason}, so the model would learn one class, and forget it for the next.",
+                fix,
+            )
+    elif len(labels) >= 16:
+        starts = np.flatnonzero(np.diff(labels, prepend=labels[0] - 1 if labels.dtype.kind != "b" else ~labels[0]))
+        runs = pd.DataFrame({"label": labels[starts], "length": np.diff(starts, append=len(labels))})
+        by_chance = len(labels) * (1 - (pd.Series(labels).value_counts(normalize=True) ** 2).sum())
+        if len(runs) - 1 < RARELY * by_chance and runs.groupby("label")["length"].max().sum() > len(labels) / 2:
+            yield (
+                f"The {f'first {len(labels):,} rows of the ' if split.stream else ''}training data come class by class ({len(runs) - 1} changes of class in "
+                f"{len(labels):,} rows; by chance {by_chance:,.0f}), and {reason}: the model would learn one class, and forget it for the next.",
+                fix,
+            )
+
+
+def _in_their_order(setup) -> str | None:
+    """Name what makes Trainer read the training rows in the order in which they stand; None where nothing does, or where it cannot be seen."""
+    trainer = setup.trainer
+    own_loader, own_sampler = (getattr(getattr(trainer, name), "__func__", None) is not getattr(Trainer, name) for name in OWN_ORDER)
+    sampler, loaders = None, trainer.accelerator._dataloaders
+    before = list(loaders)
+    with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):  # it is the user's code
+        if own_loader:
+            sampler = trainer.get_train_dataloader().batch_sampler.sampler
+        elif setup.args.train_sampling_strategy == "sequential" or own_sampler:
+            asked = inspect.signature(trainer._get_train_sampler).parameters
+            sampler = trainer._get_train_sampler(trainer.train_dataset) if asked else trainer._get_train_sampler()
+    loaders[:] = before
+    if type(sampler) is not torch.utils.data.SequentialSampler:
+        return None
+    return OWN_ORDER[0] if own_loader else OWN_ORDER[1] if own_sampler else "train_sampling_strategy='sequential'"
+
+
+OWN_ORDER = ("get_train_dataloader", "_get_train_sampler")
 
 
 def _aligned(one: Sequence[str], other: Sequence[str]) -> str:

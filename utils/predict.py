@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,11 +55,11 @@ def predict_file(
 
     What `predicted` is, the model's config says (`problem_type`): one label; any number of labels joined by "|" (none: an empty cell); or, for regression, a
     number, and then there are no probabilities. `config.thresholds` and `config.long_texts`, as 04 saves them, are used. Rows stand in the order of the file. A row with
-    a blank text stays and has empty cells. The file appears whole or not at all; predictions that were there are replaced.
+    a blank text stays and has empty cells. The file appears whole or not at all.
 
-    Cells and names of columns that a spreadsheet would run as a formula get an apostrophe in front (`utils.quote_formula`); to undo that exactly:
-    `pandas.read_csv(output_file, dtype=str, keep_default_na=False).map(utils.unquote_formula).rename(columns=utils.unquote_formula)`. An own column
-    called like one of the new ones gets "_in_file" appended.
+    Cells that a spreadsheet would run as a formula get an apostrophe in front (`utils.quote_formula`); to undo that exactly:
+    `pandas.read_csv(output_file, dtype=str, keep_default_na=False).map(utils.unquote_formula)`. An own column called like one of the new ones gets
+    "_in_file" appended.
 
     Args:
         model: a folder that 04 wrote (safetensors and tokenizer), or whatever else `find_model` takes.
@@ -71,7 +70,7 @@ def predict_file(
         encoding, delimiter: as for `read_table`; None recognises them.
 
     Raises:
-        TableError: the table cannot be read, or the output is no CSV, or would overwrite the table or another one that has texts and no predictions.
+        TableError: the table cannot be read, or the output would overwrite it or is no CSV.
         ModelError: there is no such model, or it is not a text classifier.
     """
     path, target = locate(data_file), Path(output_file).expanduser()
@@ -79,11 +78,6 @@ def predict_file(
         raise TableError(f"{target.name}: the predictions are written as CSV. Give an output file that ends in .csv.")
     if target.is_dir() or (target.exists() and target.samefile(path)):
         raise TableError(f"{target.name} {'is a folder' if target.is_dir() else 'is the table itself'}. Give another output file.")
-    if target.exists():
-        with open(target, encoding="utf-8-sig", errors="replace") as file:
-            header = re.split(r'[,;|\t\n"]', file.readline())
-        if text_column in header and "predicted" not in header:  # somebody's data, as where the two files were swapped
-            raise TableError(f"{target.name} is there already, a table with texts in {text_column!r} and no predictions. Give another output file.")
     classifier, tokenizer, task, names = load_classifier(model, device)
     limit = longest_input(Path(classifier.name_or_path), tokenizer)
     if max_length is not None and max_length > limit:
