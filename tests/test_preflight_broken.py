@@ -1060,6 +1060,65 @@ def one_text_with_two_labels(folder, mended):
     return trainer_for(folder, train_dataset=table(texts=texts))
 
 
+def like_bert():
+    """A tokenizer that drops accents and invisible characters and does not see blanks beside punctuation, as uncased BERT does."""
+    made = tokenizer_of([*WORDS, "cafe", "naive", "!", "."])
+    made.backend_tokenizer.normalizer = normalizers.BertNormalizer()
+    return made
+
+
+LIKE_BERT = like_bert()
+
+
+def leak_of_tokens(name, says, there, here):
+    """The same token ids in both splits, from texts that differ; mended, one word is another."""
+
+    def build(folder, mended):
+        held_out, train = texts_of(12, 1), texts_of(24, 0)
+        train[7], held_out[4] = f"{train[7]} {there}", f"{train[7]} {'w3 w3' if mended else here}"
+        parts = [table(len(texts), texts=texts, tokenizer=LIKE_BERT) for texts in (train, held_out)]
+        return trainer_for(folder, model=bert(vocab_size=204), processing_class=LIKE_BERT, train_dataset=parts[0], eval_dataset=parts[1])
+
+    build.__name__ = f"the_same_tokens_of_{name}"
+    broken("split-leak", says)(build)
+
+
+leak_of_tokens("two_unicode_forms", "row 4 of the evaluation data", "caf\u00e9", "cafe\u0301")
+leak_of_tokens("a_blank_without_width", "row 4 of the evaluation data", "na\u00efve", "na\u200b\u00efve")
+leak_of_tokens("a_soft_hyphen", "row 4 of the evaluation data", "naive", "nai\u00adve")
+leak_of_tokens(
+    "two_spellings", "row 4 of the evaluation data have the token ids of rows of the training data (8%), though their texts differ", "caf\u00e9", "cafe"
+)
+leak_of_tokens("a_blank_more", "though their texts differ (in blanks, accents or characters that nobody sees)", "cafe!", "cafe !")
+
+
+@broken("split-leak", "2 rows (0, 23) of the training data have token ids that carry two labels, though their texts differ")
+def the_same_tokens_with_two_labels(folder, mended):
+    texts = texts_of(24, 0)
+    texts[0], texts[23] = "naive w1 w2 w3.", "w9 w9" if mended else "na\u00efve w1 w2 w3 ."
+    data = {"train_dataset": table(texts=texts, tokenizer=LIKE_BERT), "eval_dataset": table(12, 1, tokenizer=LIKE_BERT)}
+    return trainer_for(folder, model=bert(vocab_size=204), processing_class=LIKE_BERT, **data)
+
+
+@broken(
+    "split-leak",
+    "row 4 of the evaluation data have the token ids of rows of the training data (8%), for they were cut where their texts still agree",
+    "warning",
+)
+def texts_that_begin_alike_and_were_cut(folder, mended):
+    train, held_out = texts_of(24, 0, 14), texts_of(12, 1, 14)
+    train[7], held_out[4] = " ".join([*WORDS[:10], "w50 w51 w52 w53"]), " ".join([*WORDS[:10], "w60 w61 w62 w63"])
+    long = 64 if mended else 12
+    return trainer_for(folder, train_dataset=table(texts=train, max_length=long), eval_dataset=table(texts=held_out, max_length=long))
+
+
+@broken("test-as-validation", "The test data are the evaluation data", fixes=False)
+def the_test_in_another_spelling_for_evaluation(folder, mended):
+    texts = [f"{text}!" for text in texts_of(12, 1)]
+    parts = [table(texts=some, tokenizer=LIKE_BERT) for some in (texts_of(24, 0), texts, [text.replace("!", " !") for text in texts])]
+    return trainer_for(folder, model=bert(vocab_size=204), processing_class=LIKE_BERT, train_dataset=parts[0], eval_dataset=parts[1]), parts[2]
+
+
 @broken("split-leak", "are also in the training data", fixes=False)
 def rows_drawn_twice_before_splitting(folder, mended):
     data = concatenate_datasets([table(), table()]).train_test_split(test_size=12, seed=0)

@@ -661,6 +661,52 @@ def same_words_in_another_order(folder):
     return trainer(folder, data={"train_dataset": tokenised(texts, 0), "eval_dataset": tokenised(turned, 1)})
 
 
+def in_two_splits(folder, train, held_out, tokenizer=BERT, **how):
+    """The first texts are given, the others are different ones; labels by turns."""
+    parts = {"train_dataset": [*train, *sentences(56 - len(train), 1)], "eval_dataset": [*held_out, *sentences(40 - len(held_out), 2)]}
+    data = {
+        name: Dataset.from_dict({"text": texts, "label": [i % 2 for i in range(len(texts))], **tokenizer(texts, truncation=True, **how)})
+        for name, texts in parts.items()
+    }
+    return trainer(folder, tiny(tokenizer=tokenizer), tokenizer=tokenizer, data=data)
+
+
+@setup()
+def words_that_the_tokenizer_does_not_know(folder):
+    """Names and pictures: other texts, though all of them are [UNK]."""
+    names = ["Ada", "Bea", "Cleo", "Dora", "\U0001f600", "\U0001f622"]
+    return in_two_splits(folder, [*names[:3], *(f"{name} {WORDS[5]}" for name in names[:3])], [*names[3:], *(f"{name} {WORDS[5]}" for name in names[3:])])
+
+
+@setup()
+def rows_of_unknown_words_only_without_their_texts(folder):
+    made = in_two_splits(folder, ["Ada", "Bea"], ["Cleo", "Dora"])
+    made.train_dataset, made.eval_dataset = (part.remove_columns("text") for part in (made.train_dataset, made.eval_dataset))
+    return made
+
+
+@setup()
+def accents_that_the_tokenizer_keeps(folder):
+    tokenizer = bert_tokenizer()
+    tokenizer.add_tokens(["sí", "si"])
+    return in_two_splits(folder, [f"{WORDS[3]} sí", "si", f"sí {WORDS[4]}"], [f"{WORDS[3]} si", "sí", f"si {WORDS[4]}"], tokenizer)
+
+
+@setup("split-leak")
+def a_short_text_that_comes_up_again_with_a_blank_more(folder):
+    """One of 40 rows: said, and no reason to stop."""
+    tokenizer = bert_tokenizer()
+    tokenizer.add_tokens(["!"])
+    return in_two_splits(folder, [f"{WORDS[3]}!"], [f"{WORDS[3]} !"], tokenizer)
+
+
+@setup("split-leak", "truncation")
+def letters_that_begin_alike(folder):
+    """Cut within what all letters begin with: the same rows for the model, other texts, and other labels."""
+    begin = " ".join(WORDS[:8])
+    return in_two_splits(folder, [f"{begin} {text}" for text in sentences(6, 3)], [f"{begin} {text}" for text in sentences(4, 4)], max_length=10)
+
+
 @setup()
 def very_short_texts(folder):
     words = WORDS[:100]

@@ -29,7 +29,7 @@ from transformers.data.data_collator import default_data_collator
 from transformers.integrations import get_available_reporting_integrations
 
 from utils.data import in_words, variants
-from utils.facts import SCRIPTED_ROWS, Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, said, text_config, untouched
+from utils.facts import SCRIPTED_ROWS, Split, container_fault, each_tensor, is_list, is_text, plain, said, shared_rows, text_config, untouched
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
 
@@ -785,16 +785,19 @@ def padding_waste(setup):
         yield f"{share:.0%} of what the model would compute is padding: the texts have {real.mean():.0f} tokens on average, and {why}.", fix
 
 
+FEW_ALIKE = 0.05  # so many rows may differ for a reader and not for the model before it is an error: "ok!" and "ok !" come up by chance
+
+
 @pitfall("split-leak", "P", "error", "The same text in two splits, or one text with two labels: the score rewards memory", "Drop repeats before splitting")
 def split_leak(setup):
     parts = [(name, split) for name, split in setup.splits.items() if split.keys is not None and len(split.index) and not split.stream]
     drop = "table = table.drop_duplicates('text') before splitting; utils.data.split_table does it, with capitals and spaces aside"
+    filtered = "seen = set(map(tuple, {}['input_ids'])); dataset = dataset.filter(lambda row: tuple(row['input_ids']) not in seen)"
     for (_, one), (name, other) in itertools.combinations(parts, 2):
         if ("train" in name and one.name == "train") or (one.name != "train" and name.startswith("eval")):
             continue  # evaluating on some training rows, or on parts of one evaluation set, is done on purpose
-        theirs, ours = comparable_keys(other, one)
-        shared = np.isin(theirs, ours[ours != 0]) & (theirs != 0)
-        if name == "test" and one.name != "train" and shared.mean() > 0.9:
+        shared, alike = shared_rows(one, other)
+        if name == "test" and one.name != "train" and (shared | alike).mean() > 0.9:
             continue  # test-as-validation says it
         if shared.any():
             yield (
@@ -802,19 +805,44 @@ def split_leak(setup):
                 f"{other.show(np.flatnonzero(shared)[0])}: their scores would reward memory.",
                 drop,
             )
+        if alike.any():
+            words = f"the token ids of rows of the {one.in_words} data ({alike.mean():.0%})"
+            yield _alike(setup, other, alike, words, "their scores would reward memory", filtered.format("train" if one.name == "train" else "validation"))
     split = setup.train
     if split is None or split.keys is None or split.labels is None or setup.task == "regression" or len(split.labels) != len(split.keys):
         return
-    known = split.keys != 0
-    frame = pd.DataFrame({"key": split.keys[known], "label": split.labels[known], "place": np.flatnonzero(known)})
-    pairs = frame.drop_duplicates(["key", "label"])
-    twice = frame[frame["key"].isin(pairs["key"][pairs["key"].duplicated()])]
-    if len(twice):
+    twice = _two_labels(split.keys, split.labels)
+    if twice.any():
         yield (
-            f"{in_words(np.sort(split.index[twice['place']]))} of the training data hold texts that carry two labels, for example {split.show(twice['place'].iloc[0])}: "
+            f"{places(twice, split)} of the training data hold texts that carry two labels, for example {split.show(np.flatnonzero(twice)[0])}: "
             "nobody can learn both.",
             "Decide on one label for each text, or leave these rows out",
         )
+    alike = _two_labels(split.sure_keys, split.labels) & ~twice
+    if split.text_keys is not None and alike.any():
+        yield _alike(setup, split, alike, "token ids that carry two labels", "nobody can learn both", "Decide on one label, or leave these rows out")
+
+
+def _two_labels(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mark the rows whose key, unless it is 0, comes with several labels."""
+    frame = pd.DataFrame({"key": keys, "label": labels})[(keys != 0) & pd.Series(keys).duplicated(keep=False).to_numpy()]
+    pairs = frame.drop_duplicates()
+    twice = np.zeros(len(keys), bool)
+    twice[frame.index] = frame["key"].isin(pairs["key"][pairs["key"].duplicated()])
+    return twice
+
+
+def _alike(setup, split: Split, alike: np.ndarray, has: str, so: str, fix: str) -> tuple[str, str, str]:
+    """Say that rows with different texts are the same for the model, and whether that is because they were cut."""
+    where = np.flatnonzero(alike)
+    some = where[:: max(1, len(where) // 50)][:50]
+    whole = [len(setup.tokenizer(split.source(i)[split.text_column], truncation=False, verbose=False)["input_ids"]) for i in some]
+    begins = f"{places(alike, split)} of the {split.in_words} data have {has}, "
+    if np.mean(np.array(whole) > split.tokens.lengths[some]) > 0.5:
+        cut = f"for they were cut where their texts still agree, for example {split.show(where[0])}: for the model they are the same rows."
+        return begins + cut, f"tokenizer(..., truncation=True, max_length={max(whole)}), as far as the model goes; or cut what all texts begin with", "warning"
+    differ = f"though their texts differ (in blanks, accents or characters that nobody sees), for example {split.show(where[0])}: for the model they are the "
+    return f"{begins}{differ}same rows, and {so}.", fix, "error" if alike.mean() > FEW_ALIKE else "warning"
 
 
 @pitfall("test-as-validation", "P", "warning", "The model is chosen on the test set, whose score then flatters", "Three splits")
@@ -824,7 +852,7 @@ def test_as_validation(setup):
         if test is not None:
             same = split.dataset is test.dataset
             if not same and split.keys is not None and test.keys is not None and len(test.keys):
-                same = np.isin(*comparable_keys(test, split)).mean() > 0.9
+                same = np.logical_or(*shared_rows(split, test)).mean() > 0.9
             if same:
                 yield "The test data are the evaluation data: what is chosen on them is too good on them.", three
         elif str(getattr(split.dataset, "split", None) or "").startswith("test") and setup.chooses_best:

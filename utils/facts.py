@@ -21,6 +21,8 @@ import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, default_data_collator
 from transformers.trainer_utils import get_last_checkpoint
 
+from utils.data import normalise
+
 CHUNK = 50_000  # rows looked at together, so that a million rows need little memory
 IN_WORDS = {"train": "training", "eval": "evaluation"}
 SCRIPTED_ROWS = (
@@ -221,11 +223,11 @@ class Split:
 
     @cached_property
     def text_keys(self) -> np.ndarray | None:
-        """One number a row, equal for texts that are equal but for case and white space, 0 for blank ones; None where no column is known to hold texts."""
+        """One number a row, equal for texts that `normalise` writes alike, 0 for blank ones; None where no column is known to hold texts."""
         if (name := self.text_column) is None:
             return None
-        known = ((text or "").casefold().split() for piece in self.pieces(name) for text in piece[name].to_pylist())
-        return np.fromiter((hash(" ".join(words)) if words else 0 for words in known), np.int64, len(self.index))
+        pieces = (pd.Series([text or "" for text in piece[name].to_pylist()], dtype=object) for piece in self.pieces(name))
+        return np.fromiter((hash(text) if text else 0 for piece in pieces for text in normalise(piece).tolist()), np.int64, len(self.index))
 
     @cached_property
     def text_column(self) -> str | None:
@@ -253,7 +255,16 @@ class Split:
 
     @cached_property
     def token_keys(self) -> np.ndarray:
-        return np.zeros(0, np.int64) if self.tokens is None else np.where(self.tokens.content > 0, self.tokens.keys, 0).view(np.int64)
+        """One number a row that is equal for equal token ids; 0 for a row without a word that the tokenizer knows."""
+        if self.tokens is None:
+            return np.zeros(len(self.index), np.int64)
+        return np.where(self.tokens.content > self.tokens.unknown, self.tokens.keys, 0).view(np.int64)
+
+    @cached_property
+    def sure_keys(self) -> np.ndarray:
+        """The `token_keys` of the rows without an unknown token, which stands for any word; 0 for the others, and where no tokenizer says which it is."""
+        known = self.tokens is not None and self._setup.tokenizer is not None
+        return np.where(self.tokens.unknown == 0, self.token_keys, 0) if known else np.zeros(len(self.index), np.int64)
 
     def source(self, place: int) -> Mapping:
         """Return a row by its place, with all columns, as plain Python values."""
@@ -540,9 +551,19 @@ def each_tensor(value: Any, do: Callable) -> Any:
     return do(value) if isinstance(value, torch.Tensor) else value
 
 
-def comparable_keys(one: Split, other: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Return the keys of two splits that both have: of their texts, or of their tokens where one of them has no texts."""
-    return (one.keys, other.keys) if (one.text_keys is None) == (other.text_keys is None) else (one.token_keys, other.token_keys)
+def shared_rows(one: Split, other: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Mark the rows of `other` that `one` has too: by their texts, or by their tokens where one of them has no texts.
+
+    The second mask marks the rest of those whose token ids are the same: other texts for a reader, the same input for the model.
+    """
+
+    def among(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return pd.Series(keys).isin(others[others != 0]).to_numpy() & (keys != 0)  # by hashes: np.isin takes seconds for a million rows
+
+    if one.text_keys is None or other.text_keys is None:
+        return among(other.token_keys, one.token_keys), np.zeros(len(other.index), bool)
+    same = among(other.text_keys, one.text_keys)
+    return same, among(other.sure_keys, one.sure_keys) & ~same
 
 
 @contextlib.contextmanager
