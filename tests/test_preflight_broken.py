@@ -24,6 +24,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concaten
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
+    BartConfig,
+    BartForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
@@ -34,6 +36,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
+    T5Config,
+    T5ForSequenceClassification,
     Trainer,
     TrainingArguments,
     XLNetConfig,
@@ -886,6 +890,123 @@ def tokens_added_to_the_tokenizer_only(folder, mended):
     if mended:
         model.resize_token_embeddings(len(tokenizer))
     return trainer_for(folder, model=model, processing_class=tokenizer)
+
+
+@broken("tokenizer-mismatch", "The tokenizer knows 201 tokens, the model 200: a text with one of the others will stop it")
+def a_padding_token_added_to_the_tokenizer_only(folder, mended):
+    tokenizer, model = tokenizer_of(), bert()
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    if mended:
+        model.resize_token_embeddings(len(tokenizer))
+    return trainer_for(folder, model=model, processing_class=tokenizer)
+
+
+@broken("tokenizer-mismatch", "The tokenizer knows 202 tokens, the model 200: a text with one of the others will stop it", fixes=False)
+def a_word_and_a_special_token_added_to_the_tokenizer_only(folder, mended):
+    tokenizer = tokenizer_of()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.add_tokens(["@user"])
+    return trainer_for(folder, processing_class=tokenizer)
+
+
+@broken("tokenizer-mismatch", "hold the token id 200, but the model knows 200 tokens", raises="index out of range in self", fixes=False)
+def a_special_token_that_a_row_has(folder, mended):
+    tokenizer = tokenizer_of()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    data = table(texts=[*texts_of(23, 0), "w1 <image> w3"], tokenizer=tokenizer)
+    return trainer_for(folder, processing_class=tokenizer, train_dataset=data)
+
+
+@broken("tokenizer-mismatch", "No row has one of the others ('<image>', '<sound>')", "warning")
+def special_tokens_that_no_row_has(folder, mended):
+    tokenizer, model = tokenizer_of(), bert()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<sound>"]})
+    if mended:
+        model.resize_token_embeddings(len(tokenizer))
+    return trainer_for(folder, model=model, processing_class=tokenizer)
+
+
+@broken("special-in-text", "2 rows (3, 20) of the training data hold '[CLS]' and '[SEP]' within the text, for example 'w5 [CLS] w6 [SEP] w7'")
+def special_tokens_of_bert_in_texts(folder, mended):
+    texts = texts_of(24, 0)
+    texts[3], texts[20] = "w5 [CLS] w6 [SEP] w7", "w8 [SEP] w9"
+    return trainer_for(folder, train_dataset=table(texts=texts, split_special_tokens=mended))
+
+
+@broken("special-in-text", "row 7 of the evaluation data hold '[SEP]' within the text, for example ids [2, ", fixes=False)
+def special_tokens_of_which_only_ids_are_left(folder, mended):
+    return trainer_for(folder, eval_dataset=table(texts=[*texts_of(7, 1), "w8 [SEP] w9", *texts_of(4, 3)]).remove_columns("text"))
+
+
+def struck():
+    """A tokenizer whose beginning and end are written as HTML strikes through."""
+    made = tokenizer_of(["<s>", "</s>", *WORDS[:194]])
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 4), ("</s>", 5)])
+    made.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"})
+    return made
+
+
+STRUCK = struck()
+STRUCK_OUT = " ".join(["w1", "w2", "<s>", "w3", "</s>", "w4"])
+
+
+def bart():
+    torch.manual_seed(0)
+    sizes = {f"{part}_{size}": value for part in ("encoder", "decoder") for size, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 16))}
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    ids = {"pad_token_id": 0, "bos_token_id": 4, "eos_token_id": 5, "decoder_start_token_id": 5}
+    return BartForSequenceClassification(BartConfig(vocab_size=200, d_model=16, max_position_embeddings=64, **sizes, **names, **ids))
+
+
+def t5():
+    torch.manual_seed(0)
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    ids = {"pad_token_id": 0, "eos_token_id": 5, "decoder_start_token_id": 0}
+    return T5ForSequenceClassification(T5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, **names, **ids))
+
+
+def first_output(prediction):
+    return compute_metrics(prediction._replace(predictions=prediction.predictions[0])) if hasattr(prediction, "_replace") else {"f1_macro": 0.5}
+
+
+def ends_in_texts(model):
+    def build(folder, mended):
+        texts = [text.replace("w1", "w") for text in texts_of(24, 0)]
+        texts[9] = STRUCK_OUT
+        data = [table(len(some), texts=some, tokenizer=STRUCK, split_special_tokens=mended) for some in (texts, texts_of(12, 1))]
+        changes = {"compute_metrics": first_output, "per_device_train_batch_size": 24}
+        return trainer_for(folder, model=model(), processing_class=STRUCK, train_dataset=data[0], eval_dataset=data[1], **changes)
+
+    build.__name__ = f"an_end_token_in_a_text_of_{model.__name__}"
+    says = "row 9 of the training data have another number of end tokens ('</s>') than the others, for example 'w1 w2 <s> w3 </s> w4'"
+    broken("special-in-text", says, "error", raises="same number of <eos> tokens")(build)
+
+
+ends_in_texts(bart)
+ends_in_texts(t5)
+
+
+@broken("special-in-text", "row 5 of the training data have another number of end tokens", "error", raises="same number of <eos> tokens")
+def ids_cut_by_hand(folder, mended):
+    """The cut takes the end token along."""
+    texts = [*texts_of(5, 0), " ".join(WORDS[:30]), *texts_of(18, 3)]
+    cut = {"max_length": 12} if mended else {}
+    data = table(texts=texts, tokenizer=STRUCK, **cut).map(lambda row: {name: row[name][:12] for name in ("input_ids", "attention_mask")})
+    changes = {"compute_metrics": first_output, "per_device_train_batch_size": 24, "eval_dataset": table(12, 1, tokenizer=STRUCK)}
+    return trainer_for(folder, model=bart(), processing_class=STRUCK, train_dataset=data, **changes)
+
+
+def test_the_fix_for_special_tokens_is_one_that_this_tokenizer_heeds(tmp_path):
+    (heeds,) = found(special_tokens_of_bert_in_texts(tmp_path, False), "special-in-text")
+    assert heeds.fix.startswith("tokenizer(..., split_special_tokens=True), where you predict as well")
+    tokenizer = tokenizer_of()
+    tokenizer.backend_tokenizer.normalizer, tokenizer.backend_tokenizer.pre_tokenizer = (
+        normalizers.Strip(),
+        pre_tokenizers.WhitespaceSplit(),
+    )  # then '[SEP]' is a word of the vocabulary
+    data = table(texts=[*texts_of(23, 0), "w8 [SEP] w9"], tokenizer=tokenizer)
+    (does_not,) = found(trainer_for(tmp_path, processing_class=tokenizer, train_dataset=data), "special-in-text")
+    assert "text.replace('[SEP]', ' ') before tokenising (split_special_tokens=True does not help with this tokenizer)" in does_not.fix
 
 
 @broken("tokenizer-mismatch", "hold the token id -1", raises="index out of range in self", fixes=False)

@@ -649,6 +649,59 @@ def sentence_pairs(folder):
     return trainer(folder, tiny(classes=3), data=data)
 
 
+def in_pairs_of(family, every):
+    """Make pairs of texts, but for one row in `every`, which is a single text."""
+    tokenizer = FAMILIES[family][0]()
+    parts = []
+    for seed, rows in ((1, 56), (2, 24)):
+        texts = sentences(rows, seed), [second if i % every else None for i, second in enumerate(sentences(rows, seed + 2))]
+        made = [tokenizer(first, second) for first, second in zip(*texts, strict=True)]
+        columns = {name: [row[name] for row in made] for name in ("input_ids", "attention_mask")}
+        parts.append(Dataset.from_dict({"first": texts[0], "second": texts[1], "label": [i % 2 for i in range(rows)], **columns}))
+    model = tiny(family, 2, tokenizer, pad_token_id=tokenizer.pad_token_id)
+    return {"model": model, "tokenizer": tokenizer, "data": {"train_dataset": parts[0], "eval_dataset": parts[1]}}
+
+
+@setup()
+def pairs_of_roberta_with_two_ends_in_the_middle(folder):
+    return trainer(folder, **in_pairs_of("Roberta", 100))
+
+
+@setup()
+def pairs_among_single_texts(folder):
+    return trainer(folder, **in_pairs_of("Roberta", 3))
+
+
+@setup()
+def markup_masks_and_padding_in_texts(folder):
+    """[MASK], [PAD] and [UNK] begin and end nothing; <b> and [sic] are no tokens of their own."""
+    odd = [f"{WORDS[3]} [MASK] {WORDS[4]}", f"<b> {WORDS[5]} </b> {WORDS[6]}", f"{WORDS[7]} [sic] {WORDS[8]}", f"{WORDS[9]} [UNK] {WORDS[10]}"]
+    return in_two_splits(folder, odd, [f"{WORDS[11]} [PAD] {WORDS[12]}"])
+
+
+@setup()
+def turns_joined_by_the_separator_in_every_text(folder):
+    both = [f"{first} [SEP] {second}" for first, second in zip(sentences(96, 1), sentences(96, 2), strict=True)]
+    return in_two_splits(folder, both[:56], both[56:])
+
+
+@setup()
+def rows_without_special_tokens(folder):
+    return in_two_splits(folder, [], [], add_special_tokens=False)
+
+
+@setup("special-in-text")
+def strike_through_that_roberta_takes_for_ends(folder):
+    tokenizer = roberta_tokenizer()
+    made = in_two_splits(folder, [f"<s> {WORDS[3]} </s> {WORDS[4]}"], [], tokenizer)
+    return trainer(
+        folder,
+        tiny("Roberta", 2, tokenizer, pad_token_id=1),
+        tokenizer=tokenizer,
+        data={"train_dataset": made.train_dataset, "eval_dataset": made.eval_dataset},
+    )
+
+
 @setup()
 def same_words_in_another_order(folder):
     """Other texts, with other labels: "man bites dog"."""

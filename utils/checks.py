@@ -632,7 +632,14 @@ def tokenizer_mismatch(setup):
     if over or setup.tokenizer is None or not rows or "empty-tokenizer" in setup.errors or not hasattr(setup.tokenizer, "__len__"):
         return
     size = len(setup.tokenizer)
-    if size > rows:
+    if size > rows and (by_hand := _only_by_hand(setup.tokenizer, rows)):
+        yield (
+            f"The tokenizer knows {size:,} tokens, the model {rows:,}. No row has one of the others ({', '.join(map(repr, by_hand[:3]))}); they are special "
+            "tokens, which no ordinary text has. One with them would stop the model with 'index out of range in self'.",
+            "Nothing, if no text will have them; else model.resize_token_embeddings(len(tokenizer))",
+            "warning",
+        )
+    elif size > rows:
         yield (
             f"The tokenizer knows {size:,} tokens, the model {rows:,}: a text with one of the others will stop it with 'index out of range in self'.",
             f"{one}; after tokenizer.add_tokens(...): model.resize_token_embeddings(len(tokenizer))",
@@ -651,6 +658,18 @@ def tokenizer_mismatch(setup):
             "for the other. The model would read other words than you wrote, without an error.",
             one,
         )
+
+
+def _only_by_hand(tokenizer: Any, rows: int) -> list[str]:
+    """Return the tokens behind the first `rows`, if they are special ones that only a caller puts into a text, such as the place of a picture.
+
+    An ordinary word can come up in any text, and the tokenizer itself pads, begins and ends rows and writes what it does not know.
+    """
+    beyond = {token: i for token, i in tokenizer.get_vocab().items() if i >= rows}
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {*getattr(tokenizer, "all_special_ids", ()), *(i for i, token in added.items() if token.special)}
+    itself = {getattr(tokenizer, f"{name}_token_id", None) for name in ("pad", "unk", "cls", "sep", "bos", "eos")}
+    return sorted(beyond, key=beyond.get) if set(beyond.values()) <= special - itself else []
 
 
 def _other_ids(tokenizer: Any, checkpoint: str) -> tuple | None:
@@ -751,6 +770,73 @@ def empty_text(setup):
                 f"{places(blank, split)} of the {split.in_words} data hold no word: the model would learn labels of nothing.",
                 ("dataset = dataset.filter(lambda row: (row['text'] or '').strip()) before tokenising"),
             )
+
+
+@pitfall(
+    "special-in-text",
+    "P",
+    "warning",
+    "A text holds '</s>' or '[SEP]' itself: read as an end, not as letters. BART and T5 stop: 'same number of <eos> tokens'",
+    "tokenizer(..., split_special_tokens=True)",
+    dry=True,
+)
+def special_in_text(setup):
+    if setup.tokenizer is None or not setup.mark_ids:
+        return
+    names = {i: setup.tokenizer.convert_ids_to_tokens(i) for i in setup.mark_ids}
+    for split in setup.splits.values():
+        if split.tokens is None or not len(split.index):
+            continue
+        marks, ends = split.tokens.marks, split.tokens.ends
+        usual = int(np.bincount(marks).argmax())  # 2 for a text of BERT's, 3 for a pair, 0 without special tokens, more where all texts have some on purpose
+        if split.text_column is not None and marks.min() != marks.max():
+            usual = min(usual, setup.tokenizer.num_special_tokens_to_add())
+        more, uneven = marks > usual, ends != np.bincount(ends).argmax()
+        where = np.flatnonzero(more)
+        texts = [name for name in split.all_columns if name != split.label_column and split.type(name) is not None and is_text(split.type(name))]
+        if texts and not any(name in str(split.source(i)[column]) for i in where[:50] for column in texts for name in names.values()):
+            more, where = np.zeros(len(marks), bool), []  # a pair among single texts, or put there by whoever made the rows
+        if uneven.any() and (error := _refuses_together(setup, split, uneven)) is not None:
+            few = not more.any()
+            yield (
+                f"{places(uneven, split)} of the {split.in_words} data have another number of end tokens ({names.get(setup.end_id, setup.end_id)!r}) than the "
+                f"others, for example {split.show(np.flatnonzero(uneven)[0])}, and {type(setup.model).__name__} stops at a batch that has both: {said(error)}",
+                "tokenizer(..., truncation=True, max_length=...), which keeps the end token; do not cut the ids yourself"
+                if few
+                else _split_special(setup, names),
+                "error",
+            )
+        elif more.any():
+            ids = plain(split.sample([where[0]])[0][setup.input_name])[1:-1]
+            held = {i: name for i, name in names.items() if i in ids}
+            yield (
+                f"{places(more, split)} of the {split.in_words} data hold {' and '.join(map(repr, held.values()))} within the text, for example {split.show(where[0])}: the model reads it as the "
+                "beginning or the end of a text, not as letters.",
+                f"{_split_special(setup, held)}; nothing, if you put it there for the model",
+            )
+
+
+def _refuses_together(setup, split: Split, uneven: np.ndarray) -> Exception | None:
+    """Return what the model says to a batch of rows with different numbers of end tokens; None where it takes them, or stops for another reason."""
+    if setup.args.device.type != "cpu" and setup.errors & {"tokenizer-mismatch", "too-long"}:
+        return None  # on a GPU such a trial would take the process along
+    with contextlib.suppress(Exception), untouched(setup), torch.no_grad():
+        batch = setup.trainer._prepare_inputs(dict(setup.collator(split.sample([uneven.argmax(), uneven.argmin()]))))
+        inputs = {name: value for name, value in batch.items() if name not in (*setup.trainer.label_names, "label", "label_ids")}
+        try:
+            setup.model(**inputs)
+        except ValueError as error:
+            return error if "<eos>" in str(error) else None
+    return None
+
+
+def _split_special(setup, names: Mapping[int, str]) -> str:
+    """Say how special tokens in a text become letters again; not every tokenizer does it when asked."""
+    for i, name in names.items():
+        with contextlib.suppress(Exception):
+            if i in setup.tokenizer(name, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
+                return f"text.replace({name!r}, ' ') before tokenising (split_special_tokens=True does not help with this tokenizer)"
+    return "tokenizer(..., split_special_tokens=True), where you predict as well"
 
 
 @pitfall("padding-waste", "P", "warning", "Short texts padded to the maximum: only slow", "Pad each batch to its longest row")
@@ -1477,6 +1563,7 @@ MESSAGES = {  # what a failed dry run says -> the entry that explains it
     "num_items_in_batch": "old-compute-loss",
     "expanded size of the tensor": "too-long",
     "gather": "smoothing-float",
+    "same number of <eos> tokens": "special-in-text",
 }
 
 
@@ -1489,7 +1576,16 @@ def dry_run(setup):
     for what, error in failures:
         explained = [id for words, id in MESSAGES.items() if re.search(words, said(error))]
         data = {"not-tokenised", "label-type", "label-range", "label-float", "multi-label-ints", "problem-type-stuck", "no-loss", "too-long", "num-labels-one"}
-        data |= {"tokenizer-mismatch", "pad-token", "old-compute-loss", "smoothing-float", "wrong-container", "two-label-columns", "empty-tokenizer"}
+        data |= {
+            "tokenizer-mismatch",
+            "pad-token",
+            "old-compute-loss",
+            "smoothing-float",
+            "wrong-container",
+            "two-label-columns",
+            "empty-tokenizer",
+            "special-in-text",
+        }
         if not setup.errors & data:
             yield (
                 f"In a dry run, {what} fails: {said(error)}",

@@ -39,7 +39,8 @@ class Tokens(NamedTuple):
     """What all rows of a split say about their tokens, one number a row.
 
     lengths: tokens that are not padding. widths: with padding. content: tokens that are neither padding nor special. unknown: those among them that
-    the tokenizer did not know. highest, lowest: token ids. keys: a hash of the ids without padding; equal rows have equal keys.
+    the tokenizer did not know. highest, lowest: token ids. keys: a hash of the ids without padding; equal rows have equal keys. marks: tokens that
+    begin, part or end a text. ends: those that end one for the model.
     """
 
     lengths: np.ndarray
@@ -49,6 +50,8 @@ class Tokens(NamedTuple):
     highest: np.ndarray
     lowest: np.ndarray
     keys: np.ndarray
+    marks: np.ndarray
+    ends: np.ndarray
 
 
 class Split:
@@ -219,6 +222,8 @@ class Split:
             per_row(values.astype(np.int64), np.maximum),
             per_row(values.astype(np.int64), np.minimum),
             per_row(mixed),
+            per_row((real & np.isin(values, self._setup.mark_ids)).astype(np.int64)),
+            per_row((values == self._setup.end_id).astype(np.int64)) if self._setup.end_id is not None else np.zeros(len(widths), np.int64),
         )
 
     @cached_property
@@ -378,6 +383,18 @@ class Setup:
         others = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "cls", "sep")}
         unknown = None if unknown in others | {pad} else unknown  # GPT-2 has one token for all of these
         return np.array(sorted(special - {unknown}), int), unknown, None if pad in others else pad
+
+    @cached_property
+    def mark_ids(self) -> list[int]:
+        """The ids of the tokens that begin, part or end a text; without one that also pads, which says nothing about a text."""
+        named = {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos")}
+        return sorted(named - {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("pad", "unk", "mask")} - {None})
+
+    @cached_property
+    def end_id(self) -> int | None:
+        """The id that ends a text for the model."""
+        end = getattr(self.config, "eos_token_id", None)
+        return end if isinstance(end, int) else None
 
     @property
     def num_labels(self) -> int | None:
