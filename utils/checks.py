@@ -803,7 +803,7 @@ def special_in_text(setup):
                 f"others, for example {split.show(np.flatnonzero(uneven)[0])}, and {type(setup.model).__name__} stops at a batch that has both: {said(error)}",
                 "tokenizer(..., truncation=True, max_length=...), which keeps the end token; do not cut the ids yourself"
                 if few
-                else _split_special(setup, names),
+                else _split_special(setup, {setup.end_id: names.get(setup.end_id)}),
                 "error",
             )
         elif more.any():
