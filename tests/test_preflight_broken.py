@@ -25,6 +25,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
+    BartConfig,
+    BartForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
@@ -35,8 +37,12 @@ from transformers import (
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
+    T5Config,
+    T5ForSequenceClassification,
     Trainer,
     TrainingArguments,
+    XLNetConfig,
+    XLNetForSequenceClassification,
     default_data_collator,
     get_linear_schedule_with_warmup,
     get_polynomial_decay_schedule_with_warmup,
@@ -663,6 +669,83 @@ def a_class_missing_in_the_training(folder, mended):
     return trainer_for(folder, model=bert(names), train_dataset=data, eval_dataset=table(12, 1, names=names))
 
 
+STREAMED = {"max_steps": 4, "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2, "num_train_epochs": 3.0}
+
+
+def words_in_rows(labels):
+    """Rows of tokens, quickly, without texts."""
+    ids = [[2, 4 + i % 190, 4 + i // 190 % 190, 3] for i in range(len(labels))]
+    return Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * 4] * len(ids), "label": labels})
+
+
+@broken("single-class-split", "The first 2,000 rows of the training data are of one class, 'negative', and the evaluation data have 'negative', 'positive'")
+def a_stream_that_begins_with_one_class(folder, mended):
+    stream = words_in_rows([0] * 2_500 + [1] * 2_500).to_iterable_dataset()
+    return trainer_for(folder, train_dataset=stream.shuffle(seed=42, buffer_size=10_000) if mended else stream, **STREAMED)
+
+
+@broken("single-class-split", "The first 2,000 rows of the training data are of one class, 'positive'")
+def a_stream_shuffled_in_a_small_buffer(folder, mended):
+    stream = words_in_rows([1] * 2_500 + [0] * 2_500).to_iterable_dataset()
+    return trainer_for(folder, train_dataset=stream.shuffle(seed=42, buffer_size=6_000 if mended else 100), **STREAMED)
+
+
+@broken("single-class-split", "The first 24 rows of the training data are of one class, 'negative'")
+def a_short_stream_of_one_class(folder, mended):
+    data = table(labels=[0] * 24) if not mended else table()
+    return trainer_for(folder, train_dataset=data.to_iterable_dataset(), **STREAMED)
+
+
+@broken("single-class-split", "The first 2,000 rows of the training data come class by class (2 changes of class in 2,000 rows; by chance 1,")
+def a_stream_sorted_by_three_classes(folder, mended):
+    names, data = ["bad", "fair", "good"], words_in_rows([0] * 600 + [1] * 600 + [2] * 1_000)
+    stream = (data.shuffle(seed=42) if mended else data).to_iterable_dataset()
+    return trainer_for(folder, model=bert(names), train_dataset=stream, eval_dataset=table(12, 1, names=names), **STREAMED)
+
+
+@broken("single-class-split", "come class by class (")
+def a_sorted_stream_shuffled_in_a_buffer_too_small(folder, mended):
+    stream = words_in_rows([0] * 900 + [1] * 900).to_iterable_dataset()
+    return trainer_for(folder, train_dataset=stream.shuffle(seed=42, buffer_size=2_000 if mended else 90), **STREAMED)
+
+
+@broken(
+    "single-class-split", "come class by class (1 changes of class in 24 rows; by chance 12), and train_sampling_strategy='sequential' reads them as they stand"
+)
+def sorted_rows_in_their_order(folder, mended):
+    data = table(labels=SORTED)
+    return trainer_for(folder, train_dataset=data.shuffle(seed=42) if mended else data, train_sampling_strategy="sequential")
+
+
+@broken("single-class-split", "train_sampling_strategy='sequential' reads them as they stand")
+def rows_sorted_by_their_labels_in_their_order(folder, mended):
+    """The table itself is mixed; sort() keeps it and notes the order."""
+    return trainer_for(folder, train_dataset=table().sort("label"), train_sampling_strategy="random" if mended else "sequential")
+
+
+class OwnSampler(Trainer):
+    def _get_train_sampler(self, train_dataset=None):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+class OwnLoader(Trainer):
+    def get_train_dataloader(self):
+        data = self.train_dataset.remove_columns("text")
+        return self.accelerator.prepare(torch.utils.data.DataLoader(data, batch_size=4, collate_fn=self.data_collator))
+
+
+@broken("single-class-split", "_get_train_sampler reads them as they stand")
+def sorted_rows_and_a_sampler_of_ones_own(folder, mended):
+    return trainer_for(folder, kind=Trainer if mended else OwnSampler, train_dataset=table(labels=SORTED))
+
+
+@broken("single-class-split", "get_train_dataloader reads them as they stand")
+def sorted_rows_and_a_loader_of_ones_own(folder, mended):
+    """DataLoader does not shuffle unless it is told to."""
+    data = table(labels=SORTED)
+    return trainer_for(folder, kind=OwnLoader, train_dataset=data.shuffle(seed=42) if mended else data)
+
+
 @broken("label-map-drift", "The same id means two things")
 def names_in_another_order_in_the_model(folder, mended):
     return trainer_for(folder, model=bert(LABELS if mended else LABELS[::-1]))
@@ -816,6 +899,123 @@ def tokens_added_to_the_tokenizer_only(folder, mended):
     if mended:
         model.resize_token_embeddings(len(tokenizer))
     return trainer_for(folder, model=model, processing_class=tokenizer)
+
+
+@broken("tokenizer-mismatch", "The tokenizer knows 201 tokens, the model 200: a text with one of the others will stop it")
+def a_padding_token_added_to_the_tokenizer_only(folder, mended):
+    tokenizer, model = tokenizer_of(), bert()
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    if mended:
+        model.resize_token_embeddings(len(tokenizer))
+    return trainer_for(folder, model=model, processing_class=tokenizer)
+
+
+@broken("tokenizer-mismatch", "The tokenizer knows 202 tokens, the model 200: a text with one of the others will stop it", fixes=False)
+def a_word_and_a_special_token_added_to_the_tokenizer_only(folder, mended):
+    tokenizer = tokenizer_of()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.add_tokens(["@user"])
+    return trainer_for(folder, processing_class=tokenizer)
+
+
+@broken("tokenizer-mismatch", "hold the token id 200, but the model knows 200 tokens", raises="index out of range in self", fixes=False)
+def a_special_token_that_a_row_has(folder, mended):
+    tokenizer = tokenizer_of()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    data = table(texts=[*texts_of(23, 0), "w1 <image> w3"], tokenizer=tokenizer)
+    return trainer_for(folder, processing_class=tokenizer, train_dataset=data)
+
+
+@broken("tokenizer-mismatch", "No row has one of the others ('<image>', '<sound>')", "warning")
+def special_tokens_that_no_row_has(folder, mended):
+    tokenizer, model = tokenizer_of(), bert()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<sound>"]})
+    if mended:
+        model.resize_token_embeddings(len(tokenizer))
+    return trainer_for(folder, model=model, processing_class=tokenizer)
+
+
+@broken("special-in-text", "2 rows (3, 20) of the training data hold '[CLS]' and '[SEP]' within the text, for example 'w5 [CLS] w6 [SEP] w7'")
+def special_tokens_of_bert_in_texts(folder, mended):
+    texts = texts_of(24, 0)
+    texts[3], texts[20] = "w5 [CLS] w6 [SEP] w7", "w8 [SEP] w9"
+    return trainer_for(folder, train_dataset=table(texts=texts, split_special_tokens=mended))
+
+
+@broken("special-in-text", "row 7 of the evaluation data hold '[SEP]' within the text, for example ids [2, ", fixes=False)
+def special_tokens_of_which_only_ids_are_left(folder, mended):
+    return trainer_for(folder, eval_dataset=table(texts=[*texts_of(7, 1), "w8 [SEP] w9", *texts_of(4, 3)]).remove_columns("text"))
+
+
+def struck():
+    """A tokenizer whose beginning and end are written as HTML strikes through."""
+    made = tokenizer_of(["<s>", "</s>", *WORDS[:194]])
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 4), ("</s>", 5)])
+    made.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"})
+    return made
+
+
+STRUCK = struck()
+STRUCK_OUT = " ".join(["w1", "w2", "<s>", "w3", "</s>", "w4"])
+
+
+def bart():
+    torch.manual_seed(0)
+    sizes = {f"{part}_{size}": value for part in ("encoder", "decoder") for size, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 16))}
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    ids = {"pad_token_id": 0, "bos_token_id": 4, "eos_token_id": 5, "decoder_start_token_id": 5}
+    return BartForSequenceClassification(BartConfig(vocab_size=200, d_model=16, max_position_embeddings=64, **sizes, **names, **ids))
+
+
+def t5():
+    torch.manual_seed(0)
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    ids = {"pad_token_id": 0, "eos_token_id": 5, "decoder_start_token_id": 0}
+    return T5ForSequenceClassification(T5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, **names, **ids))
+
+
+def first_output(prediction):
+    return compute_metrics(prediction._replace(predictions=prediction.predictions[0])) if hasattr(prediction, "_replace") else {"f1_macro": 0.5}
+
+
+def ends_in_texts(model):
+    def build(folder, mended):
+        texts = [text.replace("w1", "w") for text in texts_of(24, 0)]
+        texts[9] = STRUCK_OUT
+        data = [table(len(some), texts=some, tokenizer=STRUCK, split_special_tokens=mended) for some in (texts, texts_of(12, 1))]
+        changes = {"compute_metrics": first_output, "per_device_train_batch_size": 24}
+        return trainer_for(folder, model=model(), processing_class=STRUCK, train_dataset=data[0], eval_dataset=data[1], **changes)
+
+    build.__name__ = f"an_end_token_in_a_text_of_{model.__name__}"
+    says = "row 9 of the training data have another number of end tokens ('</s>') than the others, for example 'w1 w2 <s> w3 </s> w4'"
+    broken("special-in-text", says, "error", raises="same number of <eos> tokens")(build)
+
+
+ends_in_texts(bart)
+ends_in_texts(t5)
+
+
+@broken("special-in-text", "row 5 of the training data have another number of end tokens", "error", raises="same number of <eos> tokens")
+def ids_cut_by_hand(folder, mended):
+    """The cut takes the end token along."""
+    texts = [*texts_of(5, 0), " ".join(WORDS[:30]), *texts_of(18, 3)]
+    cut = {"max_length": 12} if mended else {}
+    data = table(texts=texts, tokenizer=STRUCK, **cut).map(lambda row: {name: row[name][:12] for name in ("input_ids", "attention_mask")})
+    changes = {"compute_metrics": first_output, "per_device_train_batch_size": 24, "eval_dataset": table(12, 1, tokenizer=STRUCK)}
+    return trainer_for(folder, model=bart(), processing_class=STRUCK, train_dataset=data, **changes)
+
+
+def test_the_fix_for_special_tokens_is_one_that_this_tokenizer_heeds(tmp_path):
+    (heeds,) = found(special_tokens_of_bert_in_texts(tmp_path, False), "special-in-text")
+    assert heeds.fix.startswith("tokenizer(..., split_special_tokens=True), where you predict as well")
+    tokenizer = tokenizer_of()
+    tokenizer.backend_tokenizer.normalizer, tokenizer.backend_tokenizer.pre_tokenizer = (
+        normalizers.Strip(),
+        pre_tokenizers.WhitespaceSplit(),
+    )  # then '[SEP]' is a word of the vocabulary
+    data = table(texts=[*texts_of(23, 0), "w8 [SEP] w9"], tokenizer=tokenizer)
+    (does_not,) = found(trainer_for(tmp_path, processing_class=tokenizer, train_dataset=data), "special-in-text")
+    assert "text.replace('[SEP]', ' ') before tokenising (split_special_tokens=True does not help with this tokenizer)" in does_not.fix
 
 
 @broken("tokenizer-mismatch", "hold the token id -1", raises="index out of range in self", fixes=False)
@@ -995,6 +1195,65 @@ def one_text_with_two_labels(folder, mended):
     texts = texts_of(24, 0)
     texts[23] = texts[23] if mended else texts[0]
     return trainer_for(folder, train_dataset=table(texts=texts))
+
+
+def like_bert():
+    """A tokenizer that drops accents and invisible characters and does not see blanks beside punctuation, as uncased BERT does."""
+    made = tokenizer_of([*WORDS, "cafe", "naive", "!", "."])
+    made.backend_tokenizer.normalizer = normalizers.BertNormalizer()
+    return made
+
+
+LIKE_BERT = like_bert()
+
+
+def leak_of_tokens(name, says, there, here):
+    """The same token ids in both splits, from texts that differ; mended, one word is another."""
+
+    def build(folder, mended):
+        held_out, train = texts_of(12, 1), texts_of(24, 0)
+        train[7], held_out[4] = f"{train[7]} {there}", f"{train[7]} {'w3 w3' if mended else here}"
+        parts = [table(len(texts), texts=texts, tokenizer=LIKE_BERT) for texts in (train, held_out)]
+        return trainer_for(folder, model=bert(vocab_size=204), processing_class=LIKE_BERT, train_dataset=parts[0], eval_dataset=parts[1])
+
+    build.__name__ = f"the_same_tokens_of_{name}"
+    broken("split-leak", says)(build)
+
+
+leak_of_tokens("two_unicode_forms", "row 4 of the evaluation data", "caf\u00e9", "cafe\u0301")
+leak_of_tokens("a_blank_without_width", "row 4 of the evaluation data", "na\u00efve", "na\u200b\u00efve")
+leak_of_tokens("a_soft_hyphen", "row 4 of the evaluation data", "naive", "nai\u00adve")
+leak_of_tokens(
+    "two_spellings", "row 4 of the evaluation data have the token ids of rows of the training data (8%), though their texts differ", "caf\u00e9", "cafe"
+)
+leak_of_tokens("a_blank_more", "though their texts differ (in blanks, accents or characters that nobody sees)", "cafe!", "cafe !")
+
+
+@broken("split-leak", "2 rows (0, 23) of the training data have token ids that carry two labels, though their texts differ")
+def the_same_tokens_with_two_labels(folder, mended):
+    texts = texts_of(24, 0)
+    texts[0], texts[23] = "naive w1 w2 w3.", "w9 w9" if mended else "na\u00efve w1 w2 w3 ."
+    data = {"train_dataset": table(texts=texts, tokenizer=LIKE_BERT), "eval_dataset": table(12, 1, tokenizer=LIKE_BERT)}
+    return trainer_for(folder, model=bert(vocab_size=204), processing_class=LIKE_BERT, **data)
+
+
+@broken(
+    "split-leak",
+    "row 4 of the evaluation data have the token ids of rows of the training data (8%), for they were cut where their texts still agree",
+    "warning",
+)
+def texts_that_begin_alike_and_were_cut(folder, mended):
+    train, held_out = texts_of(24, 0, 14), texts_of(12, 1, 14)
+    train[7], held_out[4] = " ".join([*WORDS[:10], "w50 w51 w52 w53"]), " ".join([*WORDS[:10], "w60 w61 w62 w63"])
+    long = 64 if mended else 12
+    return trainer_for(folder, train_dataset=table(texts=train, max_length=long), eval_dataset=table(texts=held_out, max_length=long))
+
+
+@broken("test-as-validation", "The test data are the evaluation data", fixes=False)
+def the_test_in_another_spelling_for_evaluation(folder, mended):
+    texts = [f"{text}!" for text in texts_of(12, 1)]
+    parts = [table(texts=some, tokenizer=LIKE_BERT) for some in (texts_of(24, 0), texts, [text.replace("!", " !") for text in texts])]
+    return trainer_for(folder, model=bert(vocab_size=204), processing_class=LIKE_BERT, train_dataset=parts[0], eval_dataset=parts[1]), parts[2]
 
 
 @broken("split-leak", "are also in the training data", fixes=False)
@@ -1630,6 +1889,117 @@ def the_base_frozen(folder, mended):
 @broken("frozen", "of the weights are frozen, for example 'bert.embeddings")
 def half_frozen(folder, mended):
     return trainer_for(folder, model=bert() if mended else freeze(bert(), "embeddings"))
+
+
+class SavedWithIt(torch.nn.Module):
+    """What PEFT puts in the place of a module that is named in modules_to_save."""
+
+    def __init__(self, module, on=True):
+        super().__init__()
+        self.original_module, self.modules_to_save = module, torch.nn.ModuleDict({"default": copy.deepcopy(module)})
+        self.modules_to_save.requires_grad_(on)
+
+    def forward(self, *args, **kwargs):
+        return self.modules_to_save["default"](*args, **kwargs)
+
+
+class LowRank(torch.nn.Module):
+    """What PEFT puts in the place of a layer that is named in target_modules."""
+
+    def __init__(self, layer, on=True):
+        super().__init__()
+        self.base_layer, self.lora_A = layer, torch.nn.ModuleDict({"default": torch.nn.Linear(layer.in_features, layer.out_features, bias=False)})
+        self.lora_A.requires_grad_(on)
+
+    def forward(self, x):
+        return self.base_layer(x) + self.lora_A["default"](x)
+
+
+class LoraConfig(SimpleNamespace):
+    """A stand-in for PEFT's, which need not be installed."""
+
+
+class IA3Config(LoraConfig):
+    pass
+
+
+def with_adapter(model, *saved, target="query", config=LoraConfig, on=True, **settings):
+    """Freeze a model, but for an adapter on the layers called `target` and the modules `saved`, as PEFT does it."""
+    model.requires_grad_(False)
+    for name, module in list(model.named_modules()):
+        parent, _, last = name.rpartition(".")
+        if last == target or name in saved:
+            setattr(model.get_submodule(parent), last, SavedWithIt(module, on) if name in saved else LowRank(module, on))
+    model.peft_config = {"default": config(task_type=None, modules_to_save=list(saved) or None, **settings)}
+    model.get_base_model = lambda: model
+    return model
+
+
+@broken("frozen", "The classification head (classifier) is frozen, and not saved with the adapter: its random numbers would stay", "error")
+def the_head_frozen_beside_an_adapter(folder, mended):
+    return trainer_for(folder, model=with_adapter(bert(), *["classifier"] * mended))
+
+
+@broken("frozen", "The classification head (score) is frozen, and not saved with the adapter", "error")
+def the_head_of_gpt2_frozen_beside_an_adapter(folder, mended):
+    return trainer_for(folder, model=with_adapter(gpt2(pad_token_id=0), *["score"] * mended, target=None))
+
+
+@broken("frozen", "The classification head (classifier) is frozen, and not saved with the adapter", "error")
+def the_head_of_a_checkpoint_without_one_beside_an_adapter(folder, mended):
+    (bert() if mended else bert().bert).save_pretrained(folder / "base")  # a head that the checkpoint has is no new one
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    return trainer_for(folder, model=with_adapter(BertForSequenceClassification.from_pretrained(folder / "base", **names)))
+
+
+@broken("frozen", "A part of the head (classifier) is frozen, and not saved with the adapter")
+def the_last_layer_of_the_head_alone_beside_an_adapter(folder, mended):
+    return trainer_for(folder, model=with_adapter(roberta(), "classifier" if mended else "classifier.out_proj"))
+
+
+@broken("frozen", "A part of the head (classifier) is frozen, and not saved with the adapter")
+def an_adapter_on_the_new_head(folder, mended):
+    return trainer_for(folder, model=with_adapter(bert(), *["classifier"] * mended, target="query" if mended else "classifier"))
+
+
+@broken("frozen", "All weights are frozen, the adapter's too", "error", raises="does not require grad")
+def an_adapter_loaded_to_predict(folder, mended):
+    return trainer_for(folder, model=with_adapter(bert(), "classifier", on=mended))
+
+
+def xlnet():
+    config = XLNetConfig(vocab_size=200, d_model=32, n_layer=1, n_head=2, d_inner=32, id2label=dict(enumerate(LABELS)))
+    return XLNetForSequenceClassification(config)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "fix"),
+    [
+        (bert, {}, 'LoraConfig(..., task_type="SEQ_CLS") with get_peft_model, or LoraConfig(..., modules_to_save=["classifier"])'),
+        (gpt2, {"config": IA3Config}, 'IA3Config(..., task_type="SEQ_CLS") with get_peft_model, or IA3Config(..., modules_to_save=["score"])'),
+        (xlnet, {}, 'LoraConfig(..., modules_to_save=["sequence_summary", "logits_proj"])'),
+    ],
+)
+def test_the_fix_for_a_frozen_head_names_it(tmp_path, model, settings, fix):
+    (finding,) = found(trainer_for(tmp_path, model=with_adapter(model(), target="value", **settings)), "frozen")
+    assert (finding.level, finding.fix) == ("error", fix)
+
+
+def test_a_task_type_that_was_given_or_that_nobody_reads_is_no_fix(tmp_path):
+    given, built_in = with_adapter(bert()), with_adapter(bert())
+    given.peft_config["default"].task_type = "SEQ_CLS"
+    built_in._hf_peft_config_loaded = True  # model.add_adapter(...), which does not look at the task
+    for model in (given, built_in):
+        (finding,) = found(trainer_for(tmp_path, model=model), "frozen")
+        assert (finding.level, finding.fix) == ("error", 'LoraConfig(..., modules_to_save=["classifier"])')
+
+
+def test_a_head_frozen_beside_an_adapter_is_not_called_random_where_the_checkpoint_is_gone(tmp_path):
+    model = with_adapter(bert())
+    model.config._name_or_path = str(tmp_path / "gone")
+    (finding,) = found(trainer_for(tmp_path, model=model), "frozen")
+    assert finding.level == "warning"
+    assert "its perhaps random numbers" in finding.message
 
 
 @broken("head-reinitialised", "'classifier.bias' has the shape (3,) in the checkpoint and (2,) in the model")
@@ -2530,7 +2900,7 @@ class ModulesToSave(torch.nn.Module):
         return self.modules_to_save[self.adapter](states)
 
 
-def with_adapter(model, head=True, adapter="default"):
+def adapted_to_save(model, head=True, adapter="default"):
     """Freeze a model, and put an adapter beside its queries and values; with a head to be trained, unless somebody forgot the task_type."""
     model.requires_grad_(False)
     attention = model.bert.encoder.layer[0].attention.self
@@ -2570,7 +2940,7 @@ def adapter_trainer(tmp_path, base=None, **how):
         if base is None
         else BertForSequenceClassification.from_pretrained(base, id2label=dict(enumerate(LABELS)), label2id={"negative": 0, "positive": 1})
     )
-    return trainer_for(tmp_path, model=with_adapter(model, **how))
+    return trainer_for(tmp_path, model=adapted_to_save(model, **how))
 
 
 @pytest.mark.parametrize("adapter", ["default", "mine"])

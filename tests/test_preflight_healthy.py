@@ -8,6 +8,7 @@ import gc
 import random
 import threading
 import time
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -567,6 +568,69 @@ def stream(folder):
     return trainer(folder, data=data | {"train_dataset": data["train_dataset"].to_iterable_dataset()}, max_steps=4, eval_strategy="steps", eval_steps=2)
 
 
+STREAMED = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 2}
+
+
+@setup()
+def sorted_stream_shuffled_in_a_buffer(folder):
+    stream = many(5_000, 3).sort("label").to_iterable_dataset().shuffle(seed=1, buffer_size=5_000)
+    return trainer(folder, tiny(max_position_embeddings=64), data={"train_dataset": stream, "eval_dataset": many(40, 4)}, **STREAMED)
+
+
+@setup()
+def streams_of_the_one_class_there_is(folder):
+    data = {name: labelled(48, seed=seed, values=[1] * 48).to_iterable_dataset() for name, seed in (("train_dataset", 1), ("eval_dataset", 2))}
+    return trainer(folder, data=data, **STREAMED)
+
+
+@setup()
+def sorted_stream_for_a_regression(folder):
+    data = regression_data(sorted(np.random.default_rng(0).normal(size=80)))
+    data["train_dataset"] = data["train_dataset"].to_iterable_dataset()
+    return trainer(folder, tiny(classes=1), data=data, given={"compute_metrics": rank_correlation}, **STREAMED)
+
+
+@setup()
+def stream_of_a_rare_class(folder):
+    """One row in 150 is of the other class, and each comes where chance has put it."""
+    labels = [int(i % 150 == 77) for i in range(900)]
+    stream = labelled(900, seed=1, values=labels).to_iterable_dataset()
+    return trainer(folder, data={"train_dataset": stream, "eval_dataset": labelled(150, seed=2, values=labels[:150])}, **STREAMED)
+
+
+@setup()
+def stream_in_blocks(folder):
+    """Ten rows of one class, ten of the other, and so on: every few batches have both."""
+    stream = labelled(400, seed=1, values=[i // 10 % 2 for i in range(400)]).to_iterable_dataset()
+    return trainer(folder, data={"train_dataset": stream, "eval_dataset": labelled(40, seed=2)}, **STREAMED)
+
+
+@setup()
+def mixed_rows_in_their_order(folder):
+    values = random_labels(80, 3, 1)
+    data = {name: part.shuffle(seed=2) for name, part in pair(3).items()} | {"train_dataset": labelled(80, 3, seed=5, values=values)}
+    return trainer(folder, tiny(classes=3), data=data, train_sampling_strategy="sequential")
+
+
+@setup()
+def sorted_rows_that_trainer_shuffles(folder):
+    data = pair()
+    return trainer(folder, data=data | {"train_dataset": data["train_dataset"].sort("label")})
+
+
+class OwnLoader(Trainer):
+    def get_train_dataloader(self):
+        print("a loader of one's own")
+        data = self.train_dataset.remove_columns("text")
+        return torch.utils.data.DataLoader(data, batch_size=8, shuffle=True, collate_fn=self.data_collator)
+
+
+@setup()
+def sorted_rows_in_a_loader_of_ones_own_that_shuffles(folder):
+    data = pair()
+    return trainer(folder, kind=OwnLoader, data=data | {"train_dataset": data["train_dataset"].sort("label")})
+
+
 @setup()
 def generator_in_torch(folder):
     class Stream(torch.utils.data.IterableDataset):
@@ -626,6 +690,59 @@ def sentence_pairs(folder):
     return trainer(folder, tiny(classes=3), data=data)
 
 
+def in_pairs_of(family, every):
+    """Make pairs of texts, but for one row in `every`, which is a single text."""
+    tokenizer = FAMILIES[family][0]()
+    parts = []
+    for seed, rows in ((1, 56), (2, 24)):
+        texts = sentences(rows, seed), [second if i % every else None for i, second in enumerate(sentences(rows, seed + 2))]
+        made = [tokenizer(first, second) for first, second in zip(*texts, strict=True)]
+        columns = {name: [row[name] for row in made] for name in ("input_ids", "attention_mask")}
+        parts.append(Dataset.from_dict({"first": texts[0], "second": texts[1], "label": [i % 2 for i in range(rows)], **columns}))
+    model = tiny(family, 2, tokenizer, pad_token_id=tokenizer.pad_token_id)
+    return {"model": model, "tokenizer": tokenizer, "data": {"train_dataset": parts[0], "eval_dataset": parts[1]}}
+
+
+@setup()
+def pairs_of_roberta_with_two_ends_in_the_middle(folder):
+    return trainer(folder, **in_pairs_of("Roberta", 100))
+
+
+@setup()
+def pairs_among_single_texts(folder):
+    return trainer(folder, **in_pairs_of("Roberta", 3))
+
+
+@setup()
+def markup_masks_and_padding_in_texts(folder):
+    """[MASK], [PAD] and [UNK] begin and end nothing; <b> and [sic] are no tokens of their own."""
+    odd = [f"{WORDS[3]} [MASK] {WORDS[4]}", f"<b> {WORDS[5]} </b> {WORDS[6]}", f"{WORDS[7]} [sic] {WORDS[8]}", f"{WORDS[9]} [UNK] {WORDS[10]}"]
+    return in_two_splits(folder, odd, [f"{WORDS[11]} [PAD] {WORDS[12]}"])
+
+
+@setup()
+def turns_joined_by_the_separator_in_every_text(folder):
+    both = [f"{first} [SEP] {second}" for first, second in zip(sentences(96, 1), sentences(96, 2), strict=True)]
+    return in_two_splits(folder, both[:56], both[56:])
+
+
+@setup()
+def rows_without_special_tokens(folder):
+    return in_two_splits(folder, [], [], add_special_tokens=False)
+
+
+@setup("special-in-text")
+def strike_through_that_roberta_takes_for_ends(folder):
+    tokenizer = roberta_tokenizer()
+    made = in_two_splits(folder, [f"<s> {WORDS[3]} </s> {WORDS[4]}"], [], tokenizer)
+    return trainer(
+        folder,
+        tiny("Roberta", 2, tokenizer, pad_token_id=1),
+        tokenizer=tokenizer,
+        data={"train_dataset": made.train_dataset, "eval_dataset": made.eval_dataset},
+    )
+
+
 @setup()
 def same_words_in_another_order(folder):
     """Other texts, with other labels: "man bites dog"."""
@@ -636,6 +753,52 @@ def same_words_in_another_order(folder):
         return Dataset.from_dict({"label": [(i + shift) % 2 for i in range(60)], **BERT(texts)})
 
     return trainer(folder, data={"train_dataset": tokenised(texts, 0), "eval_dataset": tokenised(turned, 1)})
+
+
+def in_two_splits(folder, train, held_out, tokenizer=BERT, **how):
+    """The first texts are given, the others are different ones; labels by turns."""
+    parts = {"train_dataset": [*train, *sentences(56 - len(train), 1)], "eval_dataset": [*held_out, *sentences(40 - len(held_out), 2)]}
+    data = {
+        name: Dataset.from_dict({"text": texts, "label": [i % 2 for i in range(len(texts))], **tokenizer(texts, truncation=True, **how)})
+        for name, texts in parts.items()
+    }
+    return trainer(folder, tiny(tokenizer=tokenizer), tokenizer=tokenizer, data=data)
+
+
+@setup()
+def words_that_the_tokenizer_does_not_know(folder):
+    """Names and pictures: other texts, though all of them are [UNK]."""
+    names = ["Ada", "Bea", "Cleo", "Dora", "\U0001f600", "\U0001f622"]
+    return in_two_splits(folder, [*names[:3], *(f"{name} {WORDS[5]}" for name in names[:3])], [*names[3:], *(f"{name} {WORDS[5]}" for name in names[3:])])
+
+
+@setup()
+def rows_of_unknown_words_only_without_their_texts(folder):
+    made = in_two_splits(folder, ["Ada", "Bea"], ["Cleo", "Dora"])
+    made.train_dataset, made.eval_dataset = (part.remove_columns("text") for part in (made.train_dataset, made.eval_dataset))
+    return made
+
+
+@setup()
+def accents_that_the_tokenizer_keeps(folder):
+    tokenizer = bert_tokenizer()
+    tokenizer.add_tokens(["sí", "si"])
+    return in_two_splits(folder, [f"{WORDS[3]} sí", "si", f"sí {WORDS[4]}"], [f"{WORDS[3]} si", "sí", f"si {WORDS[4]}"], tokenizer)
+
+
+@setup("split-leak")
+def a_short_text_that_comes_up_again_with_a_blank_more(folder):
+    """One of 40 rows: said, and no reason to stop."""
+    tokenizer = bert_tokenizer()
+    tokenizer.add_tokens(["!"])
+    return in_two_splits(folder, [f"{WORDS[3]}!"], [f"{WORDS[3]} !"], tokenizer)
+
+
+@setup("split-leak", "truncation")
+def letters_that_begin_alike(folder):
+    """Cut within what all letters begin with: the same rows for the model, other texts, and other labels."""
+    begin = " ".join(WORDS[:8])
+    return in_two_splits(folder, [f"{begin} {text}" for text in sentences(6, 3)], [f"{begin} {text}" for text in sentences(4, 4)], max_length=10)
 
 
 @setup()
@@ -904,6 +1067,39 @@ def head_only(folder):
     model = tiny()
     model.bert.requires_grad_(False)
     return trainer(folder, model, learning_rate=1e-3)
+
+
+def beside_an_adapter(model):
+    """Mark a model as one with an adapter that trains a head: PEFT, which need not be installed, freezes the rest."""
+    model.base_model.requires_grad_(False)
+    model.peft_config = {"default": SimpleNamespace(task_type="SEQ_CLS", modules_to_save=None)}
+    return model
+
+
+@setup()
+def adapter_with_a_trained_head(folder):
+    return trainer(folder, beside_an_adapter(tiny()))
+
+
+@setup()
+def adapter_with_a_trained_head_of_two_parts(folder):
+    return trainer(folder, beside_an_adapter(tiny("DistilBert")))
+
+
+@setup()
+def adapter_beside_a_head_that_was_trained_before(folder):
+    tiny().save_pretrained(folder / "model")
+    model = beside_an_adapter(AutoModelForSequenceClassification.from_pretrained(folder / "model"))
+    model.classifier.requires_grad_(False)
+    model.bert.encoder.layer[0].attention.requires_grad_(True)  # for the adapter's own
+    return trainer(folder, model)
+
+
+@setup(train=False)
+def adapter_loaded_to_be_evaluated(folder):
+    model = beside_an_adapter(tiny())
+    model.requires_grad_(False)
+    return trainer(folder, model, data={"eval_dataset": labelled()}, eval_strategy="no")
 
 
 @setup("predict-order")
@@ -1354,6 +1550,7 @@ UNTOUCHED += [
     "metrics_batch_by_batch",
 ]
 UNTOUCHED += ["schedule_that_begins_low", "schedule_in_one_cycle", "schedule_up_and_down_from_0"]
+UNTOUCHED += ["sorted_rows_in_a_loader_of_ones_own_that_shuffles", "mixed_rows_in_their_order", "adapter_with_a_trained_head"]
 UNTOUCHED += ["optimizer_and_schedule_of_ones_own", "fresh_model_from_model_init", "label_smoothing", "trainer_with_its_own_loss"]
 
 

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import io
 import itertools
 import json
 import math
@@ -34,7 +35,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import denumpify_detensorize
 
 from utils.data import in_escapes, in_words, variants
-from utils.facts import Split, comparable_keys, container_fault, each_tensor, is_list, is_text, plain, said, text_config, untouched
+from utils.facts import SCRIPTED_ROWS, Split, container_fault, each_tensor, is_list, is_text, plain, said, shared_rows, text_config, untouched
 from utils.runs import saved_checkpoints
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
@@ -398,6 +399,10 @@ def no_loss(setup):
             )
 
 
+RARELY = 0.2  # of the changes of class that rows in random order would have: fewer, and they come class by class
+BY_CHANCE = 10  # rows of other classes to be expected among the first of a stream, before it means something that there are none
+
+
 @pitfall("single-class-split", "P", "error", "select(range(n)) or a split of sorted rows: one class only, accuracy 1.0, falling loss", "Shuffle, stratify")
 def single_class_split(setup):
     if setup.task == "regression" or "label-range" in setup.errors:
@@ -412,6 +417,8 @@ def single_class_split(setup):
     def called(ids) -> str:
         return ", ".join(repr(names[i]) if 0 <= i < len(names) else str(i) for i in map(int, ids[:8])) + (", ..." if len(ids) > 8 else "")
 
+    if "train" in counted:
+        yield from _class_by_class(setup, counted, called)
     stratify = "dataset.class_encode_column('label').train_test_split(test_size=0.15, seed=42, stratify_by_column='label')"
     for name, classes in counted.items():
         split = setup.splits[name]
@@ -426,6 +433,64 @@ def single_class_split(setup):
                 yield f"The {split.in_words} data have the class {called(new)}, which no training row has: it cannot be learnt.", stratify, "warning"
             if len(missing):
                 yield f"The {split.in_words} data have no row of {called(missing)}, so their scores say nothing about it.", stratify, "warning"
+
+
+def _class_by_class(setup, counted: Mapping[str, np.ndarray], called: Callable):
+    """Find training rows that are read in the order in which they stand, one class after the other: in the end the model knows the last one."""
+    split, classes = setup.train, counted["train"]
+    if split.stream:
+        labels, reason = split.labels, "Trainer does not shuffle a stream"
+        fix = (
+            "dataset.shuffle(seed=42, buffer_size=10_000), with room for more rows than stand of one class in a row; or shuffle the table before "
+            "to_iterable_dataset()"
+        )
+    elif sequential := _in_their_order(setup):
+        labels, reason = split.labels[np.argsort(split.index, kind="stable")], f"{sequential} reads them as they stand"
+        fix = "train_dataset = train_dataset.shuffle(seed=42), or train_sampling_strategy='random' and no sampler of your own"
+    else:
+        return
+    labels = labels[labels != IGNORED] if labels.dtype.kind != "b" else labels
+    others = {name: split for name, split in setup.splits.items() if name in counted and len(np.setdiff1d(counted[name], classes))}
+    if split.stream and len(classes) == 1 and len(labels) > 1 and others:
+        other = next(iter(others))
+        expected = len(labels) * (setup.splits[other].labels != classes[0]).mean()
+        if len(labels) < SCRIPTED_ROWS or expected >= BY_CHANCE:
+            yield (
+                f"The first {len(labels):,} rows of the training data are of one class, {called(classes)}, and the {others[other].in_words} data have "
+                f"{called(counted[other])}: {reason}, so the model would learn one class, and forget it for the next.",
+                fix,
+            )
+    elif len(labels) >= 16:
+        starts = np.flatnonzero(np.diff(labels, prepend=labels[0] - 1 if labels.dtype.kind != "b" else ~labels[0]))
+        runs = pd.DataFrame({"label": labels[starts], "length": np.diff(starts, append=len(labels))})
+        by_chance = len(labels) * (1 - (pd.Series(labels).value_counts(normalize=True) ** 2).sum())
+        if len(runs) - 1 < RARELY * by_chance and runs.groupby("label")["length"].max().sum() > len(labels) / 2:
+            yield (
+                f"The {f'first {len(labels):,} rows of the ' if split.stream else ''}training data come class by class ({len(runs) - 1} changes of class in "
+                f"{len(labels):,} rows; by chance {by_chance:,.0f}), and {reason}: the model would learn one class, and forget it for the next.",
+                fix,
+            )
+
+
+def _in_their_order(setup) -> str | None:
+    """Name what makes Trainer read the training rows in the order in which they stand; None where nothing does, or where it cannot be seen."""
+    trainer = setup.trainer
+    own_loader, own_sampler = (getattr(getattr(trainer, name), "__func__", None) is not getattr(Trainer, name) for name in OWN_ORDER)
+    sampler, loaders = None, trainer.accelerator._dataloaders
+    before = list(loaders)
+    with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):  # it is the user's code
+        if own_loader:
+            sampler = trainer.get_train_dataloader().batch_sampler.sampler
+        elif setup.args.train_sampling_strategy == "sequential" or own_sampler:
+            asked = inspect.signature(trainer._get_train_sampler).parameters
+            sampler = trainer._get_train_sampler(trainer.train_dataset) if asked else trainer._get_train_sampler()
+    loaders[:] = before
+    if type(sampler) is not torch.utils.data.SequentialSampler:
+        return None
+    return OWN_ORDER[0] if own_loader else OWN_ORDER[1] if own_sampler else "train_sampling_strategy='sequential'"
+
+
+OWN_ORDER = ("get_train_dataloader", "_get_train_sampler")
 
 
 def _aligned(one: Sequence[str], other: Sequence[str]) -> str:
@@ -574,7 +639,14 @@ def tokenizer_mismatch(setup):
     if over or setup.tokenizer is None or not rows or "empty-tokenizer" in setup.errors or not hasattr(setup.tokenizer, "__len__"):
         return
     size = len(setup.tokenizer)
-    if size > rows:
+    if size > rows and (by_hand := _only_by_hand(setup.tokenizer, rows)):
+        yield (
+            f"The tokenizer knows {size:,} tokens, the model {rows:,}. No row has one of the others ({', '.join(map(repr, by_hand[:3]))}); they are special "
+            "tokens, which no ordinary text has. One with them would stop the model with 'index out of range in self'.",
+            "Nothing, if no text will have them; else model.resize_token_embeddings(len(tokenizer))",
+            "warning",
+        )
+    elif size > rows:
         yield (
             f"The tokenizer knows {size:,} tokens, the model {rows:,}: a text with one of the others will stop it with 'index out of range in self'.",
             f"{one}; after tokenizer.add_tokens(...): model.resize_token_embeddings(len(tokenizer))",
@@ -593,6 +665,18 @@ def tokenizer_mismatch(setup):
             "for the other. The model would read other words than you wrote, without an error.",
             one,
         )
+
+
+def _only_by_hand(tokenizer: Any, rows: int) -> list[str]:
+    """Return the tokens behind the first `rows`, if they are special ones that only a caller puts into a text, such as the place of a picture.
+
+    An ordinary word can come up in any text, and the tokenizer itself pads, begins and ends rows and writes what it does not know.
+    """
+    beyond = {token: i for token, i in tokenizer.get_vocab().items() if i >= rows}
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {*getattr(tokenizer, "all_special_ids", ()), *(i for i, token in added.items() if token.special)}
+    itself = {getattr(tokenizer, f"{name}_token_id", None) for name in ("pad", "unk", "cls", "sep", "bos", "eos")}
+    return sorted(beyond, key=beyond.get) if set(beyond.values()) <= special - itself else []
 
 
 def _other_ids(tokenizer: Any, checkpoint: str) -> tuple | None:
@@ -695,6 +779,73 @@ def empty_text(setup):
             )
 
 
+@pitfall(
+    "special-in-text",
+    "P",
+    "warning",
+    "A text holds '</s>' or '[SEP]' itself: read as an end, not as letters. BART and T5 stop: 'same number of <eos> tokens'",
+    "tokenizer(..., split_special_tokens=True)",
+    dry=True,
+)
+def special_in_text(setup):
+    if setup.tokenizer is None or not setup.mark_ids:
+        return
+    names = {i: setup.tokenizer.convert_ids_to_tokens(i) for i in setup.mark_ids}
+    for split in setup.splits.values():
+        if split.tokens is None or not len(split.index):
+            continue
+        marks, ends = split.tokens.marks, split.tokens.ends
+        usual = int(np.bincount(marks).argmax())  # 2 for a text of BERT's, 3 for a pair, 0 without special tokens, more where all texts have some on purpose
+        if split.text_column is not None and marks.min() != marks.max():
+            usual = min(usual, setup.tokenizer.num_special_tokens_to_add())
+        more, uneven = marks > usual, ends != np.bincount(ends).argmax()
+        where = np.flatnonzero(more)
+        texts = [name for name in split.all_columns if name != split.label_column and split.type(name) is not None and is_text(split.type(name))]
+        if texts and not any(name in str(split.source(i)[column]) for i in where[:50] for column in texts for name in names.values()):
+            more, where = np.zeros(len(marks), bool), []  # a pair among single texts, or put there by whoever made the rows
+        if uneven.any() and (error := _refuses_together(setup, split, uneven)) is not None:
+            few = not more.any()
+            yield (
+                f"{places(uneven, split)} of the {split.in_words} data have another number of end tokens ({names.get(setup.end_id, setup.end_id)!r}) than the "
+                f"others, for example {split.show(np.flatnonzero(uneven)[0])}, and {type(setup.model).__name__} stops at a batch that has both: {said(error)}",
+                "tokenizer(..., truncation=True, max_length=...), which keeps the end token; do not cut the ids yourself"
+                if few
+                else _split_special(setup, {setup.end_id: names.get(setup.end_id)}),
+                "error",
+            )
+        elif more.any():
+            ids = plain(split.sample([where[0]])[0][setup.input_name])[1:-1]
+            held = {i: name for i, name in names.items() if i in ids}
+            yield (
+                f"{places(more, split)} of the {split.in_words} data hold {' and '.join(map(repr, held.values()))} within the text, for example {split.show(where[0])}: the model reads it as the "
+                "beginning or the end of a text, not as letters.",
+                f"{_split_special(setup, held)}; nothing, if you put it there for the model",
+            )
+
+
+def _refuses_together(setup, split: Split, uneven: np.ndarray) -> Exception | None:
+    """Return what the model says to a batch of rows with different numbers of end tokens; None where it takes them, or stops for another reason."""
+    if setup.args.device.type != "cpu" and setup.errors & {"tokenizer-mismatch", "too-long"}:
+        return None  # on a GPU such a trial would take the process along
+    with contextlib.suppress(Exception), untouched(setup), torch.no_grad():
+        batch = setup.trainer._prepare_inputs(dict(setup.collator(split.sample([uneven.argmax(), uneven.argmin()]))))
+        inputs = {name: value for name, value in batch.items() if name not in (*setup.trainer.label_names, "label", "label_ids")}
+        try:
+            setup.model(**inputs)
+        except ValueError as error:
+            return error if "<eos>" in str(error) else None
+    return None
+
+
+def _split_special(setup, names: Mapping[int, str]) -> str:
+    """Say how special tokens in a text become letters again; not every tokenizer does it when asked."""
+    for i, name in names.items():
+        with contextlib.suppress(Exception):
+            if i in setup.tokenizer(name, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
+                return f"text.replace({name!r}, ' ') before tokenising (split_special_tokens=True does not help with this tokenizer)"
+    return "tokenizer(..., split_special_tokens=True), where you predict as well"
+
+
 @pitfall("padding-waste", "P", "warning", "Short texts padded to the maximum: only slow", "Pad each batch to its longest row")
 def padding_waste(setup):
     split = setup.train
@@ -727,16 +878,19 @@ def padding_waste(setup):
         yield f"{share:.0%} of what the model would compute is padding: the texts have {real.mean():.0f} tokens on average, and {why}.", fix
 
 
+FEW_ALIKE = 0.05  # so many rows may differ for a reader and not for the model before it is an error: "ok!" and "ok !" come up by chance
+
+
 @pitfall("split-leak", "P", "error", "The same text in two splits, or one text with two labels: the score rewards memory", "Drop repeats before splitting")
 def split_leak(setup):
     parts = [(name, split) for name, split in setup.splits.items() if split.keys is not None and len(split.index) and not split.stream]
     drop = "table = table.drop_duplicates('text') before splitting; utils.data.split_table does it, with capitals and spaces aside"
+    filtered = "seen = set(map(tuple, {}['input_ids'])); dataset = dataset.filter(lambda row: tuple(row['input_ids']) not in seen)"
     for (_, one), (name, other) in itertools.combinations(parts, 2):
         if ("train" in name and one.name == "train") or (one.name != "train" and name.startswith("eval")):
             continue  # evaluating on some training rows, or on parts of one evaluation set, is done on purpose
-        theirs, ours = comparable_keys(other, one)
-        shared = np.isin(theirs, ours[ours != 0]) & (theirs != 0)
-        if name == "test" and one.name != "train" and shared.mean() > 0.9:
+        shared, alike = shared_rows(one, other)
+        if name == "test" and one.name != "train" and (shared | alike).mean() > 0.9:
             continue  # test-as-validation says it
         if shared.any():
             yield (
@@ -744,19 +898,44 @@ def split_leak(setup):
                 f"{other.show(np.flatnonzero(shared)[0])}: their scores would reward memory.",
                 drop,
             )
+        if alike.any():
+            words = f"the token ids of rows of the {one.in_words} data ({alike.mean():.0%})"
+            yield _alike(setup, other, alike, words, "their scores would reward memory", filtered.format("train" if one.name == "train" else "validation"))
     split = setup.train
     if split is None or split.keys is None or split.labels is None or setup.task == "regression" or len(split.labels) != len(split.keys):
         return
-    known = split.keys != 0
-    frame = pd.DataFrame({"key": split.keys[known], "label": split.labels[known], "place": np.flatnonzero(known)})
-    pairs = frame.drop_duplicates(["key", "label"])
-    twice = frame[frame["key"].isin(pairs["key"][pairs["key"].duplicated()])]
-    if len(twice):
+    twice = _two_labels(split.keys, split.labels)
+    if twice.any():
         yield (
-            f"{in_words(np.sort(split.index[twice['place']]))} of the training data hold texts that carry two labels, for example {split.show(twice['place'].iloc[0])}: "
+            f"{places(twice, split)} of the training data hold texts that carry two labels, for example {split.show(np.flatnonzero(twice)[0])}: "
             "nobody can learn both.",
             "Decide on one label for each text, or leave these rows out",
         )
+    alike = _two_labels(split.sure_keys, split.labels) & ~twice
+    if split.text_keys is not None and alike.any():
+        yield _alike(setup, split, alike, "token ids that carry two labels", "nobody can learn both", "Decide on one label, or leave these rows out")
+
+
+def _two_labels(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mark the rows whose key, unless it is 0, comes with several labels."""
+    frame = pd.DataFrame({"key": keys, "label": labels})[(keys != 0) & pd.Series(keys).duplicated(keep=False).to_numpy()]
+    pairs = frame.drop_duplicates()
+    twice = np.zeros(len(keys), bool)
+    twice[frame.index] = frame["key"].isin(pairs["key"][pairs["key"].duplicated()])
+    return twice
+
+
+def _alike(setup, split: Split, alike: np.ndarray, has: str, so: str, fix: str) -> tuple[str, str, str]:
+    """Say that rows with different texts are the same for the model, and whether that is because they were cut."""
+    where = np.flatnonzero(alike)
+    some = where[:: max(1, len(where) // 50)][:50]
+    whole = [len(setup.tokenizer(split.source(i)[split.text_column], truncation=False, verbose=False)["input_ids"]) for i in some]
+    begins = f"{places(alike, split)} of the {split.in_words} data have {has}, "
+    if np.mean(np.array(whole) > split.tokens.lengths[some]) > 0.5:
+        cut = f"for they were cut where their texts still agree, for example {split.show(where[0])}: for the model they are the same rows."
+        return begins + cut, f"tokenizer(..., truncation=True, max_length={max(whole)}), as far as the model goes; or cut what all texts begin with", "warning"
+    differ = f"though their texts differ (in blanks, accents or characters that nobody sees), for example {split.show(where[0])}: for the model they are the "
+    return f"{begins}{differ}same rows, and {so}.", fix, "error" if alike.mean() > FEW_ALIKE else "warning"
 
 
 @pitfall("test-as-validation", "P", "warning", "The model is chosen on the test set, whose score then flatters", "Three splits")
@@ -766,7 +945,7 @@ def test_as_validation(setup):
         if test is not None:
             same = split.dataset is test.dataset
             if not same and split.keys is not None and test.keys is not None and len(test.keys):
-                same = np.isin(*comparable_keys(test, split)).mean() > 0.9
+                same = np.logical_or(*shared_rows(split, test)).mean() > 0.9
             if same:
                 yield "The test data are the evaluation data: what is chosen on them is too good on them.", three
         elif str(getattr(split.dataset, "split", None) or "").startswith("test") and setup.chooses_best:
@@ -1331,6 +1510,11 @@ def frozen(setup):
     total, off = sum(size for size, _ in sizes.values()), [name for name, (_, on) in sizes.items() if not on]
     share = sum(sizes[name][0] for name in off) / max(1, total)
     if hasattr(setup.model, "peft_config"):
+        heads = list(_beside_adapter(setup)) if setup.train is not None else []  # to evaluate with it, an adapter is loaded frozen
+        yield from heads
+        if total and len(off) == len(sizes) and setup.train is not None and not heads:
+            again = "PeftModel.from_pretrained(model, folder, is_trainable=True)"
+            yield "All weights are frozen, the adapter's too: there is nothing to train, and the first step would fail.", again, "error"
         return
     thaw = "model.requires_grad_(True)"
     prefix = getattr(setup.model, "base_model_prefix", "")
@@ -1341,6 +1525,42 @@ def frozen(setup):
         yield f"The classification head ({', '.join(head[:3])}) is frozen: its random numbers would stay as they are.", thaw
     elif share > 0.05:
         yield f"{share:.0%} of the weights are frozen, for example {off[0]!r}: they would stay as they are.", f"{thaw}, unless that is what you want"
+
+
+def _beside_adapter(setup):
+    """Find parts of the head that are new, frozen, and not saved with the adapter (PEFT's) of the model."""
+    adapters = setup.model.peft_config if isinstance(setup.model.peft_config, Mapping) else {"": setup.model.peft_config}
+    model = setup.model.get_base_model() if hasattr(setup.model, "get_base_model") else setup.model
+    if not setup.classifier or not getattr(model, "base_model_prefix", ""):
+        return
+    saved = dict(_shapes(path)) if (path := getattr(setup.config, "_name_or_path", None)) else {}
+    with_it = [name for config in adapters.values() for name in getattr(config, "modules_to_save", None) or ()]
+    lost, trained = [], False
+    for head, module in model.named_children():
+        if head == model.base_model_prefix:
+            continue
+        named = dict(module.named_parameters(prefix=head))
+        trained = trained or any(p.requires_grad for p in named.values())
+        # neither an adapter's parts, which bear its name, nor the old copy of what is saved with it
+        own = {name.replace(".base_layer", ""): p for name, p in named.items() if not {*adapters, "original_module"} & set(name.split("."))}
+        known = all(saved.get(name) == tuple(p.shape) for name, p in own.items())
+        if not known and not any(p.requires_grad for p in own.values()) and not head.endswith(tuple(with_it)):
+            lost.append(head)
+    if lost:
+        first = next(iter(adapters.values()))
+        kind = type(first).__name__ if type(first).__name__.endswith("Config") else "LoraConfig"
+        fix = f"{kind}(..., modules_to_save={json.dumps(lost)})"
+        helps = "SEQ_CLS" not in str(getattr(first, "task_type", "")) and not getattr(model, "_hf_peft_config_loaded", False)
+        if helps and all(head.endswith(("classifier", "score")) for head in lost):  # that is what PEFT takes for the head
+            fix = f'{kind}(..., task_type="SEQ_CLS") with get_peft_model, or {fix}'
+        which = f"The classification head ({', '.join(lost)}) is frozen" if not trained else f"A part of the head ({', '.join(lost)}) is frozen"
+        unsure = path and not saved  # the checkpoint cannot be read here: its head may have been trained
+        yield (
+            f"{which}, and not saved with the adapter: its {'perhaps ' if unsure else ''}random numbers would stay as they are, and be others when the "
+            "adapter is loaded again.",
+            fix,
+            "warning" if trained or unsure else "error",
+        )
 
 
 @pitfall("head-reinitialised", "P", "warning", "ignore_mismatched_sizes=True threw a trained head away; only the load report says so", "Mean it")
@@ -1367,14 +1587,12 @@ def _shapes(path: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     from transformers.utils import cached_file
 
     folder = Path(path)
-    if folder.is_dir():
-        files = sorted(folder.glob("*.safetensors"))
-    else:
+    if not folder.is_dir():
         try:
-            files = [Path(cached_file(path, "model.safetensors", local_files_only=True))]
+            folder = Path(cached_file(path, "config.json", local_files_only=True)).parent  # of all files of that revision
         except Exception:
             return
-    for file in files:
+    for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a dict)
                 yield name, tuple(tensors.get_slice(name).get_shape())
@@ -1529,6 +1747,7 @@ MESSAGES = {  # what a failed dry run says -> the entry that explains it
     "num_items_in_batch": "old-compute-loss",
     "expanded size of the tensor": "too-long",
     "gather": "smoothing-float",
+    "same number of <eos> tokens": "special-in-text",
 }
 
 
@@ -1541,7 +1760,16 @@ def dry_run(setup):
     for what, error in failures:
         explained = [id for words, id in MESSAGES.items() if re.search(words, said(error))]
         data = {"not-tokenised", "label-type", "label-range", "label-float", "multi-label-ints", "problem-type-stuck", "no-loss", "too-long", "num-labels-one"}
-        data |= {"tokenizer-mismatch", "pad-token", "old-compute-loss", "smoothing-float", "wrong-container", "two-label-columns", "empty-tokenizer"}
+        data |= {
+            "tokenizer-mismatch",
+            "pad-token",
+            "old-compute-loss",
+            "smoothing-float",
+            "wrong-container",
+            "two-label-columns",
+            "empty-tokenizer",
+            "special-in-text",
+        }
         if not setup.errors & data:
             yield (
                 f"In a dry run, {what} fails: {said(error)}",

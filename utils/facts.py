@@ -42,7 +42,8 @@ class Tokens(NamedTuple):
     """What all rows of a split say about their tokens, one number a row.
 
     lengths: tokens that are not padding. widths: with padding. content: tokens that are neither padding nor special. unknown: those among them that
-    the tokenizer did not know. highest, lowest: token ids. keys: a hash of the ids without padding; equal rows have equal keys.
+    the tokenizer did not know. highest, lowest: token ids. keys: a hash of the ids without padding; equal rows have equal keys. marks: tokens that
+    begin, part or end a text. ends: those that end one for the model.
     """
 
     lengths: np.ndarray
@@ -52,6 +53,8 @@ class Tokens(NamedTuple):
     highest: np.ndarray
     lowest: np.ndarray
     keys: np.ndarray
+    marks: np.ndarray
+    ends: np.ndarray
 
 
 class Split:
@@ -222,6 +225,8 @@ class Split:
             per_row(values.astype(np.int64), np.maximum),
             per_row(values.astype(np.int64), np.minimum),
             per_row(mixed),
+            per_row((real & np.isin(values, self._setup.mark_ids)).astype(np.int64)),
+            per_row((values == self._setup.end_id).astype(np.int64)) if self._setup.end_id is not None else np.zeros(len(widths), np.int64),
         )
 
     @cached_property
@@ -258,7 +263,16 @@ class Split:
 
     @cached_property
     def token_keys(self) -> np.ndarray:
-        return np.zeros(0, np.int64) if self.tokens is None else np.where(self.tokens.content > 0, self.tokens.keys, 0).view(np.int64)
+        """One number a row that is equal for equal token ids; 0 for a row without a word that the tokenizer knows."""
+        if self.tokens is None:
+            return np.zeros(len(self.index), np.int64)
+        return np.where(self.tokens.content > self.tokens.unknown, self.tokens.keys, 0).view(np.int64)
+
+    @cached_property
+    def sure_keys(self) -> np.ndarray:
+        """The `token_keys` of the rows without an unknown token, which stands for any word; 0 for the others, and where no tokenizer says which it is."""
+        known = self.tokens is not None and self._setup.tokenizer is not None
+        return np.where(self.tokens.unknown == 0, self.token_keys, 0) if known else np.zeros(len(self.index), np.int64)
 
     def source(self, place: int) -> Mapping:
         """Return a row by its place, with all columns, as plain Python values."""
@@ -372,6 +386,18 @@ class Setup:
         others = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "cls", "sep")}
         unknown = None if unknown in others | {pad} else unknown  # GPT-2 has one token for all of these
         return np.array(sorted(special - {unknown}), int), unknown, None if pad in others else pad
+
+    @cached_property
+    def mark_ids(self) -> list[int]:
+        """The ids of the tokens that begin, part or end a text; without one that also pads, which says nothing about a text."""
+        named = {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos")}
+        return sorted(named - {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("pad", "unk", "mask")} - {None})
+
+    @cached_property
+    def end_id(self) -> int | None:
+        """The id that ends a text for the model."""
+        end = getattr(self.config, "eos_token_id", None)
+        return end if isinstance(end, int) else None
 
     @property
     def num_labels(self) -> int | None:
@@ -570,9 +596,19 @@ def each_tensor(value: Any, do: Callable) -> Any:
     return do(value) if isinstance(value, torch.Tensor) else value
 
 
-def comparable_keys(one: Split, other: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Return the keys of two splits that both have: of their texts, or of their tokens where one of them has no texts."""
-    return (one.keys, other.keys) if (one.text_keys is None) == (other.text_keys is None) else (one.token_keys, other.token_keys)
+def shared_rows(one: Split, other: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Mark the rows of `other` that `one` has too: by their texts, or by their tokens where one of them has no texts.
+
+    The second mask marks the rest of those whose token ids are the same: other texts for a reader, the same input for the model.
+    """
+
+    def among(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return pd.Series(keys).isin(others[others != 0]).to_numpy() & (keys != 0)  # by hashes: np.isin takes seconds for a million rows
+
+    if one.text_keys is None or other.text_keys is None:
+        return among(other.token_keys, one.token_keys), np.zeros(len(other.index), bool)
+    same = among(other.text_keys, one.text_keys)
+    return same, among(other.sure_keys, one.sure_keys) & ~same
 
 
 @contextlib.contextmanager

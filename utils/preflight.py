@@ -521,7 +521,13 @@ def _loaded_base(path: str | None, model: torch.nn.Module) -> dict[str, torch.Te
     """Return the tensors of an adapter's base, None for those that loading makes up; None altogether where it is not on this machine."""
     if not path:
         return None
-    how = {"dtype": next(model.parameters()).dtype, "ignore_mismatched_sizes": True, "local_files_only": True, "output_loading_info": True}
+    how = {
+        "dtype": next(model.parameters()).dtype,
+        "ignore_mismatched_sizes": True,
+        "local_files_only": True,
+        "use_safetensors": True,
+        "output_loading_info": True,
+    }
     try:
         base, info = type(model).from_pretrained(path, config=copy.deepcopy(model.config), **how)
     except Exception:
