@@ -133,10 +133,14 @@ def test_training_on_from_a_model_that_the_template_saved(tmp_path, task, labels
 
     answers = {"single_label": ["bad", "good"], "multi_label": ["a|b", "c"], "regression": ["-2", "3.5"]}[task]
     rows = [{"text": f"case {i} went {('well', 'badly')[i % 2]}, " + "and so on " * (i % 9), "label": answers[i % 2]} for i in range(160)]
+    rows[5]["text"] += " [SEP] and [CLS]"  # letters, for a template whose tokenizer splits them
     pd.DataFrame(rows).to_csv(tmp_path / "more.csv", index=False)
     short = {"model_name": "first", "data_file": "more.csv", "task": task, "max_length": 40, "num_train_epochs": 2, "learning_rate": 1e-2}
     metrics, predictions, _ = run(tmp_path, **short)
     assert metrics["validation"]["loss"] < metrics["untrained"]["loss"]
+    assert "special-in-text" not in json.dumps(metrics["checks"])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
+    assert tokenizer("a [SEP] b")["input_ids"].count(tokenizer.sep_token_id) == 1
     saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
     assert saved["long_texts"] == "head"
     assert ("thresholds" in saved) == (task == "multi_label")

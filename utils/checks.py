@@ -884,7 +884,7 @@ FEW_ALIKE = 0.05  # so many rows may differ for a reader and not for the model b
 @pitfall("split-leak", "P", "error", "The same text in two splits, or one text with two labels: the score rewards memory", "Drop repeats before splitting")
 def split_leak(setup):
     parts = [(name, split) for name, split in setup.splits.items() if split.keys is not None and len(split.index) and not split.stream]
-    drop = "table = table.drop_duplicates('text') before splitting; utils.data.split_table does it, with capitals and spaces aside"
+    drop = "table = table[~utils.data.normalise(table['text']).duplicated()] before splitting, as utils.data.split_table does"
     filtered = "seen = set(map(tuple, {}['input_ids'])); dataset = dataset.filter(lambda row: tuple(row['input_ids']) not in seen)"
     for (_, one), (name, other) in itertools.combinations(parts, 2):
         if ("train" in name and one.name == "train") or (one.name != "train" and name.startswith("eval")):

@@ -490,7 +490,10 @@ def model_card(record: Mapping[str, Any]) -> str:
     lines += ["", "## Data", "", "| split | rows |", "|---|---|"]
     lines += [f"| {name} | {data[f'{name}_rows']:,} |" for name in ("train", "validation", "test")]
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in data["dropped"].items() if count)
-    lines += ["", f"Rows left out: {left_out or 'none'}. Texts equal but for case and white space were never put into two splits."]
+    lines += [
+        "",
+        f"Rows left out: {left_out or 'none'}. Texts that differ only in capitals, blanks or characters that nobody sees were never put into two splits.",
+    ]
     lines += ["", "## Limits", "", "- It knows only texts like those it was trained on, and answers to any text."]
     if "calibration" in record:
         found = record["calibration"]
