@@ -216,6 +216,9 @@ def remarks(table):
         ("1000", "1e3", "'1e3'"),
         ("1", "+1", "'+1'"),
         ("1500", "1.5E+3", "'1.5E+3'"),
+        ("follow-up", "follow\u2011up", r"'follow\u2011up'"),
+        ("-1", "\u22121", r"'\u22121'"),
+        ("don't know", "don\u2019t know", r"'don\u2019t know'"),
     ],
 )
 def test_labels_that_look_the_same_are_pointed_out_and_told_apart(tmp_path, one, other, shown):
@@ -297,6 +300,13 @@ def test_typed_numbers_mean_what_they_are(tmp_path, name):
     assert table.rows["value"].tolist() == [971.0, 1.032, 1.093]
 
 
+@pytest.mark.parametrize("labels", [["1.333", "1.667", "2", "3", "2.333", "1"], ["2.500", "1.250", "1", "3"]])
+def test_means_of_a_few_raters_are_not_refused(tmp_path, labels):
+    table = labelled(tmp_path, labels * 4, sep=";", **NUMBERS)
+    assert table.rows["value"].tolist() == [float(label) for label in labels] * 4
+    assert [finding.id for finding in table.findings] == ["thousands"]
+
+
 @pytest.mark.parametrize(
     ("label", "remedy"),
     [
@@ -357,7 +367,10 @@ def test_a_printed_list_is_refused_for_several_labels(tmp_path, printed, joined)
 
 
 def test_a_printed_list_without_labels_is_refused(tmp_path):
-    with pytest.raises(TableError, match=r"row 2, column 'label': '\[\]' is a printed list. To keep a row without any label, give the labels as 0/1 columns"):
+    with pytest.raises(
+        TableError,
+        match=r"row 2, column 'label': '\[\]' is a printed list. Give each label a column of its own, with 0 or 1, and name them all as label_column.",
+    ):
         labelled(tmp_path, ["food|room", "[]"], **MULTI)
 
 
@@ -382,6 +395,8 @@ def test_labels_in_brackets_are_no_lists(tmp_path, labels):
         (["food + room", "food", "room", "x|y"], "'food + room'", "food|room"),
         (["[food, room]", "[food]", "[room]", "x|y"], "'[food, room]'", "food|room"),
         (["{food,room}", "food", "room", "x|y"], "'{food,room}'", "food|room"),
+        (["food，room", "food", "room", "x|y"], "'food，room'", "food|room"),
+        (["food، room", "food", "room", "x|y"], "'food، room'", "food|room"),
     ],
 )
 def test_labels_joined_by_another_sign_are_pointed_out_whatever_bars_there_are(tmp_path, labels, shown, joined):
@@ -393,6 +408,28 @@ def test_labels_joined_by_another_sign_are_pointed_out_whatever_bars_there_are(t
 @pytest.mark.parametrize("own", ["parts, repair", "Washington, DC", "R&D", "A+", "and/or", "1,000"])
 def test_a_label_with_a_sign_of_its_own_is_left_alone(tmp_path, own):
     assert remarks(labelled(tmp_path, [own, "Washington", "R", "A", "food|1"] * 5, **MULTI)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "shown"),
+    [
+        ("a.jsonl", [[0, 1, 0], [1, 0, 0]], "'0|1|0' is a 0 or 1 for each label"),
+        ("a.jsonl", [[0, 1], [0, 0]], "'0|0' is a 0 or 1 for each label"),
+        ("a.parquet", [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]], "'1|0|1' is a 0 or 1 for each label"),
+        ("a.csv", ["True|False|False", "False|False|True"], "'True|False|False' is a 0 or 1 for each label"),
+        ("a.csv", ["[1, 0, 1]", "[0, 0, 0]"], "'[1, 0, 1]' is a printed list"),
+        ("a.csv", ["[0. 1. 0.]", "[1. 0. 0.]"], "'[0. 1. 0.]' is a printed list"),
+    ],
+)
+def test_a_0_or_1_for_each_label_is_refused_with_the_columns_to_write(tmp_path, name, labels, shown):
+    with pytest.raises(TableError) as error:
+        labelled(tmp_path, labels * 4, name, **MULTI)
+    assert f"column 'label': {shown}" in str(error.value)
+    assert "ive each label a column of its own, with 0 or 1, and name them all as label_column." in str(error.value)
+
+
+def test_labels_called_0_and_1_are_labels(tmp_path):
+    assert labelled(tmp_path, ["0|1", "1", "0", "0|1"] * 3, **MULTI).rows["label"].unique().tolist() == ["0|1", "1", "0"]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])

@@ -337,6 +337,18 @@ def test_a_stray_quote_that_swallows_rows_is_refused_with_its_lines(tmp_path, na
     assert "write each double quote inside it twice" in str(error.value)
 
 
+def often(swallow, times, lines):
+    table = ["text,score", *(f"shelf {i} wobbles,{i % 5 + 1}" for i in range(10 * times))]
+    for i in range(times):
+        table = swallow(table, 10 * i + 2, 10 * i + 1 + lines).splitlines()
+    return "\n".join(table) + "\n"
+
+
+def listed(line, rows=120):
+    cells = ["\n".join(line(i, k) for k in range(3)) for i in range(rows)]
+    return "text,label\n" + "".join(f'"{cell}",{line(i, 0).rpartition(",")[2]}\n' for i, cell in enumerate(cells))
+
+
 UNSURE = [
     ("two lines", "a.csv", swallow(shelves(), 20, 21), {}, "lines 20 to 21 are one cell, 'shelf 18 wobbles,neg"),
     ("two lines, the label first", "a.csv", swallow(shelves(order="label,text"), 20, 21, place=1), {}, "lines 20 to 21 are one cell"),
@@ -345,6 +357,10 @@ UNSURE = [
     ("a few lines that end with numbers", "a.csv", swallow(shelves(order="text,score"), 20, 23), NUMBERS, "lines 20 to 23 are one cell"),
     ("nothing but free text beside it", "a.csv", swallow(shelves(order="text,note"), 20, 33), {"label_column": "note"}, "lines 20 to 33 are one cell"),
     ("four times two lines", "a.csv", swallow(swallow(swallow(swallow(shelves(), 20, 21).splitlines(), 30, 31).splitlines(), 40, 41).splitlines(), 50, 51), {}, "and 1 more such cells"),
+    ("forty times three lines that end with numbers", "a.csv", often(swallow, 40, 3), NUMBERS, "and 37 more such cells"),
+    ("forty times two lines that end with numbers", "a.csv", often(swallow, 40, 2), NUMBERS, "and 37 more such cells"),
+    ("texts that are lists", "a.csv", listed(lambda i, k: f"{('quality', 'price', 'box')[k]},{('pos', 'neg')[(i + k) % 2]}"), {}, "and 117 more such cells"),
+    ("texts that are receipts", "a.csv", listed(lambda i, k: f"{('milk', 'bread', 'rice')[k]},{(i + k) % 2}"), {}, "and 117 more such cells"),
 ]  # fmt: skip
 
 
@@ -478,6 +494,24 @@ SPOKEN = {  # texts and labels
 def told(encoding, rows=60):
     texts, labels = SPOKEN[encoding]
     return [f"{i} {texts[i % len(texts)]};{labels[i % 2]}\n" for i in range(rows)]
+
+
+SHORT = {  # few characters beyond ASCII in a line, and some of them in no western page
+    "cp1250": [("bardzo mały", "słaby"), ("miły zakup", "dobry")],
+    "cp1257": [("labai geras šuo", "gražus"), ("blogas ąžuolas", "ne")],
+    "cp1251": [("да", "нет"), ("ну", "да")],
+}
+
+
+@pytest.mark.parametrize("encoding", SHORT)
+@pytest.mark.parametrize("part", [10, 30])
+def test_two_encodings_are_told_apart_in_short_lines(tmp_path, encoding, part):
+    lines = [f"{i} {SHORT[encoding][i % 2][0]},{SHORT[encoding][i % 2][1]}\n" for i in range(60)]
+    path = write(tmp_path, "a.csv", b"text,label\n" + "".join(lines[:part]).encode() + "".join(lines[part:]).encode(encoding))
+    with pytest.raises(TableError, match=rf"in two encodings: {part} lines \(2, 3, 4, 5, 6, ... up to {part + 1}\) are UTF-8, {60 - part} lines"):
+        read_table(path)
+    path = write(tmp_path, "whole.csv", ("text,label\n" + "".join(lines)).encode(encoding))
+    assert read_table(path, encoding=encoding).rows["text"].iloc[0] == f"0 {SHORT[encoding][0][0]}"
 
 
 @pytest.mark.parametrize("encoding", SPOKEN)
@@ -675,9 +709,14 @@ def test_numbers_without_names_stay_numbers(tmp_path, metadata):
     assert pairs(read_table(tmp_path / "a.parquet")) == [("a", "1"), ("b", "0")]
 
 
-def test_a_number_that_no_class_has_is_refused(tmp_path):
+@pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.uint8(), pa.uint64()], ids=str)
+def test_a_number_that_no_class_has_is_refused(tmp_path, kind):
     metadata = {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["x", "y"], "_type": "ClassLabel"}}}})}
-    pyarrow.parquet.write_table(pa.table({"text": ["a", "b"], "label": [1, 2]}).replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    for last in (0, 2):
+        table = pa.table({"text": ["a", "b"], "label": pa.array([1, last], kind)})
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+        if last == 0:
+            assert pairs(read_table(tmp_path / "a.parquet")) == [("a", "y"), ("b", "x")]
     with pytest.raises(TableError, match=r"row 2, column 'label': 2 is no class: the file names 2 of them, 'x' \(0\) to 'y'\. Correct it"):
         read_table(tmp_path / "a.parquet")
 

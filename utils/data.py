@@ -43,6 +43,9 @@ UNSEEN = re.compile(
 _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
 SEEN = re.compile(f"(\u200d(?<=[{_EMOJI}\ufe0f].)(?=[{_EMOJI}])|\U0001f3f4[\U000e0020-\U000e007f]+|[\xb2\xb3\xb9\u2070-\u208e]+)")
 
+# Hyphens, dashes, minus signs and apostrophes that look like those of the keyboard.
+ALIKE = str.maketrans("\u2010\u2012\u2013\u2014\u2212\u2018\u2019", "-----''")
+
 # A list, tuple or set of texts or numbers as Python, JSON or NumPy (which puts no commas) prints it; (1) and ("so") are none.
 _QUOTED = r"""(?:np\.str_\()?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\)?"""
 _ITEM = rf"(?:{_QUOTED}|[+-]?\d+(?:\.\d*)?|None|null|nan)"
@@ -327,7 +330,8 @@ def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: lis
             f"({whole.iloc[0].strip()!r}): it seems to part thousands."
         )
         fix = f"If so, write {example.replace('.', '')}; if it marks decimals, give one of them a zero more: {example}0."
-        if delimiter == ";":  # what spreadsheets write where a point parts thousands
+        # What spreadsheets write where a point parts thousands. Means of three raters (1.333) stand among whole numbers that are no larger.
+        if delimiter == ";" and values[~has_point].max() > math.ceil(values[has_point].max()):
             raise TableError(f"{path.name}, {message} {fix}")
         findings.append(Finding("thousands", "warning", f"{path.name}, {message}", fix))
     return values
@@ -357,12 +361,22 @@ def _joined(labels: pd.Series, path: Path, findings: list[Finding]) -> list[str]
 
 
 def _check_spelling(labels: pd.Series, names: set[str], path: Path, findings: list[Finding]) -> None:
-    """Refuse labels that are printed lists, and remark on those that would be several if they were joined by another sign."""
+    """Refuse labels that are printed lists or a 0 or 1 for each label, and remark on those that would be several if they were joined by another sign."""
+
+    def refuse(text: str, what: str) -> None:
+        raise TableError(f"{path.name}, row {labels.index[labels == text][0]}, column {labels.name!r}: {text[:60]!r} is {what}")
+
+    def is_vector(items: list[str]) -> bool:  # "0|1|0": no name stands twice
+        return len(items) > len({*items}) and {item.strip().casefold() for item in items} <= {"0", "1", "0.", "1.", "true", "false"}
+
+    columns = "give each label a column of its own, with 0 or 1, and name them all as label_column."
+    if vector := next((text for text in labels.unique() if is_vector(text.split(SEPARATOR))), None):
+        refuse(vector, f"a 0 or 1 for each label. Write the names of those that are 1, or {columns}")
     if printed := next((text for text in labels.unique() if PRINTED.fullmatch(text)), None):
         items = [item.removeprefix("np.str_(").strip("'\")") for item in re.findall(_ITEM, printed.split("dtype=")[0])]
-        remedy = f"Join the labels by {SEPARATOR!r}: {SEPARATOR.join(items)}." if items else "To keep a row without any label, give the labels as 0/1 columns."
-        raise TableError(f"{path.name}, row {labels.index[labels == printed][0]}, column {labels.name!r}: {printed[:60]!r} is a printed list. {remedy}")
-    parts = {name: [part for part in (part.strip(" []{}()'\"") for part in re.split(r"[,;/+&\t\n]", name)) if part] for name in names}
+        joined = f"Join the labels by {SEPARATOR!r}: {SEPARATOR.join(items)}."
+        refuse(printed, f"a printed list. {joined if items and not is_vector(items) else columns.capitalize()}")
+    parts = {name: [part for part in (part.strip(" []{}()'\"") for part in re.split(r"[,;/+&\t\n，、；،؛]", name)) if part] for name in names}
     known = {comparable(parts[name][0]) for name in names if len(parts[name]) == 1}
     several = [name for name in _in_order(names) if len(parts[name]) > 1 and known.issuperset(map(comparable, parts[name]))]
     if several:
@@ -459,7 +473,7 @@ def variants(names: Iterable[str]) -> list[list[str]]:
     """Return the groups of names that a reader would take for one (see `comparable`), or that differ as 1, 1.0, +1 and 1E+00 do."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        key = unicodedata.normalize("NFKC", comparable(name))
+        key = unicodedata.normalize("NFKC", comparable(name)).translate(ALIKE)
         if re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d{1,3})?", key):  # not 007, nor 1.10, which may be a section
             key = re.sub(r"\.0+$", "", f"{Decimal(key):f}").removeprefix("+")
         groups.setdefault(key, []).append(name)
@@ -471,7 +485,7 @@ def in_escapes(name: str) -> str:
     composed = unicodedata.is_normalized("NFC", name)
 
     def plain(character: str) -> bool:
-        known = unicodedata.is_normalized("NFKC", character) and not UNSEEN.match(character)
+        known = unicodedata.is_normalized("NFKC", character) and not UNSEEN.match(character) and ord(character) not in ALIKE
         return known and (composed or not unicodedata.combining(character))
 
     return "".join(character if plain(character) else ascii(character)[1:-1] for character in repr(name))

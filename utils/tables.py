@@ -286,10 +286,7 @@ def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes | None]:
     broken = as_utf8.count("\ufffd")
     mostly = len(as_utf8) - len(as_utf8.encode("ascii", "ignore")) > 2 * broken  # more characters of UTF-8 than flaws
     if mostly and (len(other) == 1 or not utf8):
-        raise TableError(
-            f"{path.name}, line {line}: bytes that are not UTF-8, though the rest of the file is. Mend that line and save the file as UTF-8; "
-            f"or name the encoding, for example encoding='cp1252'."
-        )
+        raise TableError(f"{path.name}, line {line}: bytes that are not UTF-8, though the rest of the file is. Mend that line and save the file as UTF-8.")
     if utf8:
         way_out = f" If all of it is {page}, write encoding={page!r}." if page and _flaw(path, page) is None else ""
         raise TableError(
@@ -310,10 +307,8 @@ def _meant_as_utf8(text: str, page: str) -> bool:
         return max(beyond) >= "\u3000"
     if len(beyond) > CHANCE or max(beyond) >= "\u0800":
         return True
-    try:
-        return bool("".join(beyond).encode(page))
-    except UnicodeEncodeError:
-        return False
+    written = "".join(beyond)
+    return any(written == written.encode(name, "ignore").decode(name) for name in (ENCODINGS if page == "cp1252" else [page]))  # cp1252 is the guess in doubt
 
 
 def _lines(numbers: list[int]) -> str:
@@ -578,7 +573,7 @@ def _name_of(number, names: list[str], row: int, name: str, path: Path) -> str:
 
 def _named(column: pa.ChunkedArray, names: list[str], name: str, path: Path) -> pa.ChunkedArray:
     """Put the names of the classes in place of their numbers; -1 is for `datasets` a row without a label."""
-    numbers = column.fill_null(-1).to_numpy()
+    numbers = column.cast(pa.int64()).fill_null(-1).to_numpy()
     wrong = np.flatnonzero((numbers < -1) | (numbers >= len(names)))
     if len(wrong):
         _name_of(int(numbers[wrong[0]]), names, wrong[0] + 1, name, path)
@@ -684,7 +679,7 @@ def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequen
     Raises:
         TableError: it is sure.
     """
-    sure, unsure = [], []  # what is said of each cell, and its beginning
+    sure, unsure, short = [], [], []  # what is said of each cell, and its beginning
     names = list(frame.columns)
     known: dict[str, tuple[Counter, float]] = {}
 
@@ -730,7 +725,7 @@ def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequen
             return unsure if len(rows) >= SWALLOWED_NUMBERS else None
         if words or said > 1:
             return sure if hits + 1 >= SWALLOWED else unsure
-        return sure if hits + 1 >= SWALLOWED_NUMBERS else unsure if hits + 1 == len(rows) > SWALLOWED else None
+        return sure if hits + 1 >= SWALLOWED_NUMBERS else None if hits + 1 < len(rows) else unsure if len(rows) > SWALLOWED else short
 
     batches = (frame.iloc[suspects[start : start + BATCH]] for start in range(0, len(suspects), BATCH))
     for place, *cells in (row for batch in batches for row in batch.itertuples(name=None)):
@@ -738,6 +733,10 @@ def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequen
         if (found := judge(_as_rows(cells, delimiter, end), cells, broken)) is not None:
             first = begins[place] + sum(cell.count(end) for cell in cells[:broken])
             found.append((f"lines {first} to {first + cells[broken].count(end)} are one cell", cells[broken][:60]))
+    if len(short) >= SWALLOWED_NUMBERS:  # one may be chance
+        unsure += short
+    if len(sure) > max(SWALLOWED_NUMBERS, len(frame) / 2):  # texts that are lists or tables: stray quotes are rare
+        sure, unsure = [], sure + unsure
     fix = (
         "If a quote in the first of these lines is part of its text, put the text in double quotes and write each double quote inside it twice; "
         "if they are one text, give the table as JSONL or Parquet."
