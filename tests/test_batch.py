@@ -428,6 +428,24 @@ def test_missing_workers_are_said_once_and_replaced_on_this_machine_only(monkeyp
     assert len(scaled) == (0 if scheduler else 2 + utils.batch.REPLACEMENTS if few else 2)
 
 
+def test_the_last_worker_has_its_time_when_another_was_lost_long_ago(monkeypatch):
+    now, scaled = [1000.0], []
+    monkeypatch.setattr(utils.batch.time, "monotonic", lambda: now[0])
+    cluster = SimpleNamespace(worker_spec={0: None, 1: None}, scale=scaled.append)
+    hands = utils.batch._Workers(SimpleNamespace(cluster=cluster), 2, None, SimpleNamespace(write=lambda *_, **__: None))
+    for _ in range(10_000):
+        now[0] += 1
+        assert hands.check(1, True) == 1
+    assert len(scaled) == utils.batch.REPLACEMENTS
+    for _ in range(utils.batch.WORKER_SECONDS):
+        now[0] += 1
+        assert hands.check(0, True) == 0
+    with pytest.raises(utils.batch.BatchError, match=f"started none for {utils.batch.WORKER_SECONDS + 1} seconds"):
+        for _ in range(2):
+            now[0] += 1
+            hands.check(0, True)
+
+
 SCORED = """
 import json, pathlib
 scores = {"accuracy": number / 10, "f1_macro": number / 10, "loss": 1.0}

@@ -385,3 +385,10 @@ def test_a_model_without_a_padding_token_predicts_in_batches(tmp_path):
     together, alone = (np.array([float(row["probability_a"]) for row in read(tmp_path / name) if row["predicted"]]) for name in ("all.csv", "single.csv"))
     assert np.allclose(together, alone, atol=1e-5)
     assert np.ptp(alone) > 1e-3
+
+
+@pytest.mark.parametrize("device", ["gpu", "nonsense", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(model, tmp_path, device):
+    with pytest.raises(ModelError, match=rf"device='{device}' cannot be used \(.+\)\. Write cpu\."):
+        predict_file(model, table(tmp_path), tmp_path / "p.csv", device=device)
+    assert not (tmp_path / "p.csv").exists()

@@ -717,6 +717,12 @@ def sorted_rows_in_their_order(folder, mended):
     return trainer_for(folder, train_dataset=data.shuffle(seed=42) if mended else data, train_sampling_strategy="sequential")
 
 
+@broken("single-class-split", "come class by class (2 changes of class in 1,000 rows; by chance 12)", "warning")
+def a_rare_class_that_stands_together(folder, mended):
+    data = table(1_000, labels=[0] * 500 + [1] * 6 + [0] * 494)
+    return trainer_for(folder, train_dataset=data.shuffle(seed=42) if mended else data, train_sampling_strategy="sequential")
+
+
 @broken("single-class-split", "train_sampling_strategy='sequential' reads them as they stand")
 def rows_sorted_by_their_labels_in_their_order(folder, mended):
     """The table itself is mixed; sort() keeps it and notes the order."""
@@ -1003,6 +1009,22 @@ def ids_cut_by_hand(folder, mended):
     data = table(texts=texts, tokenizer=STRUCK, **cut).map(lambda row: {name: row[name][:12] for name in ("input_ids", "attention_mask")})
     changes = {"compute_metrics": first_output, "per_device_train_batch_size": 24, "eval_dataset": table(12, 1, tokenizer=STRUCK)}
     return trainer_for(folder, model=bart(), processing_class=STRUCK, train_dataset=data, **changes)
+
+
+@broken("special-in-text", "row 23 of the training data hold '</s>' within the text, for example")
+def an_end_token_at_the_end_of_a_text(folder, mended):
+    tokenizer = struck()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 4)])
+    data = table(texts=[*texts_of(23, 0), "w8 w9 </s>"], tokenizer=tokenizer, split_special_tokens=mended)
+    return trainer_for(folder, processing_class=tokenizer, train_dataset=data, eval_dataset=table(12, 1, tokenizer=tokenizer))
+
+
+@pytest.mark.parametrize("texts_too", [True, False])
+def test_single_texts_and_pairs_together_are_no_marks_in_texts(tmp_path, texts_too):
+    rows = [TOKENIZER(a, *[b] * (i % 3 == 0)) | {"text": a, "label": i % 2} for i, (a, b) in enumerate(zip(texts_of(24, 0), texts_of(24, 3), strict=True))]
+    data = Dataset.from_list([dict(row) for row in rows])
+    data = data if texts_too else data.remove_columns("text")
+    assert found(trainer_for(tmp_path, train_dataset=data), "special-in-text") == []
 
 
 def test_the_fix_for_special_tokens_is_one_that_this_tokenizer_heeds(tmp_path):
@@ -1960,6 +1982,14 @@ def the_last_layer_of_the_head_alone_beside_an_adapter(folder, mended):
 @broken("frozen", "A part of the head (classifier) is frozen, and not saved with the adapter")
 def an_adapter_on_the_new_head(folder, mended):
     return trainer_for(folder, model=with_adapter(bert(), *["classifier"] * mended, target="query" if mended else "classifier"))
+
+
+@broken("frozen", "The classification head (classifier) is trained, but not saved with the adapter", "warning")
+def a_head_thawed_by_hand_beside_an_adapter(folder, mended):
+    model = with_adapter(bert(), *["classifier"] * mended)
+    if not mended:
+        model.classifier.requires_grad_(True)
+    return trainer_for(folder, model=model)
 
 
 @broken("frozen", "All weights are frozen, the adapter's too", "error", raises="does not require grad")

@@ -872,6 +872,68 @@ def trainer_with_its_own_loss(folder):
     return trainer(folder, kind=OwnLoss)
 
 
+class LossElsewhere(Trainer):
+    """Its own loss is the library's, reached by way of another method."""
+
+    def compute_loss(self, model, inputs, **how):
+        return self.timed(model, inputs, **how)
+
+    def timed(self, model, inputs, **how):
+        return super().compute_loss(model, inputs, **how)
+
+
+def timed(function):
+    def wrapper(*given, **how):
+        return function(*given, **how)
+
+    return wrapper
+
+
+class WrappedLoss(Trainer):
+    compute_loss = timed(Trainer.compute_loss)
+
+
+for _kind in (LossElsewhere, WrappedLoss):
+    setup(name=f"label smoothing in {_kind.__name__}")(lambda folder, kind=_kind: trainer(folder, kind=kind, label_smoothing_factor=0.1))
+
+
+class OwnRate(Trainer):
+    def create_optimizer(self, *_):
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=5e-5)
+        return self.optimizer
+
+
+@setup()
+def rate_of_an_optimizer_that_the_trainer_makes_itself(folder):
+    return trainer(folder, kind=OwnRate, learning_rate=0.0)
+
+
+class DrawsAnew(Trainer):
+    def get_train_dataloader(self):
+        self.train_dataset = self.train_dataset.select(range(len(self.train_dataset) // 2))
+        return super().get_train_dataloader()
+
+
+def test_a_loader_that_draws_its_rows_anew_is_not_moved_on(tmp_path):
+    made = trainer(tmp_path, kind=DrawsAnew)
+    rows = len(made.train_dataset)
+    preflight(made)
+    assert len(made.train_dataset) == rows
+
+
+def test_many_batches_of_an_evaluation_are_tried_with_some(tmp_path):
+    calls = []
+
+    def metrics(prediction, compute_result):
+        calls.append(len(prediction.label_ids))
+        return {"accuracy": 0.5} if compute_result else {}
+
+    data = pair() | {"eval_dataset": labelled(2_000)}
+    made = trainer(tmp_path, data=data, given={"compute_metrics": metrics}, batch_eval_metrics=True, per_device_eval_batch_size=1)
+    assert "metrics-shape" not in {finding.id for finding in preflight(made).findings}
+    assert 100 <= len(calls) <= 200
+
+
 @setup()
 def soft_labels_with_their_own_loss(folder):
     """Vectors of probabilities in one column: no multi-label task."""

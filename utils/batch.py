@@ -255,6 +255,7 @@ def run_one() -> None:
 
     def end_with_the_worker():
         stdin.read()
+        _note(job).unlink(missing_ok=True)
         with writing:  # from here on no record is written: a kernel that is killed here is not the notebook's failure
             if turn.is_locked:  # otherwise the kernel is another attempt's
                 _end_left_behind(job["folder"])
@@ -691,6 +692,7 @@ class _Workers:
     def __init__(self, client: Any, number: int, scheduler: str | None, bar: Any):
         self.client, self.number, self.scheduler, self.bar = client, number, scheduler, bar
         self.since, self.said = math.inf, False  # since when some are missing, and whether that was said
+        self.capacity = number
         self.replaced = 0  # how often others were started since a run has ended
 
     def check(self, capacity: int, fit: bool) -> int:
@@ -699,6 +701,8 @@ class _Workers:
         Raises:
             BatchError: this machine has no worker, and there is none to be had.
         """
+        if capacity != self.capacity:  # a change begins the wait anew
+            self.since, self.capacity = math.inf, capacity
         missing = 0 if self.scheduler else max(0, self.number - capacity)
         if capacity and fit and not missing:
             self.since, self.said = math.inf, False

@@ -400,6 +400,7 @@ def no_loss(setup):
 
 
 RARELY = 0.2  # of the changes of class that rows in random order would have: fewer, and they come class by class
+RARE_CLASS = 0.1  # changes of class a row, in random order, where one class has all but five in a hundred rows
 BY_CHANCE = 10  # rows of other classes to be expected among the first of a stream, before it means something that there are none
 
 
@@ -469,12 +470,13 @@ def _class_by_class(setup, counted: Mapping[str, np.ndarray], called: Callable):
                 f"The {f'first {len(labels):,} rows of the ' if split.stream else ''}training data come class by class ({len(runs) - 1} changes of class in "
                 f"{len(labels):,} rows; by chance {by_chance:,.0f}), and {reason}: the model would learn one class, and forget it for the next.",
                 fix,
+                "error" if by_chance > RARE_CLASS * len(labels) or len(labels) < 200 else "warning",  # a few rows in a heap are no disaster
             )
 
 
 def _in_their_order(setup) -> str | None:
     """Name what makes Trainer read the training rows in the order in which they stand; None where nothing does, or where it cannot be seen."""
-    trainer = setup.trainer
+    trainer = copy.copy(setup.trainer)  # what the user's code sets there is not to stay
     own_loader, own_sampler = (getattr(getattr(trainer, name), "__func__", None) is not getattr(Trainer, name) for name in OWN_ORDER)
     sampler, loaders = None, trainer.accelerator._dataloaders
     before = list(loaders)
@@ -801,8 +803,10 @@ def special_in_text(setup):
         more, uneven = marks > usual, ends != np.bincount(ends).argmax()
         where = np.flatnonzero(more)
         texts = [name for name in split.all_columns if name != split.label_column and split.type(name) is not None and is_text(split.type(name))]
-        if texts and not any(name in str(split.source(i)[column]) for i in where[:50] for column in texts for name in names.values()):
-            more, where = np.zeros(len(marks), bool), []  # a pair among single texts, or put there by whoever made the rows
+        # A pair among single texts, or put there by whoever made the rows; where the texts are gone, many rows with as many marks tell pairs.
+        pairs = not texts and len(where) > 2 and more.mean() > FEW_ALIKE and len(np.unique(marks[where])) == 1
+        if pairs or texts and not any(name in str(split.source(i)[column]) for i in where[:50] for column in texts for name in names.values()):
+            more, where = np.zeros(len(marks), bool), []
         if uneven.any() and (error := _refuses_together(setup, split, uneven)) is not None:
             few = not more.any()
             yield (
@@ -814,8 +818,9 @@ def special_in_text(setup):
                 "error",
             )
         elif more.any():
-            ids = plain(split.sample([where[0]])[0][setup.input_name])[1:-1]
-            held = {i: name for i, name in names.items() if i in ids}
+            ids = plain(split.sample([where[0]])[0][setup.input_name])
+            words = " ".join(str(split.source(where[0])[column]) for column in texts)
+            held = {i: name for i, name in names.items() if (name in words if texts else i in ids[1:-1])} or {i: name for i, name in names.items() if i in ids}
             yield (
                 f"{places(more, split)} of the {split.in_words} data hold {' and '.join(map(repr, held.values()))} within the text, for example {split.show(where[0])}: the model reads it as the "
                 "beginning or the end of a text, not as letters.",
@@ -994,7 +999,7 @@ def lr_too_high(setup):
 
 
 LEAST_RATE = 1e-7  # Adam moves a weight by about the rate in a step: below this, 10,000 steps move none by a twentieth of the usual size, 0.02
-LOOKED_AHEAD = 100_000  # steps of a schedule that are looked at, half a second's worth
+LOOKED_AHEAD = 10_000  # steps of a schedule that are looked at, half a second's worth
 
 
 @pitfall(
@@ -1074,8 +1079,8 @@ def starting_rates(setup) -> list[float]:
     elif given is not None:
         kind = inspect.signature(given[0]).parameters.get("lr")
         rates = [given[1].get("lr", kind and kind.default)]
-    else:
-        rates = [setup.args.learning_rate]
+    else:  # an optimizer that the Trainer makes itself may take another
+        rates = [setup.args.learning_rate] if type(setup.trainer).create_optimizer is Trainer.create_optimizer else []
     return [float(rate) for rate in rates if isinstance(rate, (int, float, torch.Tensor))]
 
 
@@ -1285,10 +1290,11 @@ def ignored_value(setup):
 def _leaves_out(trainer: Any, name: str) -> bool:
     """Say whether a Trainer's own compute_loss replaces that of the library and, as far as its code shows, does without one of its attributes."""
     own = type(trainer).compute_loss
-    if own is Trainer.compute_loss or not hasattr(own, "__code__") or {"super", "compute_loss"} & set(own.__code__.co_names):
+    if own is Trainer.compute_loss or not hasattr(own, "__code__") or own.__code__.co_freevars:  # inherited, or a wrapper around another
         return False
     classes = itertools.takewhile(lambda kind: kind is not Trainer, type(trainer).__mro__)
-    return not any(name in function.__code__.co_names for kind in classes for function in vars(kind).values() if hasattr(function, "__code__"))
+    named = {used for kind in classes for function in vars(kind).values() if hasattr(function, "__code__") for used in function.__code__.co_names}
+    return not named & {name, "compute_loss"}
 
 
 @pitfall("overridden-value", "P", "warning", "max_steps beats the epochs; an optimizer of your own beats learning_rate", "Choose one")
@@ -1535,7 +1541,7 @@ def _beside_adapter(setup):
         return
     saved = dict(_shapes(path)) if (path := getattr(setup.config, "_name_or_path", None)) else {}
     with_it = [name for config in adapters.values() for name in getattr(config, "modules_to_save", None) or ()]
-    lost, trained = [], False
+    lost, thawed, trained = [], [], False
     for head, module in model.named_children():
         if head == model.base_model_prefix:
             continue
@@ -1544,11 +1550,21 @@ def _beside_adapter(setup):
         # neither an adapter's parts, which bear its name, nor the old copy of what is saved with it
         own = {name.replace(".base_layer", ""): p for name, p in named.items() if not {*adapters, "original_module"} & set(name.split("."))}
         known = all(saved.get(name) == tuple(p.shape) for name, p in own.items())
-        if not known and not any(p.requires_grad for p in own.values()) and not head.endswith(tuple(with_it)):
+        if head.endswith(tuple(with_it)):
+            continue
+        own_weights = [p for name, p in own.items() if not name.endswith("bias")]  # biases can be saved with an adapter
+        if hasattr(setup.model, "get_base_model") and any(p.requires_grad for p in own_weights):
+            thawed.append(head)
+        elif not known and not any(p.requires_grad for p in own.values()):
             lost.append(head)
+    first = next(iter(adapters.values()), None)
+    kind = type(first).__name__ if type(first).__name__.endswith("Config") else "LoraConfig"
+    if thawed:
+        yield (
+            f"The classification head ({', '.join(thawed)}) is trained, but not saved with the adapter: loaded again, it is as it was before training.",
+            f"{kind}(..., modules_to_save={json.dumps(thawed)}); or save all: trainer.model.merge_and_unload().save_pretrained(folder)",
+        )
     if lost:
-        first = next(iter(adapters.values()))
-        kind = type(first).__name__ if type(first).__name__.endswith("Config") else "LoraConfig"
         fix = f"{kind}(..., modules_to_save={json.dumps(lost)})"
         helps = "SEQ_CLS" not in str(getattr(first, "task_type", "")) and not getattr(model, "_hf_peft_config_loaded", False)
         if helps and all(head.endswith(("classifier", "score")) for head in lost):  # that is what PEFT takes for the head

@@ -52,7 +52,7 @@ def install(requirements: Path) -> None:
     if not wanted:
         return
     before = _versions()
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", str(requirements)]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--requirement", str(requirements)]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         said = (result.stderr.strip().splitlines() or ["nothing"])[-1]
@@ -66,8 +66,8 @@ def install(requirements: Path) -> None:
 def has_gpu() -> bool:
     """Ask the driver: that takes no second, and importing torch takes several. In a runtime without a GPU nvidia-smi may be there, and fails."""
     try:
-        found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-    except OSError:
+        found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
         return False
     return found.returncode == 0 and "GPU" in found.stdout
 

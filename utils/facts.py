@@ -391,7 +391,8 @@ class Setup:
     def mark_ids(self) -> list[int]:
         """The ids of the tokens that begin, part or end a text; without one that also pads, which says nothing about a text."""
         named = {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos")}
-        return sorted(named - {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("pad", "unk", "mask")} - {None})
+        others = {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("pad", "mask")}
+        return sorted(named - others - {self.special_ids[1], None})  # GPT-2's one token is the unknown one, too
 
     @cached_property
     def end_id(self) -> int | None:
@@ -536,7 +537,8 @@ class DryRun:
         labels = labels[np.arange(rows) * len(labels) // rows]  # where not all rows were read, those that were stand for their neighbours
         widths = []
         each_tensor(self.made_up(labels[:1]), lambda output: widths.append(output.numel()))
-        step = 1 if self.setup.args.batch_eval_metrics else max(1, math.ceil(rows * sum(widths) / FEW))
+        few = 200 * self.setup.args.eval_batch_size if self.setup.args.batch_eval_metrics else FEW // max(1, sum(widths))
+        step = max(1, math.ceil(rows / max(1, few)))
         self.try_metrics(labels[::step])
         # a metric may need every row: as many as an evaluation would keep are made up, if they fit easily
         if self.metrics_failed is not None and step > 1 and 8 * rows * sum(widths) < 0.25 * psutil.virtual_memory().available:

@@ -126,7 +126,7 @@ def load_classifier(model: str | Path, device: str | None = None):
     """Return a saved classifier (in evaluation mode, float32), its tokenizer, its task and the names of its labels in the order of its outputs.
 
     Raises:
-        ModelError: there is no such model, or it has no classification head.
+        ModelError: there is no such model, it has no classification head, or there is no such device.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -146,7 +146,12 @@ def load_classifier(model: str | Path, device: str | None = None):
     kind = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")  # as Transformers guesses in training
     task = kind.removesuffix("_classification")
     names = [config.id2label[k] for k in range(config.num_labels)]
-    return classifier.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer, task, names
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return classifier.to(place).eval(), tokenizer, task, names
+    except (RuntimeError, AssertionError) as error:  # the second where PyTorch was built without CUDA
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"device={place!r} cannot be used ({reason[:200]}). Write cpu.") from None
 
 
 def embed(texts: Sequence[str], checkpoint: str | Path, batch_size: int = 64, max_length: int = 128, device: str | None = None) -> np.ndarray:

@@ -486,14 +486,12 @@ def _saved_adapter(folder: Path, name: str | None, setup: Setup, again: str):
         message = f"{bad[0]!r} in {folder.name} holds nan or inf: the weights were lost in training."
         yield Finding("nan-hidden", "error", message, "Train a freshly loaded model with a lower learning rate and Watch()")
     if lost:
-        module = lost[0].split(".")[0]
+        modules = json.dumps(list(dict.fromkeys(name.split(".")[0] for name in lost)))
         yield Finding(
             "saved-differs",
             "error",
             f"{', '.join(lost[:3])} of the trainer's model are not in the adapter {folder.name}, {elsewhere}: loaded again, they are random numbers.",
-            f'Train anew with LoraConfig(task_type="SEQ_CLS", ...), or modules_to_save=["{module}"], which trains and saves them'
-            if set(lost) <= head
-            else again,
+            f"Train anew with LoraConfig(..., modules_to_save={modules}), which trains and saves them" if set(lost) <= head else again,
         )
     if differ:
         message = f"{len(differ)} tensor(s) of the trainer's model, for example {differ[0]!r}, differ from those of {folder.name} and its base, perhaps of another step."
