@@ -330,8 +330,9 @@ def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: lis
             f"({whole.iloc[0].strip()!r}): it seems to part thousands."
         )
         fix = f"If so, write {example.replace('.', '')}; if it marks decimals, give one of them a zero more: {example}0."
-        # What spreadsheets write where a point parts thousands. Means of three raters (1.333) stand among whole numbers that are no larger.
-        if delimiter == ";" and values[~has_point].max() > math.ceil(values[has_point].max()):
+        # What spreadsheets write where a point parts thousands. Means of three raters (1.333) are small, and the whole numbers among them no larger.
+        most, most_whole = np.abs(values[has_point]).max(), np.abs(values[~has_point]).max()
+        if delimiter == ";" and (most >= 10 or most_whole > math.ceil(most)):
             raise TableError(f"{path.name}, {message} {fix}")
         findings.append(Finding("thousands", "warning", f"{path.name}, {message}", fix))
     return values

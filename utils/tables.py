@@ -50,6 +50,7 @@ BLANK_AND_QUOTE = re.compile(' +"')
 NEARLY_ALL = 0.9
 # A cell with line breaks whose lines could each be a row. Two lines can look so by chance ("nice,good"), and so can a few that end with numbers ("3,5").
 SWALLOWED = 3  # lines from which on it is no chance where what stands in the other columns is at home there
+SWALLOWED_OFTEN = 30  # cells of two or three lines that are remarked on, if the evidence is numbers: a dozen receipts ("milk,2") may be in any table
 SWALLOWED_NUMBERS = 10  # lines from which on it is none where that is one number behind a comma, or where no column can tell
 ENOUGH = 100_000  # rows that tell what stands in a column
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
@@ -733,7 +734,7 @@ def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequen
         if (found := judge(_as_rows(cells, delimiter, end), cells, broken)) is not None:
             first = begins[place] + sum(cell.count(end) for cell in cells[:broken])
             found.append((f"lines {first} to {first + cells[broken].count(end)} are one cell", cells[broken][:60]))
-    if len(short) >= SWALLOWED_NUMBERS:  # one may be chance
+    if len(short) >= SWALLOWED_OFTEN:
         unsure += short
     if len(sure) > max(SWALLOWED_NUMBERS, len(frame) / 2):  # texts that are lists or tables: stray quotes are rare
         sure, unsure = [], sure + unsure
