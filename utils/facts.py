@@ -22,7 +22,7 @@ import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, default_data_collator
 from transformers.trainer_utils import get_last_checkpoint
 
-from utils.data import normalise
+from utils.data import comparable
 
 CHUNK = 50_000  # rows looked at together, so that a million rows need little memory
 IN_WORDS = {"train": "training", "eval": "evaluation"}
@@ -231,11 +231,11 @@ class Split:
 
     @cached_property
     def text_keys(self) -> np.ndarray | None:
-        """One number a row, equal for texts that `normalise` writes alike, 0 for blank ones; None where no column is known to hold texts."""
+        """One number a row, equal for texts that `comparable` writes alike, 0 for blank ones; None where no column is known to hold texts."""
         if (name := self.text_column) is None:
             return None
-        pieces = (pd.Series([text or "" for text in piece[name].to_pylist()], dtype=object) for piece in self.pieces(name))
-        return np.fromiter((hash(text) if text else 0 for piece in pieces for text in normalise(piece).tolist()), np.int64, len(self.index))
+        known = (comparable(text or "") for piece in self.pieces(name) for text in piece[name].to_pylist())
+        return np.fromiter((hash(text) if text else 0 for text in known), np.int64, len(self.index))
 
     @cached_property
     def text_column(self) -> str | None:
