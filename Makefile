@@ -4,7 +4,7 @@
 # make batch  run the sweep of notebooks/params/sweep.yaml into runs/sweep; again: what is missing. make batch SWEEP=my.yaml OUT=runs/my
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
-# make test-matrix   the tests with Colab's versions, those of constraints.txt, and the newest; or ENVS=colab TESTS=tests/test_tables.py
+# make test-matrix   the tests with Colab's versions, those of constraints.txt, and the newest; or ENVS=colab TESTS=tests/reading
 # make colab  all notebooks as in Colab: its versions, and nothing but the notebook; runs/colab/ has what they showed
 # make audit  known vulnerabilities in constraints.txt (asks the package index), weaknesses in the CI file
 # make site   the notebooks as pages to read and search, offline: runs/site/index.html
@@ -23,7 +23,6 @@ BIN := .venv/$(SCRIPTS)
 # Bars are for people who watch; these outputs go to files.
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
-export FINETUNE_REPO = $(CURDIR)
 
 # The kernel python3 is the environment's, also where somebody has another one of that name.
 export JUPYTER_PREFER_ENV_PATH = 1
@@ -32,8 +31,8 @@ unexport JUPYTER_PATH
 .PHONY: run test suite browser test-matrix colab audit lab notebooks site badges batch clean setup
 
 setup:
-	@$(PYTHON) utils/environment.py
-	@$(BIN)/python -m utils.data
+	@$(PYTHON) utils/setup/environment.py
+	@$(BIN)/python -m utils.reading.bundled
 
 run: setup
 	@rm -rf runs/tutorial && mkdir -p runs/tutorial
@@ -56,7 +55,7 @@ suite: # in the environment BIN, as it is: all tests and the notebooks, or only 
 ifeq ($(TESTS),tests)
 	@# on a copy, with the exercises solved: runs/training of whoever works here stays as it is
 	@rm -rf runs/nbval && mkdir -p runs/nbval && cp -R notebooks utils data runs/nbval/
-	@$(BIN)/python tests/notebooks.py $(NBVAL)
+	@$(BIN)/python tests/tools/notebooks.py $(NBVAL)
 endif
 	@# three files at a time, for two cores: many tests wait for processes. One thread each: trainings with two threads slow each other down several times
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25 -m "not browser" \
@@ -64,18 +63,18 @@ endif
 	@rm -rf runs/nbval
 
 browser: setup
-	OMP_NUM_THREADS=1 REQUIRE_BROWSER=1 $(BIN)/python -m pytest -v --durations=10 tests/test_browser.py
+	OMP_NUM_THREADS=1 REQUIRE_BROWSER=1 $(BIN)/python -m pytest -v --durations=10 tests/notebooks/test_browser.py
 
 test-matrix:
-	@TESTS="$(TESTS)" $(PYTHON) tests/matrix.py $(ENVS)
+	@TESTS="$(TESTS)" $(PYTHON) tests/tools/matrix.py $(ENVS)
 
 colab:
-	@TESTS=none $(PYTHON) tests/matrix.py colab
+	@TESTS=none $(PYTHON) tests/tools/matrix.py colab
 
 # No finding is accepted so far. One that has to stay is named here, with the reason: --ignore-vuln ID
 # --strict: what could not be looked up is a failure. Without it pip-audit passes with nothing audited.
 audit:
-	@$(PYTHON) utils/environment.py audit
+	@$(PYTHON) utils/setup/environment.py audit
 	.venv-audit/$(SCRIPTS)/zizmor --offline --quiet .github
 	.venv-audit/$(SCRIPTS)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	.venv-audit/$(SCRIPTS)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
@@ -95,7 +94,7 @@ notebooks: setup
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.coalescestreams.CoalesceStreamsPreprocessor notebooks/*.ipynb
 
 site:
-	@$(PYTHON) utils/environment.py site
+	@$(PYTHON) utils/setup/environment.py site
 	@.venv-site/$(SCRIPTS)/python docs/build.py
 
 badges:

@@ -1,7 +1,7 @@
 """Write the repository's address where it is needed: `make badges REPO=owner/name [TAG=v1.0]`.
 
 The address lives in pyproject.toml, under [tool.badges]. From there it comes into the README and the first cell of each notebook, as "Open in Colab" badges, and into
-the bootstrap cells, which complete a notebook that is alone in Colab. While there is no address, there is no badge. `REPO=` (nothing) takes them away again; without
+the bootstrap cells, with which pip completes a notebook that is alone in Colab. While there is no address, there is no badge. `REPO=` (nothing) takes them away again; without
 REPO, notebooks that came later are brought into step. Standard library only.
 """
 
@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{repository}/blob/{tag}/notebooks/{name})"
 BADGE_LINE = re.compile(r"^\[!\[Open in Colab\].*\n\n?", flags=re.M)
 README_BLOCK = re.compile(r"(?<=<!-- badges -->\n).*?(?=<!-- end of badges -->)", flags=re.S)
-ADDRESS_LINE = re.compile(r"^REPOSITORY, TAG = .*?(?=  #)", flags=re.M)
+UNKNOWN = "OWNER/REPOSITORY@main"  # what the first cells name until somebody has published this
+ADDRESS = re.compile(r"(?<=git\+https://github\.com/)\S+(?=#egg=)")
 
 
 def address(root: Path = ROOT) -> tuple[str, str]:
@@ -45,8 +46,8 @@ def with_badge(notebook: dict, name: str, repository: str, tag: str) -> dict:
     badge = [BADGE.format(repository=repository, tag=tag, name=name)] if repository else []
     title["source"] = "\n\n".join([heading, *badge, rest]).splitlines(keepends=True)
     (bootstrap,) = [cell for cell in notebook["cells"] if cell["id"] == "bootstrap"]
-    line = f'REPOSITORY, TAG = "https://github.com/{repository}", "{tag}"' if repository else 'REPOSITORY, TAG = "", ""'
-    bootstrap["source"] = replace_once(ADDRESS_LINE, line, "".join(bootstrap["source"]), f"The bootstrap cell of {name}").splitlines(keepends=True)
+    where = f"The bootstrap cell of {name}"
+    bootstrap["source"] = replace_once(ADDRESS, f"{repository}@{tag}" if repository else UNKNOWN, "".join(bootstrap["source"]), where).splitlines(keepends=True)
     return notebook
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 
 LONG = 2700  # seconds: the longest notebook, 06, has taken 700 on a busy machine as in Colab; and a cell may take 1200 in nbval, which says which one
@@ -31,7 +30,7 @@ def tweets():
 
 @pytest.fixture
 def run_python():
-    """Run a program in a fresh Python that can import utils, and return the finished process."""
+    """Run a program in a fresh Python, and return the finished process."""
 
     def run(program, *args, cwd=ROOT, **environment):
         return subprocess.run(
@@ -39,7 +38,7 @@ def run_python():
             capture_output=True,
             text=True,
             cwd=cwd,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            env=os.environ | environment,
         )
 
     return run

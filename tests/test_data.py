@@ -21,24 +21,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import utils.data
+import utils.reading.bundled
 from utils import ROOT, sha256
-from utils.data import (
-    ARCHIVE_NAME,
-    BUNDLED,
-    DATA_DIR,
-    INNER_ARCHIVE,
-    FetchError,
-    Table,
-    TableError,
-    comparable,
-    fetch,
-    label_names,
-    normalise,
-    read_table,
-    split_table,
-    variants,
-)
+from utils.data import Table, TableError, read_table, split_table
+from utils.labels import comparable, label_names, normalise, variants
+from utils.reading.bundled import ARCHIVE_NAME, BUNDLED, DATA_DIR, INNER_ARCHIVE, FetchError, fetch
 
 CSV = "text,label\nfine day,good\nawful day,bad\n"
 
@@ -559,14 +546,14 @@ def evil_archive(empty_data, tmp_path):
 
 
 def test_an_archive_is_not_opened_before_its_hash_is_right(evil_archive, monkeypatch):
-    monkeypatch.setattr(utils.data, "_unpack", lambda archive: pytest.fail("it was opened"))
+    monkeypatch.setattr(utils.reading.bundled, "_unpack", lambda archive: pytest.fail("it was opened"))
     with pytest.raises(FetchError, match="is not the expected file: its SHA-256 is"):
         fetch(evil_archive.parent)
 
 
 def test_members_that_lead_out_of_an_archive_make_no_file(evil_archive, tmp_path, monkeypatch):
     """Even with the right hash: members are read by name, and nothing is extracted."""
-    monkeypatch.setattr(utils.data, "ARCHIVE_SHA256", sha256(evil_archive))
+    monkeypatch.setattr(utils.reading.bundled, "ARCHIVE_SHA256", sha256(evil_archive))
     fetch(evil_archive.parent)
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     assert files == sorted(f"data/{name}" for name in (ARCHIVE_NAME, *(f"{name}.csv" for name in BUNDLED)))
@@ -599,7 +586,7 @@ def test_without_a_network_the_message_says_what_to_do(empty_data, tmp_path, mon
 def test_a_fetch_that_is_killed_leaves_whole_files_or_none_and_the_next_one_finishes(empty_data):
     """Killed with SIGKILL at ten moments, spread over the time that an undisturbed fetch takes."""
     empty_data.mkdir()
-    program = "import sys, pathlib; from utils.data import fetch; print('go', flush=True); fetch(pathlib.Path(sys.argv[1]))"
+    program = "import sys, pathlib; from utils.reading.bundled import fetch; print('go', flush=True); fetch(pathlib.Path(sys.argv[1]))"
     for moment in range(10):
         shutil.copy(DATA_DIR / ARCHIVE_NAME, empty_data)
         with subprocess.Popen([sys.executable, "-c", program, str(empty_data)], cwd=ROOT, stdout=subprocess.PIPE) as process:
@@ -617,7 +604,7 @@ def test_a_fetch_that_is_killed_leaves_whole_files_or_none_and_the_next_one_fini
 
 
 def test_label_order_does_not_depend_on_the_hash_seed(run_python):
-    program = "import pandas as pd; from utils.data import label_names; print(label_names(pd.Series(['b', 'ä', 'B', 'a,b', '😀'])))"
+    program = "import pandas as pd; from utils.labels import label_names; print(label_names(pd.Series(['b', 'ä', 'B', 'a,b', '😀'])))"
     outputs = {run_python(program, PYTHONHASHSEED=seed).stdout for seed in ("0", "1", "2")}
     assert outputs == {"['B', 'a,b', 'b', 'ä', '😀']\n"}
     assert label_names(pd.Series(["10", "2", "1"])) == ["1", "2", "10"]

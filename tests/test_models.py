@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 import utils.models
 from utils import ROOT
-from utils.models import NO_LIMIT, ModelError, activation_bytes, check_head, find_model, forget_last_run, longest_input
+from utils.lessons.loading import activation_bytes
+from utils.models import NO_LIMIT, ModelError, check_head, find_model, forget_last_run, longest_input
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from utils import plots
+from utils.batch.figures import confusions_side_by_side, curves_side_by_side, score_against_cost, sweep_scores
 
 
 def sweep():
@@ -44,8 +45,8 @@ def texts(figure):
         plots.confusion_matrix([0, 1, 1], [0, 1, 0], ["a", "b"]),
         plots.reliability_diagram({"before": {"rows": [3, 9], "confidence": [0.6, 0.9], "right": [0.5, 0.8]}}),
         plots.regression_scatter([1.0, 2.0, -1.0], [0.5, 2.5, 0.0], "stars"),
-        plots.sweep_scores(sweep(), "rate"),
-        plots.score_against_cost(summary()),
+        sweep_scores(sweep(), "rate"),
+        score_against_cost(summary()),
     ],
 )
 def test_every_panel_has_a_title_and_both_axes_named(figure):
@@ -99,7 +100,7 @@ def test_the_scatter_has_true_across_and_one_scale_for_both_axes():
 
 
 def test_a_sweep_shows_every_run_the_mean_and_its_spread():
-    figure = plots.sweep_scores(sweep(), "rate")
+    figure = sweep_scores(sweep(), "rate")
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1e-05", "3e-05", "0.001"]
@@ -119,10 +120,10 @@ def test_a_sweep_shows_every_run_the_mean_and_its_spread():
 
 def test_a_sweep_of_one_seed_has_no_bars_and_one_of_two_parameters_tells_them_apart():
     table = sweep().iloc[[0, 3]]
-    (bars,) = plots.sweep_scores(table, "rate").axes[0].containers
+    (bars,) = sweep_scores(table, "rate").axes[0].containers
     assert not any(len(segment) and np.isfinite(segment).all() for segment in bars[2][0].get_segments())
     table = pd.concat([sweep().iloc[:6].assign(model="$x_"), sweep().iloc[:6].assign(model="b" * 80)])
-    figure = plots.sweep_scores(table, "rate", by="model")
+    figure = sweep_scores(table, "rate", by="model")
     first, second = (bars[0] for bars in figure.axes[0].containers)
     assert (first.get_color(), first.get_marker()) != (second.get_color(), second.get_marker())
     assert first.get_marker() != second.get_marker()
@@ -141,14 +142,14 @@ def test_a_sweep_of_one_seed_has_no_bars_and_one_of_two_parameters_tells_them_ap
     ids=["numbers", "with_zero", "words", "none", "switch"],
 )
 def test_a_sweep_along_anything(values, scale, ticks):
-    axes = plots.sweep_scores(sweep().iloc[:3].assign(rate=values), "rate").axes[0]
+    axes = sweep_scores(sweep().iloc[:3].assign(rate=values), "rate").axes[0]
     assert axes.get_xscale() == scale
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ticks
     assert sum(len(line.get_xdata()) for line in axes.lines if line.get_gid() == "runs") == 3
 
 
 def test_cost_has_a_mark_for_each_configuration_with_a_score():
-    figure = plots.score_against_cost(summary())
+    figure = score_against_cost(summary())
     (axes,) = figure.axes
     assert [bars[0].get_xydata().tolist() for bars in axes.containers] == [[[20.0, 0.95]], [[10.0, 0.91]]]
     assert legend(figure) == ["3e-05 (best)", "1e-05"]
@@ -159,7 +160,7 @@ def test_cost_has_a_mark_for_each_configuration_with_a_score():
 
 def test_curves_side_by_side_share_their_axes_and_leave_gaps():
     holes = [{"epoch": 0.5, "loss": None}, {"epoch": 1, "loss": 0.4}, {"epoch": 1, "eval_loss": float("nan")}]
-    figure = plots.curves_side_by_side({"rate 1, seed $1": HISTORY, "rate 2, seed 2": holes})
+    figure = curves_side_by_side({"rate 1, seed $1": HISTORY, "rate 2, seed 2": holes})
     left, right = figure.axes
     assert left.lines[0].get_xydata().tolist() == [[0.25, 0.7], [0.75, 0.5]]
     assert left.lines[1].get_xydata().tolist() == [[1, 0.6]]
@@ -168,13 +169,13 @@ def test_curves_side_by_side_share_their_axes_and_leave_gaps():
     assert left.get_xlim() == right.get_xlim()
     assert [axes.get_title() for axes in figure.axes] == ["rate 1\nseed \\$1", "rate 2\nseed 2"]
     assert (left.get_xlabel(), left.get_ylabel(), left.get_yscale()) == ("epoch", "cross-entropy (nats)", "linear")
-    diverged = plots.curves_side_by_side({"a": HISTORY, "b": [{"epoch": 1, "loss": 70.0}, {"epoch": 1, "eval_loss": 9.0, "eval_pearson": 0.1}]})
+    diverged = curves_side_by_side({"a": HISTORY, "b": [{"epoch": 1, "loss": 70.0}, {"epoch": 1, "eval_loss": 9.0, "eval_pearson": 0.1}]})
     assert diverged.axes[0].get_yscale() == "log"
     assert diverged.axes[0].get_ylabel() == "mean squared error, log scale"
 
 
 def test_confusions_side_by_side_have_the_same_labels_and_shades():
-    figure = plots.confusions_side_by_side({"a": (["x", "x", "y"], ["x", "y", "y"]), "b": (["y", "y"], ["y", "z"])})
+    figure = confusions_side_by_side({"a": (["x", "x", "y"], ["x", "y", "y"]), "b": (["y", "y"], ["y", "z"])})
     left, right, bar = figure.axes
     assert [text.get_text() for text in left.texts] == list("110010000")
     assert [text.get_text() for text in right.texts] == list("000011000")
@@ -182,7 +183,7 @@ def test_confusions_side_by_side_have_the_same_labels_and_shades():
     assert [tick.get_text() for tick in right.get_xticklabels()] == ["x", "y", "z"]
     assert left.images[0].get_clim() == right.images[0].get_clim() == (0, 1)
     assert bar.get_ylabel()
-    ordered = plots.confusions_side_by_side({"a": (["x"], ["y"])}, ["y", "x"])
+    ordered = confusions_side_by_side({"a": (["x"], ["y"])}, ["y", "x"])
     assert [text.get_text() for text in ordered.axes[0].texts] == list("0010")
 
 
@@ -190,7 +191,7 @@ def test_confusions_side_by_side_have_the_same_labels_and_shades():
 def test_confusions_fit_into_their_picture(size, runs, tmp_path):
     labels = [f"a label called {k}" for k in range(size)]
     name = "learning_rate 2e-05, weight_decay 0.1, model_name something, seed "
-    plots.save(plots.confusions_side_by_side({f"{name}{k}": (labels, labels) for k in range(runs)}), tmp_path / "a.png")
+    plots.save(confusions_side_by_side({f"{name}{k}": (labels, labels) for k in range(runs)}), tmp_path / "a.png")
     picture = plt.imread(tmp_path / "a.png")[..., :3]
     assert all((edge == 1).all() for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]))  # white: nothing is cut off
     assert (picture < 1).any()

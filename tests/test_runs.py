@@ -18,18 +18,8 @@ from transformers.trainer_utils import get_last_checkpoint
 import utils.runs
 from utils import ROOT, atomic_path, unquote_formula
 from utils.data import read_table, split_table
-from utils.runs import (
-    PARAMETERS,
-    ParameterError,
-    RunError,
-    check_parameters,
-    model_card,
-    open_run,
-    saved_checkpoints,
-    summary,
-    write_predictions,
-    write_record,
-)
+from utils.parameters import PARAMETERS, ParameterError, check_parameters
+from utils.runs import RunError, model_card, open_run, saved_checkpoints, summary, write_predictions, write_record
 
 GOOD = {
     "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text", "label_column": "label",
@@ -381,9 +371,9 @@ def test_the_record_is_read_back_and_summed_up(tmp_path):
         ("-m utils.runs one two", "python -m utils.runs: error: unrecognized arguments: two"),
         ("-m utils.predict model", "python -m utils.predict: error: the following arguments are required: data_file, output_file"),
         ("-m utils.batch", "python -m utils.batch: error: the following arguments are required: file, --output-dir"),
-        ("utils/environment.py lab", "environment.py: error: argument name: invalid choice: 'lab' (choose from "),
-        ("utils/environment.py site audit", "environment.py: error: unrecognized arguments: audit"),
-        ("tests/notebooks.py", "notebooks.py: error: the following arguments are required: folder"),
+        ("utils/setup/environment.py lab", "environment.py: error: argument name: invalid choice: 'lab' (choose from "),
+        ("utils/setup/environment.py site audit", "environment.py: error: unrecognized arguments: audit"),
+        ("tests/tools/notebooks.py", "notebooks.py: error: the following arguments are required: folder"),
         ("docs/badges.py v1.0", "badges.py: error: unrecognized arguments: v1.0"),
     ],
 )

@@ -25,9 +25,6 @@ def _check_task(task: str) -> None:
         raise ValueError(f"task must be one of {', '.join(TASKS)}, not {task!r}.")
 
 
-# --- scores -----------------------------------------------------------------------------------------------------------
-
-
 def score(labels: Sequence, predicted: Sequence, task: str = "single_label") -> dict[str, float]:
     """Return the scores of a task.
 
@@ -131,9 +128,6 @@ def compute_metrics_for(task: str) -> Callable:
     return {"single_label": compute_metrics, "multi_label": compute_metrics_multi_label, "regression": compute_metrics_regression}[task]
 
 
-# --- from logits to answers -------------------------------------------------------------------------------------------
-
-
 def probabilities_of(logits, task: str = "single_label") -> np.ndarray:
     """Return what the model's raw scores say: softmax over the classes, a sigmoid for each label, or (regression) the numbers themselves.
 
@@ -221,9 +215,6 @@ def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, least: int, b
     return float(middles[best[np.argmin(np.abs(middles[best] - 0.5))]])
 
 
-# --- intervals --------------------------------------------------------------------------------------------------------
-
-
 def wilson_interval(correct: int, rows: int) -> tuple[float, float]:
     """Return the 95% interval of an accuracy of `correct` out of `rows` (Wilson 1927)."""
     interval = stats.binomtest(int(correct), int(rows)).proportion_ci(0.95, method="wilson")
@@ -299,9 +290,6 @@ def _bootstrap(metric: str | Callable, labels, predicted, baseline, resamples: i
         size = min(chunk, resamples - start)
         draws.append(gains(rng.multinomial(rows, counts / rows, size=size).astype(float)))
     return float(gains(counts[None].astype(float))[0]), np.concatenate(draws)
-
-
-# Each of these prepares a score on some rows and returns a function: weights of shape (draws, rows) -> scores of shape (draws,).
 
 
 def _accuracy(labels: np.ndarray, predicted: np.ndarray) -> Callable:
@@ -429,9 +417,6 @@ def _two_digits(number: int) -> int:
     return -(-number // unit) * unit
 
 
-# --- baselines --------------------------------------------------------------------------------------------------------
-
-
 def baseline_predictions(train_texts: Sequence[str], train_labels: Sequence, texts: Sequence[str], task: str = "single_label") -> dict[str, np.ndarray]:
     """Return what the baselines predict for `texts` after seeing the training rows.
 
@@ -495,9 +480,6 @@ def _logistic(shape: tuple[int, int], classes: int) -> LogisticRegression | SGDC
     if (classes if classes > 2 else 1) * features <= 5_000_000:
         return LogisticRegression(C=10, max_iter=1000)
     return SGDClassifier(loss="log_loss", alpha=1 / (10 * rows), random_state=0)  # alpha and C are two ways of writing one weight
-
-
-# --- calibration ------------------------------------------------------------------------------------------------------
 
 
 def reliability(labels, probabilities, bins: int = 15) -> pd.DataFrame:
@@ -615,9 +597,6 @@ def fold_temperature(model, temperature: float) -> None:
     finally:
         model.train(training)
     model.config.folded_temperature = float(temperature)
-
-
-# --- suspicious labels ------------------------------------------------------------------------------------------------
 
 
 def disbelieved(

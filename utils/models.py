@@ -255,27 +255,3 @@ def check_head(checkpoint: Path, labels: list[str]) -> None:
             f"{checkpoint} was fine-tuned for the labels {known}, your data have {labels}. Name the checkpoint that it was fine-tuned from, "
             f"which has no head yet, or give your data the same labels."
         )
-
-
-def activation_bytes(model, inputs) -> int:
-    """Return how many bytes one forward pass keeps for the backward pass, weights not counted.
-
-    Args:
-        model: any torch module; in training mode it keeps more than in evaluation mode (dropout). On the "meta" device nothing is computed,
-            and the sizes are the same.
-        inputs: the keyword arguments of its forward method.
-    """
-    import torch
-
-    kept = []
-
-    def keep(tensor):
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = model(**inputs)  # noqa: F841 (a graph that nobody holds frees what it keeps)
-    # Several kept tensors may be views of one storage. It is told by its handle: on the meta device every address is 0.
-    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    sizes = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in kept}
-    return sum(size for handle, size in sizes.items() if handle not in weights)

@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from utils import atomic_path, quote_formula
-from utils.data import decode_labels, locate
+from utils.findings import Finding, TableError
+from utils.labels import decode_labels
 from utils.metrics import decide, probabilities_of
 from utils.models import ModelError, find_model, head_and_tail, longest_input
-from utils.tables import Finding, TableError, free_name, read_frame
+from utils.reading.files import free_name, read_frame
+from utils.reading.table import locate
 
 WINDOW = 20_000  # texts that are tokenised and sorted at a time: enough to pad little, few enough for any memory
 

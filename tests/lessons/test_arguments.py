@@ -1,0 +1,129 @@
+"""The schedule explorer, driven from Python: what it shows is what Trainer does."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from matplotlib.colors import to_hex
+from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, Trainer, TrainingArguments, get_scheduler
+
+from utils.lessons.arguments import SCHEDULES, Plan, learning_rate_curves, learning_rates, schedule_explorer, training_plan
+
+PNG = b"\x89PNG\r\n"
+
+
+def trained(folder, rows, **arguments):
+    """Train a tiny model on `rows` rows and return its trainer."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    data = Dataset.from_dict({"input_ids": [[1, 2, 3]] * rows, "label": [0, 1] * (rows // 2) + [0] * (rows % 2)})
+    args = TrainingArguments(str(folder), save_strategy="no", disable_tqdm=True, logging_steps=1, dataloader_pin_memory=False, **arguments)
+    trainer = Trainer(BertForSequenceClassification(BertConfig(vocab_size=9, **sizes)), args, train_dataset=data)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "batch_size", "accumulation", "warmup", "schedule"),
+    [
+        (48, 2, 16, 1, 0, "linear"),  # everything divides
+        (50, 3, 16, 1, 0.1, "linear"),  # a smaller last batch
+        (50, 3, 16, 3, 0.25, "cosine"),  # and a smaller last group
+        (50, 2.25, 8, 2, 3, "constant_with_warmup"),  # an epoch ends inside a step
+        (30, 0.3, 7, 1, 1.0, "polynomial"),  # less than an epoch
+        (3, 2, 64, 8, 0.5, "inverse_sqrt"),  # fewer rows than a batch
+        (10, 1.1, 1, 1, 500, "linear"),  # the run ends inside the warmup
+        (70, 1, 1, 1, 0.05, "cosine_with_restarts"),
+        (20, 1, 4, 1, 2, "constant"),  # ignores the warmup
+    ],
+)
+def test_steps_and_rates_are_those_of_trainer(tmp_path, rows, epochs, batch_size, accumulation, warmup, schedule):
+    explorer = schedule_explorer(rows, epochs, batch_size, accumulation, 5e-5, warmup, schedule)
+    batch = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": accumulation}
+    trainer = trained(tmp_path, rows, num_train_epochs=epochs, warmup_steps=warmup, lr_scheduler_type=schedule, **batch)
+    assert explorer.plan.steps == trainer.state.max_steps == trainer.state.global_step
+    assert explorer.plan.warmup_steps == trainer.args.get_warmup_steps(trainer.state.max_steps)
+    logged = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+    steps, rates = explorer.curve
+    assert steps.tolist() == list(range(1, explorer.plan.steps + 1))
+    assert rates == pytest.approx(logged, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_sampled_rates_are_those_of_every_step(schedule):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-5)
+    scheduler = get_scheduler(schedule, optimizer, num_warmup_steps=70, num_training_steps=1234)
+    every = []
+    for _ in range(1234):
+        every.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    steps, rates = learning_rates(schedule, 3e-5, 1234, 70, points=100)
+    assert len(steps) == 100
+    assert (steps[0], steps[-1]) == (1, 1234)
+    assert rates == pytest.approx([every[step - 1] for step in steps], rel=1e-6, abs=1e-12)
+
+
+def test_every_control_changes_what_it_should():
+    explorer = schedule_explorer(rows=1000, epochs=3, batch_size=16, accumulation=1, warmup=0.1)
+    assert explorer.plan == Plan(batches=63, steps_per_epoch=63, steps=189, warmup_steps=19, effective_batch_size=16)
+    changes = {
+        "rows": (2000, Plan(125, 125, 375, 38, 16)),
+        "epochs": (1.5, Plan(125, 125, 188, 19, 16)),
+        "batch_size": (32, Plan(63, 63, 95, 10, 32)),
+        "accumulation": (4, Plan(63, 16, 24, 3, 128)),
+        "warmup": (6, Plan(63, 16, 24, 6, 128)),
+        "learning_rate": (1e-4, Plan(63, 16, 24, 6, 128)),
+        "schedule": ("constant", Plan(63, 16, 24, 6, 128)),
+    }
+    highest = []
+    for name, (value, plan) in changes.items():
+        before = bytes(explorer.picture.value)
+        explorer.inputs[name].value = value
+        assert explorer.plan == plan
+        assert f"<b>{plan.steps:,} steps</b>" in explorer.numbers.value
+        picture = bytes(explorer.picture.value)  # ipywidgets 8 keeps a memoryview
+        assert picture.startswith(PNG)
+        assert picture != before
+        highest.append(explorer.curve[1].max())
+    assert highest == pytest.approx([5e-5] * 5 + [1e-4] * 2, rel=1e-3)
+    assert np.ptp(explorer.curve[1]) == 0  # constant
+
+
+def test_it_answers_within_a_tenth_of_a_second():
+    explorer = schedule_explorer()
+    seconds = []
+    for k, rows in enumerate([1100, 90_000_000, 1300, 40, 1500, 7_000_000, 1700, 1800, 1900]):
+        start = time.process_time()
+        explorer.inputs["rows"].value = rows
+        explorer.inputs["schedule"].value = SCHEDULES[k % 2]
+        seconds.append((time.process_time() - start) / (2 if k else 1))
+    assert sorted(seconds)[4] < 0.1  # the median, in seconds of this process: a single one may meet a busy machine
+
+
+def test_the_control_draws_as_the_static_figure_does_and_leaves_nothing_behind():
+    explorer = schedule_explorer(rows=1000, epochs=2)
+    for rows in (500, 30, 1000):
+        explorer.inputs["rows"].value = rows
+    static = learning_rate_curves({"linear": explorer.curve}, "Learning rate", explorer.plan.steps_per_epoch)
+
+    def lines(axes):
+        return [(line.get_label(), to_hex(line.get_color()), line.get_xydata().tolist()) for line in axes.lines]
+
+    assert str(lines(explorer._axes)) == str(lines(static.axes[0]))  # as text, because the gaps between lines are nan
+    assert explorer._axes.get_ylim() == static.axes[0].get_ylim()
+    assert len(explorer._axes.lines) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"rows": 0}, {"epochs": 0}, {"batch_size": 0}, {"accumulation": 0}, {"warmup": -1}, {"schedule": "<b>"}])
+def test_impossible_values_are_refused(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        schedule_explorer(**wrong)
+
+
+def test_its_own_values_are_offered_even_if_they_are_no_power_of_two():
+    explorer = schedule_explorer(batch_size=24, accumulation=3)
+    assert explorer.plan.effective_batch_size == 72
+    assert explorer.plan == training_plan(1000, 3, 24, 3, 0.1)

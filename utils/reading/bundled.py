@@ -1,0 +1,117 @@
+"""The bundled sentences: fetched once, checked by hash, unpacked into data/. `python -m utils.reading.bundled` does it."""
+
+import csv
+import io
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from utils import ROOT, atomic_path, sha256
+
+DATA_DIR = ROOT / "data"
+ARCHIVE_NAME = "vaderSentiment-0.5.zip"
+ARCHIVE_SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
+INNER_ARCHIVE = "vaderSentiment-0.5/additional_resources/hutto_ICWSM_2014.tar.gz"
+
+
+class Source(NamedTuple):
+    """One of the four bundled sets: the stem of its two files in the archive, and how many rows they have."""
+
+    stem: str
+    rows: int
+
+
+BUNDLED = {
+    "tweets": Source("tweets", 4200),
+    "reviews": Source("movieReviewSnippets", 10605),
+    "products": Source("amazonReviewSnippets", 3708),
+    "editorials": Source("nytEditorialSnippets", 5190),
+}
+
+
+class FetchError(RuntimeError):
+    """The bundled data could not be fetched; the message says what to do."""
+
+
+def fetch(folder: Path = DATA_DIR) -> None:
+    """Put the four bundled sets into `folder` as CSV files, fetching their archive once through pip.
+
+    Nothing is written before the archive's SHA-256 is right, and each file appears whole or not at all.
+
+    Raises:
+        FetchError: pip could not get the archive, or it is not the file it should be.
+    """
+    if all((folder / f"{name}.csv").exists() for name in BUNDLED):
+        return
+    archive = folder / ARCHIVE_NAME
+    if not archive.exists():
+        _download(archive)
+    found = sha256(archive)
+    if found != ARCHIVE_SHA256:
+        raise FetchError(f"{archive} is not the expected file: its SHA-256 is {found}, not {ARCHIVE_SHA256}. Delete it and run `make run` again.")
+    for name, frame in _unpack(archive).items():
+        with atomic_path(folder / f"{name}.csv") as partial:
+            frame.to_csv(partial, index=False, encoding="utf-8")
+
+
+def _download(archive: Path) -> None:
+    """Get the archive with pip, which compares its hash before it runs anything out of it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = Path(scratch) / "wanted.txt"
+        wanted.write_text(f"vaderSentiment==0.5 --hash=sha256:{ARCHIVE_SHA256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes"]
+        # An sdist is asked for by name: `:all:` would also build pip's own build tools from source, ten seconds for nothing.
+        command += ["--no-deps", "--no-binary", "vaderSentiment", "--dest", scratch, "--requirement", str(wanted)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        fetched = Path(scratch) / ARCHIVE_NAME
+        if result.returncode or not fetched.exists():
+            reasons = [line for line in result.stderr.splitlines() if line.strip()] or ["pip said nothing"]
+            if "DO NOT MATCH THE HASHES" in result.stderr:
+                reasons = [f"what the package index served is not the file whose SHA-256 is {ARCHIVE_SHA256}"]
+            raise FetchError(
+                f"The data could not be fetched with pip: {reasons[-1].strip()}. Check the network and run the same command again; "
+                f"or, on a machine that has one, run `python -m pip download --no-deps --no-binary :all: vaderSentiment==0.5` "
+                f"and copy {ARCHIVE_NAME} into {archive.parent}."
+            )
+        with atomic_path(archive) as partial:
+            partial.write_bytes(fetched.read_bytes())
+
+
+def _unpack(archive: Path) -> dict[str, pd.DataFrame]:
+    """Read the four sets out of the archive: text, label, valence (mean rating, -4 to 4), rating_std (of the same ratings)."""
+    frames = {}
+    with zipfile.ZipFile(archive) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(INNER_ARCHIVE))) as inner:
+        for name, source in BUNDLED.items():
+
+            def member(kind: str, columns: list[str], stem: str = source.stem) -> pd.DataFrame:
+                # Quotes are literal and "NA" is a word: every default of read_csv that says otherwise is off.
+                return pd.read_csv(
+                    inner.extractfile(f"hutto_ICWSM_2014/{stem}_{kind}.txt"),
+                    sep="\t", header=None, names=columns, usecols=columns, quoting=csv.QUOTE_NONE,
+                    keep_default_na=False, encoding="utf-8-sig", dtype={"id": str, "text": str},
+                )  # fmt: skip
+
+            truth = member("GroundTruth", ["id", "valence", "text"])
+            ratings = member("anonDataRatings", ["id", "mean", "rating_std", "ratings"])
+            frame = truth.merge(ratings, on="id", validate="one_to_one")  # by id: the products' two files differ in order
+            if len(frame) != source.rows:
+                raise FetchError(f"{archive}: {name!r} has {len(frame)} rows, not {source.rows}. Delete the file and fetch it again.")
+            frame = frame[["text"]].assign(label="negative", valence=frame["valence"], rating_std=frame["rating_std"])
+            frame.loc[frame["valence"] > 0, "label"] = "positive"
+            frames[name] = frame[frame["valence"] != 0]
+    return frames
+
+
+if __name__ == "__main__":
+    try:
+        fetch()
+    except FetchError as error:
+        sys.exit(str(error))
+    for name in BUNDLED:
+        print(f"{name}: {len(pd.read_csv(DATA_DIR / f'{name}.csv', keep_default_na=False)):,} labelled sentences in data/{name}.csv")

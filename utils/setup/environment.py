@@ -1,0 +1,87 @@
+"""Make .venv ready, once: `python3 utils/setup/environment.py`. With `site` or `audit`: the small one that `make site` or `make audit` needs.
+
+Standard library only, and no syntax that an old Python could not read: it has to say in one sentence what is missing.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+OLDEST, NEWEST = (3, 11), (3, 13)
+ENVIRONMENTS = {  # by name: the folder, its requirements, and the GB of disk that they need
+    "work": (".venv", "requirements.txt", 4),
+    "site": (".venv-site", "requirements-site.txt", 0.5),
+    "audit": (".venv-audit", "requirements-audit.txt", 0.5),
+}
+
+
+def fail(message):
+    """Stop with one sentence and no traceback."""
+    sys.exit("Set-up stopped: " + message)
+
+
+def check_python(version):
+    """Stop where this Python is older or newer than what the requirements support."""
+    if not OLDEST <= tuple(version) <= NEWEST:
+        fail("Python {}.{} runs this, but 3.11, 3.12 or 3.13 is needed. Name one of them: make run PYTHON=python3.12".format(*version))
+
+
+def fingerprint(requirements):
+    """Return two lines: this Python, and a digest of the requirements. A change of either installs anew."""
+    digest = hashlib.sha256()
+    for name in (requirements, "constraints.txt"):
+        digest.update((ROOT / name).read_bytes())
+    return f"{sys.version.split()[0]}\n{digest.hexdigest()}\n"
+
+
+def explain(errors):
+    """Turn pip's error output into one sentence that says what to do."""
+    if "No space left on device" in errors:
+        return "the disk is full. Free about 10 GB (with CUDA, PyTorch alone takes half of that) and run the same command again."
+    unreachable = ("NewConnectionError", "ConnectTimeout", "Connection refused", "Temporary failure in name resolution", "ProxyError", "SSLError")
+    lines = [line.strip() for line in errors.splitlines() if "ERROR" in line] or errors.strip().splitlines() or ["pip said nothing"]
+    if any(word in errors for word in unreachable) or "(from versions: none)" in errors:
+        return f"the package index could not be reached ({lines[0]}). Check the network or pip's configuration and run the same command again."
+    return f"pip failed ({lines[-1]}). Run the same command again; if it persists, run `make clean` first."
+
+
+def main(name="work"):
+    """Create the environment and install into it, unless that was done for these requirements already."""
+    check_python(sys.version_info[:2])
+    folder_name, requirements, needed = ENVIRONMENTS[name]
+    folder = ROOT / folder_name
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    stamp = folder / "ready"
+    wanted = fingerprint(requirements)
+    before = stamp.read_text() if python.exists() and stamp.exists() else ""
+    if before == wanted:
+        return
+    free = shutil.disk_usage(str(ROOT)).free / 1e9
+    if free < needed:
+        fail(f"the disk has {free:.1f} GB free and the packages need about {needed}. Free some space.")
+    print(f"Installing the packages into {folder_name}; once, and it takes a few minutes ...", flush=True)
+    if before.split("\n")[0] != wanted.split("\n")[0]:  # none yet, half made, or made by another Python
+        made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if made.returncode:
+            said = (made.stdout.strip().splitlines() or ["nothing"])[-1]
+            fail("python -m venv failed; on Debian and Ubuntu, `apt-get install python3-venv` brings it. It said: " + said)
+    else:
+        stamp.unlink()
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "3"]
+    command += ["--requirement", str(ROOT / requirements), "--constraint", str(ROOT / "constraints.txt")]
+    command += ["--editable", str(ROOT)] if name == "work" else []  # so that `import utils` works in every folder
+    installed = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if installed.returncode:
+        fail(explain(installed.stderr))
+    stamp.write_text(wanted)  # last: an interrupted set-up is done again
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="?", default="work", choices=sorted(ENVIRONMENTS), help="which environment (default: %(default)s)")
+    main(parser.parse_args().name)
