@@ -34,7 +34,9 @@ def replace_once(pattern: re.Pattern, new: str, text: str, where: str) -> str:
     """
     text, found = pattern.subn(lambda match: new, text)
     if found != 1:
-        raise ValueError(f"{where} has {found} places that look like {pattern.pattern!r}; it needs one for the repository's address.")
+        raise ValueError(
+            f"{where} has {found} places that look like {pattern.pattern!r}; it needs one for the repository's address."
+        )
     return text
 
 
@@ -47,7 +49,9 @@ def with_badge(notebook: dict, name: str, repository: str, tag: str) -> dict:
     title["source"] = "\n\n".join([heading, *badge, rest]).splitlines(keepends=True)
     (bootstrap,) = [cell for cell in notebook["cells"] if cell["id"] == "bootstrap"]
     where = f"The bootstrap cell of {name}"
-    bootstrap["source"] = replace_once(ADDRESS, f"{repository}@{tag}" if repository else UNKNOWN, "".join(bootstrap["source"]), where).splitlines(keepends=True)
+    bootstrap["source"] = replace_once(
+        ADDRESS, f"{repository}@{tag}" if repository else UNKNOWN, "".join(bootstrap["source"]), where
+    ).splitlines(keepends=True)
     return notebook
 
 
@@ -55,9 +59,19 @@ def in_step(root: Path = ROOT) -> dict[Path, str]:
     """Return README and notebooks, by path, with the text that they should have."""
     repository, tag = address(root)
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
-    badges = [f"- {path.stem.replace('_', ' ')}: {BADGE.format(repository=repository, tag=tag, name=path.name)}\n" for path in notebooks]
+    badges = [
+        f"- {path.stem.replace('_', ' ')}: {BADGE.format(repository=repository, tag=tag, name=path.name)}\n"
+        for path in notebooks
+    ]
     readme = root / "README.md"
-    texts = {readme: replace_once(README_BLOCK, "\n" + "".join(badges) + "\n" if repository else "", readme.read_text(encoding="utf-8"), "README.md")}
+    texts = {
+        readme: replace_once(
+            README_BLOCK,
+            "\n" + "".join(badges) + "\n" if repository else "",
+            readme.read_text(encoding="utf-8"),
+            "README.md",
+        )
+    }
     for path in notebooks:
         notebook = with_badge(json.loads(path.read_text(encoding="utf-8")), path.name, repository, tag)
         texts[path] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
@@ -71,9 +85,13 @@ def main(arguments: list[str], root: Path = ROOT):
     parser.add_argument("--tag", help="the tag or branch that Colab takes; a tag stays as it is")
     given = parser.parse_args(arguments)
     if given.repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", given.repository):
-        sys.exit(f"No badges were written: {given.repository!r} is no repository. Give its owner and name: make badges REPO=owner/name")
+        sys.exit(
+            f"No badges were written: {given.repository!r} is no repository. Give its owner and name: make badges REPO=owner/name"
+        )
     if given.tag is not None and not re.fullmatch(r"[\w./-]+", given.tag):
-        sys.exit(f"No badges were written: {given.tag!r} is no tag or branch: make badges REPO=owner/name TAG=v1.0")
+        sys.exit(
+            f"No badges were written: {given.tag!r} is no tag or branch: make badges REPO=owner/name TAG=v1.0"
+        )
     settings = root / "pyproject.toml"
     text = settings.read_text(encoding="utf-8")
     for name, value in (("repository", given.repository), ("tag", given.tag)):
@@ -84,7 +102,9 @@ def main(arguments: list[str], root: Path = ROOT):
     for path, wanted in in_step(root).items():
         if path.read_text(encoding="utf-8") != wanted:
             path.write_text(wanted, encoding="utf-8")
-            print(f"{path.relative_to(root)}: {'badges of ' + address(root)[0] if address(root)[0] else 'no badges'}")
+            print(
+                f"{path.relative_to(root)}: {'badges of ' + address(root)[0] if address(root)[0] else 'no badges'}"
+            )
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def fit_for_reading(path: Path):
     notebook.cells[0].source = BADGE.sub(r"\1", notebook.cells[0].source)
     for cell in notebook.cells:
         if cell.id == "bootstrap":
-            cell.metadata["tags"] = ["hide-input"]  # long, the same in all notebooks, and of no use here: one click away
+            cell.metadata["tags"] = [
+                "hide-input"
+            ]  # long, the same in all notebooks, and of no use here: one click away
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if WIDGET in data:
@@ -70,9 +72,26 @@ def main() -> int:
         except ValueError as error:
             sys.exit(f"The site was not built. {error}")
     shutil.rmtree(SITE, ignore_errors=True)
-    status = sphinx_build(["-q", "-W", "--keep-going", "-n", "-b", "html", "-c", str(ROOT / "docs"), "-d", str(CACHE), str(SOURCE), str(SITE)])
+    status = sphinx_build(
+        [
+            "-q",
+            "-W",
+            "--keep-going",
+            "-n",
+            "-b",
+            "html",
+            "-c",
+            str(ROOT / "docs"),
+            "-d",
+            str(CACHE),
+            str(SOURCE),
+            str(SITE),
+        ]
+    )
     if status == 0:
-        print(f"The site is in {SITE.relative_to(ROOT)}: open {(SITE / 'index.html').relative_to(ROOT)} in a browser.")
+        print(
+            f"The site is in {SITE.relative_to(ROOT)}: open {(SITE / 'index.html').relative_to(ROOT)} in a browser."
+        )
     return status
 
 

@@ -37,7 +37,13 @@ def write(folder, name, content):
 
 
 def as_table(texts, labels):
-    rows = pd.DataFrame({"row": range(1, len(texts) + 1), "text": pd.Series(texts, dtype=str), "label": pd.Series(labels, dtype=str)})
+    rows = pd.DataFrame(
+        {
+            "row": range(1, len(texts) + 1),
+            "text": pd.Series(texts, dtype=str),
+            "label": pd.Series(labels, dtype=str),
+        }
+    )
     return Table(rows, [], {})
 
 
@@ -59,12 +65,17 @@ def as_table(texts, labels):
 )
 def test_the_same_rows_come_out_of_every_format(tmp_path, name, content):
     table = read_table(write(tmp_path, name, content))
-    assert table.rows[["row", "text", "label"]].values.tolist() == [[1, "fine day", "good"], [2, "awful day", "bad"]]
+    assert table.rows[["row", "text", "label"]].values.tolist() == [
+        [1, "fine day", "good"],
+        [2, "awful day", "bad"],
+    ]
     assert table.dropped == {"blank_text": 0, "blank_label": 0}
 
 
 def test_parquet_keeps_whole_numbers_and_counts_nulls(tmp_path):
-    pd.DataFrame({"text": ["a", "b", None, "d"], "label": pd.array([10, 2, 2, None], dtype="Int64")}).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame(
+        {"text": ["a", "b", None, "d"], "label": pd.array([10, 2, 2, None], dtype="Int64")}
+    ).to_parquet(tmp_path / "a.parquet")
     table = read_table(tmp_path / "a.parquet")
     assert table.rows["label"].tolist() == ["10", "2"]
     assert table.dropped == {"blank_text": 1, "blank_label": 1}
@@ -72,7 +83,13 @@ def test_parquet_keeps_whole_numbers_and_counts_nulls(tmp_path):
 
 
 def test_a_line_separator_inside_a_text_is_no_new_line(tmp_path):
-    rows = read_table(write(tmp_path, "a.jsonl", '{"text": "one\u2028two", "label": 1.0}\n{"text": "three\x85four", "label": true}\n')).rows
+    rows = read_table(
+        write(
+            tmp_path,
+            "a.jsonl",
+            '{"text": "one\u2028two", "label": 1.0}\n{"text": "three\x85four", "label": true}\n',
+        )
+    ).rows
     assert rows["text"].tolist() == ["one\u2028two", "three\x85four"]
     assert rows["label"].tolist() == ["1", "True"]
 
@@ -101,7 +118,9 @@ def test_blank_rows_are_left_out_counted_and_named(tmp_path):
 
 
 def test_cp1252_is_read_and_said(tmp_path):
-    table = read_table(write(tmp_path, "old.csv", "text,label\nCafé – “nice”,good\nno,bad\n".encode("cp1252")))
+    table = read_table(
+        write(tmp_path, "old.csv", "text,label\nCafé – “nice”,good\nno,bad\n".encode("cp1252"))
+    )
     assert table.rows["text"][0] == "Café – “nice”"
     assert "not UTF-8 (line 2)" in table.findings[0].message
 
@@ -117,7 +136,11 @@ def test_labels_that_may_be_one_class_are_pointed_out(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.csv", "Text,label\na,b\n", "a.csv has no column 'text'; it has 'Text', 'label'. Did you mean 'Text'?"),
+        (
+            "a.csv",
+            "Text,label\na,b\n",
+            "a.csv has no column 'text'; it has 'Text', 'label'. Did you mean 'Text'?",
+        ),
         ("a.csv", "text,text,label\na,b,c\n", "2 columns called 'text'"),
         ("a.csv", "", "a.csv is empty"),
         ("a.csv", "text,label\n", "no row has both a text and a label"),
@@ -219,11 +242,18 @@ def test_labels_that_look_the_same_are_pointed_out_and_told_apart(tmp_path, one,
 @pytest.mark.parametrize(
     "names",
     [
-        ["\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f468\U0001f469\U0001f467", "\u2764\ufe0f"],  # a family, and its members
+        [
+            "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+            "\U0001f468\U0001f469\U0001f467",
+            "\u2764\ufe0f",
+        ],  # a family, and its members
         ["می\u200cخواهم", "نمی\u200cخواهم", "ක්\u200dරීඩා"],
         ["007", "7", "1.1", "1.10", "1e", "e3", "-1", "0"],
         ["resume", "résumé", "Tür", "Tur", "a-b", "ab"],
-        ["\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"],
+        [
+            "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+            "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+        ],
     ],
 )
 def test_labels_that_look_different_are_not(tmp_path, names):
@@ -235,7 +265,9 @@ def test_long_numbers_are_different_labels_to_the_last_digit():
 
 
 def test_a_label_with_nothing_to_see_is_pointed_out(tmp_path):
-    assert remarks(labelled(tmp_path, ["good", "\u200b"] * 6)) == [r"a.csv: labels in which there is nothing to see: '\u200b' (6 rows)."]
+    assert remarks(labelled(tmp_path, ["good", "\u200b"] * 6)) == [
+        r"a.csv: labels in which there is nothing to see: '\u200b' (6 rows)."
+    ]
 
 
 # --- numbers whose points part thousands ------------------------------------------------------------------------------
@@ -243,14 +275,20 @@ def test_a_label_with_nothing_to_see_is_pointed_out(tmp_path):
 NUMBERS = {"task": "regression"}
 
 
-@pytest.mark.parametrize("labels", [["971", "1.032", "1.093"], ["-5", "-1.250"], ["0", "12.000", "999.999", " +3.500 "], ["1.000", "7"]])
+@pytest.mark.parametrize(
+    "labels",
+    [["971", "1.032", "1.093"], ["-5", "-1.250"], ["0", "12.000", "999.999", " +3.500 "], ["1.000", "7"]],
+)
 def test_points_that_seem_to_part_thousands(tmp_path, labels):
     value = next(label for label in labels if "." in label)
     says = f"column 'label': where there is a point, exactly three digits follow ({value!r}"
     with pytest.raises(TableError) as error:
         labelled(tmp_path, labels, sep=";", **NUMBERS)
     assert says in str(error.value)
-    assert f"If so, write {value.replace('.', '')}; if it marks decimals, give one of them a zero more: {value}0." in str(error.value)
+    assert (
+        f"If so, write {value.replace('.', '')}; if it marks decimals, give one of them a zero more: {value}0."
+        in str(error.value)
+    )
     table = labelled(tmp_path, labels, **NUMBERS)
     assert [finding.id for finding in table.findings] == ["thousands"]
     assert says in table.findings[0].message
@@ -297,9 +335,18 @@ def test_means_of_a_few_raters_are_not_refused(tmp_path, labels):
 @pytest.mark.parametrize(
     ("label", "remedy"),
     [
-        ("1,000", "If ',' parts thousands, write 1000; if it marks decimals, write a point, and a zero more at the end."),
-        ("-12,345", "If ',' parts thousands, write -12345; if it marks decimals, write a point, and a zero more at the end."),
-        ("€1.000", "If '.' parts thousands, write 1000; if it marks decimals, write a point, and a zero more at the end."),
+        (
+            "1,000",
+            "If ',' parts thousands, write 1000; if it marks decimals, write a point, and a zero more at the end.",
+        ),
+        (
+            "-12,345",
+            "If ',' parts thousands, write -12345; if it marks decimals, write a point, and a zero more at the end.",
+        ),
+        (
+            "€1.000",
+            "If '.' parts thousands, write 1000; if it marks decimals, write a point, and a zero more at the end.",
+        ),
         ("1.000.000", "Write 1000000."),
         ("12,345,678", "Write 12345678."),
         ("1,000.50", "Write 1000.50."),
@@ -350,7 +397,10 @@ MULTI = {"task": "multi_label"}
 def test_a_printed_list_is_refused_for_several_labels(tmp_path, printed, joined):
     with pytest.raises(TableError) as error:
         labelled(tmp_path, ["food|room", "food", printed, printed], **MULTI)
-    assert str(error.value) == f"a.csv, row 3, column 'label': {printed!r} is a printed list. Join the labels by '|': {joined}."
+    assert (
+        str(error.value)
+        == f"a.csv, row 3, column 'label': {printed!r} is a printed list. Join the labels by '|': {joined}."
+    )
 
 
 def test_a_printed_list_without_labels_is_refused(tmp_path):
@@ -367,7 +417,9 @@ def test_printed_lists_of_several_are_pointed_out_for_one_label(tmp_path):
     assert remarks(labelled(tmp_path, ["['room']", "['food']", "[0, 10]", "(10, 20)"] * 5)) == []
 
 
-@pytest.mark.parametrize("labels", [["(1)", "[sic]", "('a')"], ["(other)", "{x}", "f(x)"], ["it's 'so'", "(0, 1]", '"quoted"']])
+@pytest.mark.parametrize(
+    "labels", [["(1)", "[sic]", "('a')"], ["(other)", "{x}", "f(x)"], ["it's 'so'", "(0, 1]", '"quoted"']]
+)
 def test_labels_in_brackets_are_no_lists(tmp_path, labels):
     assert remarks(labelled(tmp_path, [*labels, "x|y"], **MULTI)) == []
 
@@ -375,7 +427,11 @@ def test_labels_in_brackets_are_no_lists(tmp_path, labels):
 @pytest.mark.parametrize(
     ("labels", "shown", "joined"),
     [
-        (["food, staff", "food", "staff|room", "room", "food, room"], "'food, room', 'food, staff'", "food|room"),
+        (
+            ["food, staff", "food", "staff|room", "room", "food, room"],
+            "'food, room', 'food, staff'",
+            "food|room",
+        ),
         (["Food;ROOM", "food", "staff|room"], "'Food;ROOM'", "Food|ROOM"),
         (["food/room", "food", "room", "x|y"], "'food/room'", "food|room"),
         (["food\troom", "food", "room", "x|y"], r"'food\troom'", "food|room"),
@@ -386,9 +442,13 @@ def test_labels_in_brackets_are_no_lists(tmp_path, labels):
         (["food، room", "food", "room", "x|y"], "'food، room'", "food|room"),
     ],
 )
-def test_labels_joined_by_another_sign_are_pointed_out_whatever_bars_there_are(tmp_path, labels, shown, joined):
+def test_labels_joined_by_another_sign_are_pointed_out_whatever_bars_there_are(
+    tmp_path, labels, shown, joined
+):
     table = labelled(tmp_path, labels * 5, **MULTI)
-    assert remarks(table) == [f"a.csv: column 'label' has labels whose parts are labels, too: {shown}. Each is read as one label."]
+    assert remarks(table) == [
+        f"a.csv: column 'label' has labels whose parts are labels, too: {shown}. Each is read as one label."
+    ]
     assert table.findings[-1].fix == f"If they are several, join them by '|': {joined}."
 
 
@@ -412,11 +472,17 @@ def test_a_0_or_1_for_each_label_is_refused_with_the_columns_to_write(tmp_path, 
     with pytest.raises(TableError) as error:
         labelled(tmp_path, labels * 4, name, **MULTI)
     assert f"column 'label': {shown}" in str(error.value)
-    assert "ive each label a column of its own, with 0 or 1, and name them all as label_column." in str(error.value)
+    assert "ive each label a column of its own, with 0 or 1, and name them all as label_column." in str(
+        error.value
+    )
 
 
 def test_labels_called_0_and_1_are_labels(tmp_path):
-    assert labelled(tmp_path, ["0|1", "1", "0", "0|1"] * 3, **MULTI).rows["label"].unique().tolist() == ["0|1", "1", "0"]
+    assert labelled(tmp_path, ["0|1", "1", "0", "0|1"] * 3, **MULTI).rows["label"].unique().tolist() == [
+        "0|1",
+        "1",
+        "0",
+    ]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
@@ -431,9 +497,15 @@ def test_lists_of_labels_are_taken_as_they_are(tmp_path, name):
 
 
 def test_arrays_and_joined_texts_are_taken_beside_lists(tmp_path):
-    table = labelled(tmp_path, [np.array(["b", "a"]), np.array([], dtype=str), np.array(["a"])], "a.parquet", **MULTI)
+    table = labelled(
+        tmp_path, [np.array(["b", "a"]), np.array([], dtype=str), np.array(["a"])], "a.parquet", **MULTI
+    )
     assert table.rows["label"].tolist() == ["a|b", "", "a"]
-    assert labelled(tmp_path, [["b", "a"], "c|a", "c"], "a.jsonl", **MULTI).rows["label"].tolist() == ["a|b", "a|c", "c"]
+    assert labelled(tmp_path, [["b", "a"], "c|a", "c"], "a.jsonl", **MULTI).rows["label"].tolist() == [
+        "a|b",
+        "a|c",
+        "c",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -451,7 +523,11 @@ def test_lists_of_classes_that_datasets_named_have_their_names(tmp_path, feature
         pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
         return tmp_path / "a.parquet"
 
-    assert read_table(parquet([[1, 0], [], None, [1]]), **MULTI).rows["label"].tolist() == ["food|room", "", "room"]
+    assert read_table(parquet([[1, 0], [], None, [1]]), **MULTI).rows["label"].tolist() == [
+        "food|room",
+        "",
+        "room",
+    ]
     with pytest.raises(TableError, match="row 2, column 'label': 2 is no class: the file names 2 of them"):
         read_table(parquet([[1], [0, 2]]), **MULTI)
     assert read_table(parquet([0, 1, 1]), **MULTI).rows["label"].tolist() == ["food", "room", "room"]
@@ -460,19 +536,44 @@ def test_lists_of_classes_that_datasets_named_have_their_names(tmp_path, feature
 @pytest.mark.parametrize(
     ("name", "labels", "arguments", "says"),
     [
-        ("a.jsonl", [["a"], ["a", "b|c"]], MULTI, "row 2, column 'label': the label 'b|c' in a list holds '|', which joins labels. Rename it."),
+        (
+            "a.jsonl",
+            [["a"], ["a", "b|c"]],
+            MULTI,
+            "row 2, column 'label': the label 'b|c' in a list holds '|', which joins labels. Rename it.",
+        ),
         ("a.parquet", [["b|c"], ["a"]], MULTI, "row 1, column 'label': the label 'b|c' in a list holds '|'"),
-        ("a.jsonl", [["a"], ["a", None]], MULTI, "row 2, column 'label': None in the list ['a', None] is no label. Take it out of the list."),
+        (
+            "a.jsonl",
+            [["a"], ["a", None]],
+            MULTI,
+            "row 2, column 'label': None in the list ['a', None] is no label. Take it out of the list.",
+        ),
         ("a.jsonl", [["a"], [["a"]]], MULTI, "row 2, column 'label': ['a'] in the list [['a']] is no label."),
-        ("a.jsonl", [["a"], {"a": 1}], MULTI, "row 2, column 'label': \"{'a': 1}\" is a dict. Give a text or a number."),
+        (
+            "a.jsonl",
+            [["a"], {"a": 1}],
+            MULTI,
+            "row 2, column 'label': \"{'a': 1}\" is a dict. Give a text or a number.",
+        ),
         (
             "a.jsonl",
             ["a", ["a"]],
             {},
             "row 2, column 'label': \"['a']\" is a list. Give a text or a number (lists are for the one label column of task='multi_label').",
         ),
-        ("a.parquet", [["a"], ["b"]], {}, "row 1, column 'label': \"['a']\" is a list. Give a text or a number (lists are for"),
-        ("a.jsonl", [["a"], "['a', 'b']"], MULTI, "row 2, column 'label': \"['a', 'b']\" is a printed list. Join the labels by '|': a|b."),
+        (
+            "a.parquet",
+            [["a"], ["b"]],
+            {},
+            "row 1, column 'label': \"['a']\" is a list. Give a text or a number (lists are for",
+        ),
+        (
+            "a.jsonl",
+            [["a"], "['a', 'b']"],
+            MULTI,
+            "row 2, column 'label': \"['a', 'b']\" is a printed list. Join the labels by '|': a|b.",
+        ),
     ],
 )
 def test_lists_that_hold_no_labels_are_refused(tmp_path, name, labels, arguments, says):
@@ -524,7 +625,10 @@ def test_a_wrong_archive_is_refused_and_nothing_is_written(empty_data):
 def evil_archive(empty_data, tmp_path):
     """The archive with members besides that lead out of a folder, in both of its layers: by .., by an absolute path, by a link."""
     evil = ["../evil", "hutto_ICWSM_2014/../../evil", str(tmp_path / "evil")]
-    with zipfile.ZipFile(DATA_DIR / ARCHIVE_NAME) as good, tarfile.open(fileobj=io.BytesIO(good.read(INNER_ARCHIVE))) as sets:
+    with (
+        zipfile.ZipFile(DATA_DIR / ARCHIVE_NAME) as good,
+        tarfile.open(fileobj=io.BytesIO(good.read(INNER_ARCHIVE))) as sets,
+    ):
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w:gz", compresslevel=1) as bad:
             for name in evil:
@@ -561,7 +665,9 @@ def test_members_that_lead_out_of_an_archive_make_no_file(evil_archive, tmp_path
         assert (evil_archive.parent / f"{name}.csv").read_bytes() == (DATA_DIR / f"{name}.csv").read_bytes()
 
 
-def test_an_index_that_serves_another_file_is_refused_before_anything_of_it_runs(empty_data, tmp_path, monkeypatch):
+def test_an_index_that_serves_another_file_is_refused_before_anything_of_it_runs(
+    empty_data, tmp_path, monkeypatch
+):
     index = tmp_path / "index"
     index.mkdir()
     damaged = (DATA_DIR / ARCHIVE_NAME).read_bytes() + b"x"
@@ -589,7 +695,9 @@ def test_a_fetch_that_is_killed_leaves_whole_files_or_none_and_the_next_one_fini
     program = "import sys, pathlib; from utils.reading.bundled import fetch; print('go', flush=True); fetch(pathlib.Path(sys.argv[1]))"
     for moment in range(10):
         shutil.copy(DATA_DIR / ARCHIVE_NAME, empty_data)
-        with subprocess.Popen([sys.executable, "-c", program, str(empty_data)], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(empty_data)], cwd=ROOT, stdout=subprocess.PIPE
+        ) as process:
             process.stdout.readline()
             time.sleep(0.06 * moment)
             process.send_signal(signal.SIGKILL)
@@ -610,7 +718,9 @@ def test_label_order_does_not_depend_on_the_hash_seed(run_python):
     assert label_names(pd.Series(["10", "2", "1"])) == ["1", "2", "10"]
 
 
-words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6).filter(str.strip)
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6).filter(
+    str.strip
+)
 rows = st.lists(st.tuples(words, st.sampled_from(["a", "b", "c"])), min_size=1, max_size=80)
 
 
@@ -688,10 +798,16 @@ DIFFERENT = [
     ("resume", "résumé"),
     ("10\u00b2 is right", "102 is right"),
     ("H\u2082O", "H2O"),
-    ("\U0001f468\u200d\U0001f469\u200d\U0001f467 came", "\U0001f468\U0001f469\U0001f467 came"),  # a family, and three people
+    (
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467 came",
+        "\U0001f468\U0001f469\U0001f467 came",
+    ),  # a family, and three people
     ("\U0001f3f3\ufe0f\u200d\U0001f308", "\U0001f3f3\ufe0f\U0001f308"),
     ("\U0001f44d", "\U0001f44d\U0001f3fd"),
-    ("\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"),
+    (
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+    ),
     ("re-cover", "recover"),
     ("a man", "aman"),
     ("wait\u2026", "wait"),
@@ -759,7 +875,9 @@ def test_a_sample_keeps_the_shares_and_counts_what_it_left():
 @pytest.mark.parametrize("wanted", [300, 301, 350, 899, 900, 901, 1499, 2999])
 def test_a_sample_of_many_classes_has_the_rows_asked_for(wanted):
     labels = [f"class {k}" for k in range(300) for _ in range(14 if k else 100)]
-    splits = split_table(as_table([f"text {i}" for i in range(len(labels))], labels), max_train_samples=wanted)
+    splits = split_table(
+        as_table([f"text {i}" for i in range(len(labels))], labels), max_train_samples=wanted
+    )
     counts = splits.train["label"].value_counts()
     assert len(splits.train) == wanted
     assert splits.dropped["not_sampled"] == 299 * 10 + 70 - wanted
@@ -812,11 +930,17 @@ def test_a_sample_of_numbers_has_exactly_the_rows_asked_for(wanted):
 
 def test_the_split_of_the_tweets_is_the_one_it_always_was(tweets):
     """Scores in the notebooks depend on it."""
-    digests = [hashlib.sha256(" ".join(map(str, part["row"])).encode()).hexdigest()[:16] for part in split_table(tweets)[:3]]
+    digests = [
+        hashlib.sha256(" ".join(map(str, part["row"])).encode()).hexdigest()[:16]
+        for part in split_table(tweets)[:3]
+    ]
     assert digests == ["b1c2efaa67d95c97", "63c35c759bd969e3", "733fb31233c04b03"]
     sampled = split_table(tweets, max_train_samples=600, seed=1)
     assert [len(part) for part in sampled[:3]] == [600, 620, 620]
-    assert hashlib.sha256(" ".join(map(str, sampled.train["row"])).encode()).hexdigest()[:16] == "660cbb597ba30ca6"
+    assert (
+        hashlib.sha256(" ".join(map(str, sampled.train["row"])).encode()).hexdigest()[:16]
+        == "660cbb597ba30ca6"
+    )
 
 
 def test_one_class_is_not_enough():

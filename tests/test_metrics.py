@@ -32,7 +32,6 @@ from utils.metrics import (
     compute_metrics,
     compute_metrics_for,
     decide,
-    disbelieved,
     expected_calibration_error,
     fit_temperature,
     fit_tfidf,
@@ -40,6 +39,7 @@ from utils.metrics import (
     probabilities_of,
     reliability,
     score,
+    suspicious_labels,
     wilson_interval,
 )
 from utils.models import find_model
@@ -49,7 +49,9 @@ def test_score_by_hand():
     # class a: precision 2/3, recall 1, F1 0.8; class b: precision 1, recall 1/2, F1 2/3; class c: never predicted, F1 0
     result = score(list("aabbc"), list("aabaa"))
     assert result["accuracy"] == pytest.approx(3 / 5)
-    assert score(list("aabb"), list("aaba")) == pytest.approx({"accuracy": 0.75, "f1_macro": (0.8 + 2 / 3) / 2})
+    assert score(list("aabb"), list("aaba")) == pytest.approx(
+        {"accuracy": 0.75, "f1_macro": (0.8 + 2 / 3) / 2}
+    )
     assert score(list("abc"), list("abb"))["f1_macro"] == pytest.approx((1 + 2 / 3 + 0) / 3)
 
 
@@ -58,7 +60,9 @@ def test_compute_metrics_counts_the_predicted_classes():
     result = compute_metrics(SimpleNamespace(predictions=logits, label_ids=np.array([0, 1, 1])))
     assert result["accuracy"] == pytest.approx(2 / 3)
     assert result["predicted_classes"] == 2
-    with_hidden_states = SimpleNamespace(predictions=(logits, np.zeros((3, 9))), label_ids=np.array([0, 1, 1]))
+    with_hidden_states = SimpleNamespace(
+        predictions=(logits, np.zeros((3, 9))), label_ids=np.array([0, 1, 1])
+    )
     assert compute_metrics(with_hidden_states) == result
 
 
@@ -113,8 +117,12 @@ def test_multi_label_scores_by_hand():
     labels = [[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]]
     guess = [[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0]]
     # label 0: 2 hits, 1 false alarm; label 1: 1 hit, 1 missed; label 2: never there, never guessed, so it has no F1
-    assert score(labels, guess, "multi_label") == pytest.approx({"accuracy": 2 / 4, "f1_micro": 6 / 8, "f1_macro": (4 / 5 + 2 / 3) / 2})
-    assert score([[1], [0]], [[1], [1]], "multi_label") == pytest.approx({"accuracy": 0.5, "f1_micro": 2 / 3, "f1_macro": 2 / 3})
+    assert score(labels, guess, "multi_label") == pytest.approx(
+        {"accuracy": 2 / 4, "f1_micro": 6 / 8, "f1_macro": (4 / 5 + 2 / 3) / 2}
+    )
+    assert score([[1], [0]], [[1], [1]], "multi_label") == pytest.approx(
+        {"accuracy": 0.5, "f1_micro": 2 / 3, "f1_macro": 2 / 3}
+    )
     assert score([[0, 0]], [[0, 0]], "multi_label") == {"accuracy": 1.0, "f1_micro": 0.0, "f1_macro": 0.0}
     assert score([[1, 1]], [[0, 0]], "multi_label") == {"accuracy": 0.0, "f1_micro": 0.0, "f1_macro": 0.0}
 
@@ -122,7 +130,9 @@ def test_multi_label_scores_by_hand():
 def test_regression_scores_by_hand():
     # 1, 2, 3, 4 against 1, 3, 2, 6: covariance 7/4, variances 5/4 and 14/4; ranks differ by 1 in two places
     found = score([1, 2, 3, 4], [1, 3, 2, 6], "regression")
-    assert found == pytest.approx({"pearson": 7 / np.sqrt(5 * 14), "spearman": 1 - 6 * 2 / (4 * 15), "mae": 1.0})
+    assert found == pytest.approx(
+        {"pearson": 7 / np.sqrt(5 * 14), "spearman": 1 - 6 * 2 / (4 * 15), "mae": 1.0}
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         constant = score([1, 2, 3], [2, 2, 2], "regression")
@@ -138,16 +148,26 @@ def test_one_class_and_no_rows():
             score(empty, empty, task)
     with pytest.raises(ValueError, match=r"one shape, not \(3,\) and \(2,\)"):
         score([1, 2, 3], [1, 2])
-    with pytest.raises(ValueError, match="task must be one of single_label, multi_label, regression, not 'ranking'"):
+    with pytest.raises(
+        ValueError, match="task must be one of single_label, multi_label, regression, not 'ranking'"
+    ):
         score([1], [1], "ranking")
 
 
 def test_compute_metrics_for_each_task():
     assert compute_metrics_for("single_label") is compute_metrics
-    multi = SimpleNamespace(predictions=np.array([[2.0, -1, -1], [0.0, 3, -1]]), label_ids=np.array([[1.0, 0, 0], [1, 0, 0]]))
-    assert compute_metrics_for("multi_label")(multi) == pytest.approx({"accuracy": 0.5, "f1_micro": 4 / 5, "f1_macro": 1 / 2, "predicted_classes": 2})
-    number = SimpleNamespace(predictions=(np.array([[1.0], [3.0]]), "hidden states"), label_ids=np.array([1.0, 2.0]))
-    assert compute_metrics_for("regression")(number) == pytest.approx({"pearson": 1.0, "spearman": 1.0, "mae": 0.5})
+    multi = SimpleNamespace(
+        predictions=np.array([[2.0, -1, -1], [0.0, 3, -1]]), label_ids=np.array([[1.0, 0, 0], [1, 0, 0]])
+    )
+    assert compute_metrics_for("multi_label")(multi) == pytest.approx(
+        {"accuracy": 0.5, "f1_micro": 4 / 5, "f1_macro": 1 / 2, "predicted_classes": 2}
+    )
+    number = SimpleNamespace(
+        predictions=(np.array([[1.0], [3.0]]), "hidden states"), label_ids=np.array([1.0, 2.0])
+    )
+    assert compute_metrics_for("regression")(number) == pytest.approx(
+        {"pearson": 1.0, "spearman": 1.0, "mae": 0.5}
+    )
     with pytest.raises(ValueError, match="task must be one of"):
         compute_metrics_for("classification")
 
@@ -175,12 +195,26 @@ def three_tables(task, rows=150, seed=3):
         return labels, labels + rng.normal(0, 0.6, rows).round(1), labels + rng.normal(0, 1.2, rows).round(1)
     if task == "multi_label":
         labels = (rng.random((rows, 4)) < [0.5, 0.2, 0.05, 0]).astype(int)
-        return labels, np.where(rng.random(labels.shape) < 0.9, labels, 1 - labels), np.where(rng.random(labels.shape) < 0.75, labels, 0)
+        return (
+            labels,
+            np.where(rng.random(labels.shape) < 0.9, labels, 1 - labels),
+            np.where(rng.random(labels.shape) < 0.75, labels, 0),
+        )
     labels = rng.choice(4, rows, p=[0.6, 0.25, 0.1, 0.05])
-    return labels, np.where(rng.random(rows) < 0.8, labels, rng.integers(0, 4, rows)), np.where(rng.random(rows) < 0.6, labels, 0)
+    return (
+        labels,
+        np.where(rng.random(rows) < 0.8, labels, rng.integers(0, 4, rows)),
+        np.where(rng.random(rows) < 0.6, labels, 0),
+    )
 
 
-METRICS = [("accuracy", "single_label"), ("f1_macro", "single_label"), ("accuracy", "multi_label"), ("f1_macro", "multi_label"), ("f1_micro", "multi_label")]
+METRICS = [
+    ("accuracy", "single_label"),
+    ("f1_macro", "single_label"),
+    ("accuracy", "multi_label"),
+    ("f1_macro", "multi_label"),
+    ("f1_micro", "multi_label"),
+]
 METRICS += [("pearson", "regression"), ("spearman", "regression"), ("mae", "regression")]
 
 
@@ -201,7 +235,13 @@ def test_the_fast_bootstrap_is_the_slow_one(metric, task):
         warnings.simplefilter("ignore")
         for _ in range(150):
             rows = rng.integers(0, len(labels), len(labels))
-            slow.append(sign * (score(labels[rows], good[rows], task)[metric] - score(labels[rows], poor[rows], task)[metric]))
+            slow.append(
+                sign
+                * (
+                    score(labels[rows], good[rows], task)[metric]
+                    - score(labels[rows], poor[rows], task)[metric]
+                )
+            )
     width = gain[2] - gain[1]
     assert (gain[1], gain[2]) == pytest.approx(np.percentile(slow, [2.5, 97.5]), abs=0.3 * width)
     assert bootstrap_interval(metric, labels, good, good) == (0.0, 0.0, 0.0)
@@ -210,8 +250,12 @@ def test_the_fast_bootstrap_is_the_slow_one(metric, task):
 def test_the_bootstrap_takes_names_a_function_and_repeats_itself():
     labels, good, poor = three_tables("single_label")
     names = np.array(["a", "b", "c", "d"])
-    assert bootstrap_interval("f1_macro", names[labels], names[good], names[poor]) == bootstrap_interval("f1_macro", labels, good, poor)
-    by_function = bootstrap_interval(lambda a, b: f1_score(a, b, average="macro"), labels, good, poor, resamples=400)
+    assert bootstrap_interval("f1_macro", names[labels], names[good], names[poor]) == bootstrap_interval(
+        "f1_macro", labels, good, poor
+    )
+    by_function = bootstrap_interval(
+        lambda a, b: f1_score(a, b, average="macro"), labels, good, poor, resamples=400
+    )
     assert by_function == pytest.approx(bootstrap_interval("f1_macro", labels, good, poor), abs=0.05)
     with pytest.raises(ValueError, match="metric must be one of accuracy, f1_macro.*not 'f1'"):
         bootstrap_interval("f1", labels, good)
@@ -223,7 +267,9 @@ def test_ten_thousand_resamples_of_a_large_table_take_seconds():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 1000, 2000)
     start = time.process_time()
-    bootstrap_interval("f1_macro", labels, np.where(rng.random(2000) < 0.7, labels, 0), np.zeros(2000, dtype=int))
+    bootstrap_interval(
+        "f1_macro", labels, np.where(rng.random(2000) < 0.7, labels, 0), np.zeros(2000, dtype=int)
+    )
     assert time.process_time() - start < 20
 
 
@@ -290,7 +336,9 @@ def test_multi_label_baselines_with_labels_in_all_and_in_no_row():
     texts = ["good film", "bad film", "good day", "bad day", "good", "bad"] * 2
     labels = np.array([["good" in text, "film" in text, True, False] for text in texts]).astype(int)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # scikit-learn warns of such labels; here they are no mistake
+        warnings.simplefilter(
+            "error", UserWarning
+        )  # scikit-learn warns of such labels; here they are no mistake
         found = baseline_predictions(texts, labels, ["good cat", "bad film", "dog"], "multi_label")
     assert found["majority"].tolist() == [[0, 0, 1, 0]] * 3  # half have "good": not more than half
     assert found["tfidf_logreg"][:2].tolist() == [[1, 0, 1, 0], [0, 1, 1, 0]]
@@ -303,10 +351,16 @@ def test_multi_label_baselines_with_labels_in_all_and_in_no_row():
 
 
 def test_regression_baselines():
-    found = baseline_predictions(["good film", "bad film"] * 10, [1.0, -2.0] * 10, ["good", "bad", "cat"], "regression")
+    found = baseline_predictions(
+        ["good film", "bad film"] * 10, [1.0, -2.0] * 10, ["good", "bad", "cat"], "regression"
+    )
     assert found["mean"].tolist() == [-0.5] * 3
     high, low, unknown = found["tfidf_ridge"]
-    assert (high, low, unknown) == (pytest.approx(1, abs=0.6), pytest.approx(-2, abs=0.6), pytest.approx(-0.5, abs=1e-6))
+    assert (high, low, unknown) == (
+        pytest.approx(1, abs=0.6),
+        pytest.approx(-2, abs=0.6),
+        pytest.approx(-0.5, abs=1e-6),
+    )
 
 
 def test_a_thousand_classes_and_classes_of_one_row():
@@ -364,11 +418,20 @@ def test_no_threshold_is_better_on_the_rows_it_was_chosen_on(seed):
     labels = (rng.random((200, 2)) < 0.2).astype(int)
     probabilities = (0.6 * rng.random((200, 2)) + 0.3 * labels).round(2)
     every = np.arange(0.005, 1, 0.01)  # each way to cut probabilities of two digits
-    for average, truth, sure in (("binary", labels, probabilities), ("macro", labels[:, 0], probabilities[:, 0])):
+    for average, truth, sure in (
+        ("binary", labels, probabilities),
+        ("macro", labels[:, 0], probabilities[:, 0]),
+    ):
         chosen = choose_thresholds(truth, sure)
-        for column, at, p in zip(np.atleast_2d(truth.T), np.atleast_1d(chosen), np.atleast_2d(sure.T), strict=True):
+        for column, at, p in zip(
+            np.atleast_2d(truth.T), np.atleast_1d(chosen), np.atleast_2d(sure.T), strict=True
+        ):
             most = 1.5 * column.sum() if average == "binary" else 200
-            best = max(f1_score(column, p >= t, average=average, zero_division=0) for t in every if (p >= t).sum() <= most)
+            best = max(
+                f1_score(column, p >= t, average=average, zero_division=0)
+                for t in every
+                if (p >= t).sum() <= most
+            )
             assert f1_score(column, p >= at, average=average) == pytest.approx(best)
 
 
@@ -383,7 +446,9 @@ def test_calibration_error_by_hand():
     table = reliability(labels, probabilities)
     assert table["rows"].tolist() == [2, 2]
     assert table["low"].tolist() == pytest.approx([9 / 15, 13 / 15])
-    assert reliability(labels, np.full((4, 2), 0.5), bins=2)["high"].tolist() == [0.5]  # an edge belongs to the bin below it
+    assert reliability(labels, np.full((4, 2), 0.5), bins=2)["high"].tolist() == [
+        0.5
+    ]  # an edge belongs to the bin below it
     assert expected_calibration_error(np.array([[1, 0]]), np.array([[1.0, 0.0]])) == 0
     assert expected_calibration_error(np.array([[1, 0]]), np.array([[0.0, 1.0]])) == 1
     with pytest.raises(ValueError, match="no rows"):
@@ -412,11 +477,17 @@ def test_the_temperature_is_found_again(task, true_temperature):
         labels = (rng.random(logits.shape) < special.expit(logits)).astype(int)
     found = fit_temperature(true_temperature * logits, labels, task)
     assert found == pytest.approx(true_temperature, rel=0.08)
-    before, after = (expected_calibration_error(labels, probabilities_of(true_temperature * logits / t, task)) for t in (1, found))
+    before, after = (
+        expected_calibration_error(labels, probabilities_of(true_temperature * logits / t, task))
+        for t in (1, found)
+    )
     assert after < 0.025
     assert true_temperature == 1 or after < before / 2
     if task == "single_label":
-        losses = {t: log_loss(labels, probabilities_of(true_temperature * logits / t)) for t in (0.97 * found, found, 1.03 * found)}
+        losses = {
+            t: log_loss(labels, probabilities_of(true_temperature * logits / t))
+            for t in (0.97 * found, found, 1.03 * found)
+        }
         assert min(losses, key=losses.get) == found
 
 
@@ -467,7 +538,15 @@ def test_the_folded_temperature_divides_the_logits_and_is_saved(name, tmp_path):
 
 def test_the_pipeline_is_calibrated_with_no_extra_step(tmp_path):
     set_seed(0)
-    config = BertConfig(vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=2, initializer_range=0.5)
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_labels=2,
+        initializer_range=0.5,
+    )
     model = AutoModelForSequenceClassification.from_config(config)
     model.save_pretrained(tmp_path / "before")
     fold_temperature(model, 4.0)
@@ -514,14 +593,14 @@ def test_labels_turned_round_come_first(tweets):
     labels = rows["label"].to_numpy(dtype=object)
     flipped = rng.choice(len(labels), 75, replace=False)
     labels[flipped] = np.where(labels[flipped] == "positive", "negative", "positive")
-    found = disbelieved(rows["text"], labels, rows=rows["row"])
+    found = suspicious_labels(rows["text"], labels, rows=rows["row"])
     assert list(found) == ["row", "text", "label", "suggested", "probability"]
     assert found["probability"].is_monotonic_increasing
     assert (found["label"] != found["suggested"]).all()
     share = found["row"].head(75).isin(rows["row"].to_numpy()[flipped]).mean()
     assert share > 0.35  # by chance 0.05
     assert found["text"].iloc[0] == rows.set_index("row")["text"][found["row"].iloc[0]]
-    assert found.equals(disbelieved(rows["text"], labels, rows=rows["row"]))
+    assert found.equals(suspicious_labels(rows["text"], labels, rows=rows["row"]))
 
 
 def test_embeddings_help_and_odd_tables_work():
@@ -530,10 +609,10 @@ def test_embeddings_help_and_odd_tables_work():
     vectors = np.eye(3)[ids] + rng.normal(0, 0.2, (300, 3))
     given = ids.copy()
     given[:10] = (ids[:10] + 1) % 3
-    found = disbelieved(["the same text"] * 300, given, embeddings=vectors)
+    found = suspicious_labels(["the same text"] * 300, given, embeddings=vectors)
     assert set(found["row"].head(10)) == set(range(10))  # the texts say nothing, the vectors all
     assert found["suggested"].head(10).tolist() == ids[found["row"].head(10)].tolist()
-    alone = disbelieved(["a b", "a b", "a c", "x y", "x z", "odd"], ["A", "A", "A", "X", "X", "lonely"])
+    alone = suspicious_labels(["a b", "a b", "a c", "x y", "x z", "odd"], ["A", "A", "A", "X", "X", "lonely"])
     assert "lonely" not in set(alone["label"])
-    assert disbelieved(["a", "b", "c"], ["A", "A", "A"]).empty
-    assert disbelieved([], []).empty
+    assert suspicious_labels(["a", "b", "c"], ["A", "A", "A"]).empty
+    assert suspicious_labels([], []).empty

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+)
 
 import utils.models
 from utils import ROOT
@@ -19,7 +24,14 @@ from utils.models import NO_LIMIT, ModelError, check_head, find_model, forget_la
 def checkpoint(tmp_path):
     """A tiny local checkpoint in half precision, with the bundled tokenizer."""
     folder = tmp_path / "tiny"
-    config = BertConfig(vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=64)
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+    )
     BertForSequenceClassification(config).half().save_pretrained(folder)
     AutoTokenizer.from_pretrained(find_model("minilm-l6")).save_pretrained(folder)
     return folder
@@ -74,8 +86,13 @@ def test_a_local_folder_is_found_from_here_or_from_the_repository(checkpoint, mo
 
 
 def test_half_precision_weights_become_float32_as_the_notebook_loads_them(checkpoint):
-    assert next(AutoModelForSequenceClassification.from_pretrained(checkpoint).parameters()).dtype == torch.float16
-    model = AutoModelForSequenceClassification.from_pretrained(find_model(str(checkpoint)), dtype=torch.float32, use_safetensors=True)
+    assert (
+        next(AutoModelForSequenceClassification.from_pretrained(checkpoint).parameters()).dtype
+        == torch.float16
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(
+        find_model(str(checkpoint)), dtype=torch.float32, use_safetensors=True
+    )
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
@@ -101,8 +118,14 @@ def test_an_incomplete_folder_is_refused(checkpoint, missing, says):
             {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": "owner/base"},
             ["from_pretrained('owner/base', num_labels=...)", "merge_and_unload"],
         ),
-        ({"peft_type": "IA3", "task_type": None, "base_model_name_or_path": "../base"}, ["'../base'", ".merge_and_unload().save_pretrained('merged')"]),
-        ({"peft_type": "LORA", "base_model_name_or_path": None}, ["'the model that it was trained on'", "merge_and_unload"]),
+        (
+            {"peft_type": "IA3", "task_type": None, "base_model_name_or_path": "../base"},
+            ["'../base'", ".merge_and_unload().save_pretrained('merged')"],
+        ),
+        (
+            {"peft_type": "LORA", "base_model_name_or_path": None},
+            ["'the model that it was trained on'", "merge_and_unload"],
+        ),
         (
             {"peft_type": "P_TUNING", "num_virtual_tokens": 8, "base_model_name_or_path": "owner/base"},
             ["cannot become part", "Give 'owner/base' and fine-tune it"],
@@ -115,7 +138,9 @@ def test_an_adapter_is_named_with_its_base_and_the_way_to_a_model(checkpoint, ad
     (checkpoint / "model.safetensors").rename(checkpoint / "adapter_model.safetensors")
     if not with_config:
         (checkpoint / "config.json").unlink()
-    (checkpoint / "adapter_config.json").write_text(adapter if isinstance(adapter, str) else json.dumps(adapter))
+    (checkpoint / "adapter_config.json").write_text(
+        adapter if isinstance(adapter, str) else json.dumps(adapter)
+    )
     with pytest.raises(ModelError, match="holds an adapter only") as caught:
         find_model(str(checkpoint))
     assert all(words in str(caught.value) for words in says)
@@ -133,7 +158,10 @@ def test_a_model_beside_the_adapter_that_was_merged_into_it_is_found(checkpoint)
     [
         (["checkpoint-9", "checkpoint-30", "checkpoint-old"], "checkpoint-30"),  # an output_dir of Trainer
         (["model", "checkpoints/checkpoint-40"], "model"),  # a run of 04
-        (["checkpoints/checkpoint-8", "checkpoints/checkpoint-16"], "checkpoints/checkpoint-16"),  # one that was interrupted
+        (
+            ["checkpoints/checkpoint-8", "checkpoints/checkpoint-16"],
+            "checkpoints/checkpoint-16",
+        ),  # one that was interrupted
         (["snapshots/0123abcd"], "snapshots/0123abcd"),  # the cache of the Hub
         (["best"], "best"),
     ],
@@ -150,7 +178,10 @@ def test_a_folder_around_a_model_names_the_model(checkpoint, folders, named):
 
 def test_an_empty_folder_and_a_file_are_no_models(checkpoint):
     (checkpoint.parent / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"no config.json in .*empty. Give a folder that save_model\(\) or save_pretrained\(\) wrote"):
+    with pytest.raises(
+        ModelError,
+        match=r"no config.json in .*empty. Give a folder that save_model\(\) or save_pretrained\(\) wrote",
+    ):
         find_model(str(checkpoint.parent / "empty"))
     with pytest.raises(ModelError, match="model.safetensors is a file. Give the folder"):
         find_model(str(checkpoint / "model.safetensors"))
@@ -183,17 +214,54 @@ def test_weights_in_several_files_are_found(checkpoint):
 
 def small_model(kind, **more):
     """Build a model of any family with a few thousand weights and the vocabulary size of the bundled tokenizer or of bytes."""
-    sizes = {"hidden_size": 16, "d_model": 16, "num_hidden_layers": 1, "n_layer": 1, "num_layers": 1, "num_attention_heads": 2, "num_heads": 2, "n_head": 2}
-    sizes |= {"intermediate_size": 16, "d_inner": 16, "d_ff": 16, "d_kv": 8, "embedding_size": 16, "encoder_layers": 1, "decoder_layers": 1}
-    sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "decoder_start_token_id": 0}
+    sizes = {
+        "hidden_size": 16,
+        "d_model": 16,
+        "num_hidden_layers": 1,
+        "n_layer": 1,
+        "num_layers": 1,
+        "num_attention_heads": 2,
+        "num_heads": 2,
+        "n_head": 2,
+    }
+    sizes |= {
+        "intermediate_size": 16,
+        "d_inner": 16,
+        "d_ff": 16,
+        "d_kv": 8,
+        "embedding_size": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+    }
+    sizes |= {
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+        "decoder_start_token_id": 0,
+    }
     sizes |= {"vocab_size": 400, "pooler_hidden_size": 16}
     known = transformers.AutoConfig.for_model(kind).to_dict()
-    config = transformers.AutoConfig.for_model(kind, **({name: size for name, size in sizes.items() if name in known} | more))
+    config = transformers.AutoConfig.for_model(
+        kind, **({name: size for name, size in sizes.items() if name in known} | more)
+    )
     return AutoModelForSequenceClassification.from_config(config)
 
 
-CANINE = {"max_position_embeddings": 64, "num_hash_buckets": 64, "num_hash_functions": 2, "local_transformer_stride": 32, "downsampling_rate": 2}
-PERCEIVER = {"d_latents": 16, "num_latents": 4, "num_self_attends_per_block": 1, "num_self_attention_heads": 2, "num_cross_attention_heads": 2}
+CANINE = {
+    "max_position_embeddings": 64,
+    "num_hash_buckets": 64,
+    "num_hash_functions": 2,
+    "local_transformer_stride": 32,
+    "downsampling_rate": 2,
+}
+PERCEIVER = {
+    "d_latents": 16,
+    "num_latents": 4,
+    "num_self_attends_per_block": 1,
+    "num_self_attention_heads": 2,
+    "num_cross_attention_heads": 2,
+}
 
 
 @pytest.mark.parametrize(
@@ -204,14 +272,32 @@ PERCEIVER = {"d_latents": 16, "num_latents": 4, "num_self_attends_per_block": 1,
         ("perceiver", transformers.PerceiverTokenizer, PERCEIVER | {"max_position_embeddings": 64}, 64),
     ],
 )
-def test_a_tokenizer_of_characters_or_bytes_has_no_file_and_needs_none(tmp_path, kind, tokenizer, more, limit):
+def test_a_tokenizer_of_characters_or_bytes_has_no_file_and_needs_none(
+    tmp_path, kind, tokenizer, more, limit
+):
     small_model(kind, **more).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     assert find_model(str(tmp_path)).resolve() == tmp_path.resolve()
     assert longest_input(tmp_path) == limit
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "xlnet", "deberta-v2", "albert", "t5", "mbart", "gpt2", "llama", "modernbert", "funnel", "big_bird"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "bert",
+        "roberta",
+        "xlnet",
+        "deberta-v2",
+        "albert",
+        "t5",
+        "mbart",
+        "gpt2",
+        "llama",
+        "modernbert",
+        "funnel",
+        "big_bird",
+    ],
+)
 def test_a_folder_without_the_words_is_refused(tmp_path, kind):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     (tmp_path / "model.safetensors").write_bytes(b"")
@@ -230,17 +316,24 @@ def test_a_folder_without_the_words_is_refused(tmp_path, kind):
         ("llama", "tokenizer.model", b"IQ== 0", {"tiktoken"}, "tiktoken"),
     ],
 )
-def test_a_package_that_the_tokenizer_takes_is_named(checkpoint, monkeypatch, kind, name, begins, lacks, packages):
+def test_a_package_that_the_tokenizer_takes_is_named(
+    checkpoint, monkeypatch, kind, name, begins, lacks, packages
+):
     config = {"model_type": kind} | ({"pad_token_id": 0} if kind == "llama" else {})
     (checkpoint / "config.json").write_text(json.dumps(config))
     (checkpoint / "tokenizer.json").rename(checkpoint / "kept")
     (checkpoint / "tokenizer_config.json").unlink()
     (checkpoint / name).write_bytes(begins)  # not a whole one: it does not load anywhere
     monkeypatch.setattr("utils.models._installed", lambda module: module not in lacks)
-    with pytest.raises(ModelError, match=rf"its tokenizer, {name}, takes a package that is not installed: pip install {packages}$"):
+    with pytest.raises(
+        ModelError,
+        match=rf"its tokenizer, {name}, takes a package that is not installed: pip install {packages}$",
+    ):
         find_model(str(checkpoint))
     monkeypatch.setattr("utils.models._installed", lambda module: True)
-    assert find_model(str(checkpoint)).resolve() == checkpoint.resolve()  # there is a tokenizer; why it does not load, the library says
+    assert (
+        find_model(str(checkpoint)).resolve() == checkpoint.resolve()
+    )  # there is a tokenizer; why it does not load, the library says
     monkeypatch.setattr("utils.models._installed", lambda module: module not in lacks)
     (checkpoint / "kept").rename(checkpoint / "tokenizer.json")  # with this file no package is needed
     assert find_model(str(checkpoint)).resolve() == checkpoint.resolve()
@@ -284,7 +377,9 @@ def test_offline_a_cached_revision_is_used(checkpoint, tmp_path, run_python):
     (repository / "refs" / "main").write_text(commit)
     program = "import sys; from utils.models import find_model; print(find_model(sys.argv[1]))"
     for name in ("me/tiny", f"me/tiny@{commit}"):
-        output = run_python(program, name, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), HF_HUB_CACHE=str(tmp_path / "hub"))
+        output = run_python(
+            program, name, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), HF_HUB_CACHE=str(tmp_path / "hub")
+        )
         assert output.stdout.strip() == str(repository / "snapshots" / commit), output.stderr
 
 
@@ -294,7 +389,11 @@ def test_the_longest_input_is_the_smaller_of_tokenizer_and_positions(checkpoint)
     tokenizer.model_max_length = 10**30
     assert longest_input(checkpoint, tokenizer) == 64
     assert longest_input(find_model("minilm-l6"), tokenizer) == 512
-    config = json.loads((checkpoint / "config.json").read_text()) | {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
+    config = json.loads((checkpoint / "config.json").read_text()) | {
+        "model_type": "roberta",
+        "max_position_embeddings": 514,
+        "pad_token_id": 1,
+    }
     (checkpoint / "config.json").write_text(json.dumps(config))
     assert longest_input(checkpoint, tokenizer) == 512
 
@@ -308,7 +407,11 @@ RELATIVE = {"relative_attention": True, "position_biased_input": False, "pos_att
     [
         ("bert", {"max_position_embeddings": 64}, 64),
         ("big_bird", {"max_position_embeddings": 64}, 64),
-        ("gpt2", {"n_positions": 48, "n_embd": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}, 48),
+        (
+            "gpt2",
+            {"n_positions": 48, "n_embd": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+            48,
+        ),
         ("mbart", {"max_position_embeddings": 64}, 64),  # two rows more, which are not counted
         ("roberta", {"max_position_embeddings": 66}, 64),
         ("xlm-roberta-xl", {"max_position_embeddings": 66}, 64),
@@ -325,7 +428,9 @@ RELATIVE = {"relative_attention": True, "position_biased_input": False, "pos_att
         ("bloom", {"bos_token_id": 1, "eos_token_id": 2}, NO_LIMIT),
     ],
 )
-def test_the_model_and_not_its_tokenizer_says_how_long_a_text_for_training_may_be(tmp_path, kind, more, limit):
+def test_the_model_and_not_its_tokenizer_says_how_long_a_text_for_training_may_be(
+    tmp_path, kind, more, limit
+):
     small_model(kind, **more).config.save_pretrained(tmp_path)
     assert longest_input(tmp_path) == limit
     tokenizer = transformers.ByT5Tokenizer(model_max_length=40)  # as a run with max_length=40 leaves it
@@ -336,7 +441,10 @@ def test_the_model_and_not_its_tokenizer_says_how_long_a_text_for_training_may_b
 
 @pytest.mark.parametrize("positions", [0, -1, None])
 def test_no_number_of_positions_is_no_limit(checkpoint, positions):
-    config = json.loads((checkpoint / "config.json").read_text()) | {"model_type": "bloom", "max_position_embeddings": positions}
+    config = json.loads((checkpoint / "config.json").read_text()) | {
+        "model_type": "bloom",
+        "max_position_embeddings": positions,
+    }
     (checkpoint / "config.json").write_text(json.dumps(config))
     assert longest_input(checkpoint) == NO_LIMIT
 
@@ -346,10 +454,18 @@ def test_what_the_last_run_noted_is_forgotten_and_nothing_else(checkpoint, tmp_p
     before = model.config.to_dict()
     forget_last_run(model)  # there is nothing to forget
     assert model.config.to_dict() == before
-    model.config.folded_temperature, model.config.thresholds, model.config.long_texts = 2.5, [0.3, 0.6], "head_tail"
+    model.config.folded_temperature, model.config.thresholds, model.config.long_texts = (
+        2.5,
+        [0.3, 0.6],
+        "head_tail",
+    )
     model.save_pretrained(tmp_path / "saved")
     again = BertForSequenceClassification.from_pretrained(tmp_path / "saved")
-    assert (again.config.folded_temperature, again.config.thresholds, again.config.long_texts) == (2.5, [0.3, 0.6], "head_tail")
+    assert (again.config.folded_temperature, again.config.thresholds, again.config.long_texts) == (
+        2.5,
+        [0.3, 0.6],
+        "head_tail",
+    )
     forget_last_run(again)
     again.save_pretrained(tmp_path / "again")
     kept = json.loads((tmp_path / "again" / "config.json").read_text())
@@ -361,7 +477,10 @@ def test_what_the_last_run_noted_is_forgotten_and_nothing_else(checkpoint, tmp_p
 def test_a_head_made_for_other_labels_is_refused(checkpoint):
     check_head(find_model("minilm-l6"), ["a", "b"])  # no head at all
     check_head(checkpoint, ["a", "b"])  # a head without names: LABEL_0, LABEL_1
-    config = json.loads((checkpoint / "config.json").read_text()) | {"id2label": {"0": "bad", "1": "good"}, "label2id": {"bad": 0, "good": 1}}
+    config = json.loads((checkpoint / "config.json").read_text()) | {
+        "id2label": {"0": "bad", "1": "good"},
+        "label2id": {"bad": 0, "good": 1},
+    }
     (checkpoint / "config.json").write_text(json.dumps(config))
     check_head(checkpoint, ["bad", "good"])
     for other in (["good", "bad"], ["bad", "good", "fine"]):

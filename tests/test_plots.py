@@ -12,19 +12,39 @@ from utils.batch.figures import confusions_side_by_side, curves_side_by_side, sc
 def sweep():
     """Three rates by three seeds; of the last rate one run failed, two diverged."""
     scores = [0.90, 0.92, 0.91, 0.94, 0.95, 0.96, np.nan, np.nan, np.nan]
-    table = pd.DataFrame({"run_id": [f"r{k}" for k in range(9)], "rate": np.repeat([1e-5, 3e-5, 1e-3], 3), "seed": [1, 2, 3] * 3})
+    table = pd.DataFrame(
+        {
+            "run_id": [f"r{k}" for k in range(9)],
+            "rate": np.repeat([1e-5, 3e-5, 1e-3], 3),
+            "seed": [1, 2, 3] * 3,
+        }
+    )
     errors = [""] * 6 + ["MemoryError: no", "WatchError: nan-hidden", "WatchError: nan-hidden"]
-    return table.assign(status=["completed"] * 6 + ["failed"] * 3, validation_f1_macro=scores, seconds=10.0, error=errors)
+    return table.assign(
+        status=["completed"] * 6 + ["failed"] * 3, validation_f1_macro=scores, seconds=10.0, error=errors
+    )
 
 
 def summary():
     """What compare_runs returns for three configurations, of which one has a single seed and one no score."""
-    columns = {"rate": [3e-5, 1e-5, 1e-3], "best": [True, False, False], "validation_f1_macro_mean": [0.95, 0.91, np.nan]}
-    columns |= {"validation_f1_macro_std": [0.01, np.nan, np.nan], "seconds_mean": [20.0, 10.0, np.nan], "seconds_std": [15.0, np.nan, np.nan]}
+    columns = {
+        "rate": [3e-5, 1e-5, 1e-3],
+        "best": [True, False, False],
+        "validation_f1_macro_mean": [0.95, 0.91, np.nan],
+    }
+    columns |= {
+        "validation_f1_macro_std": [0.01, np.nan, np.nan],
+        "seconds_mean": [20.0, 10.0, np.nan],
+        "seconds_std": [15.0, np.nan, np.nan],
+    }
     return pd.DataFrame(columns | {"verdict": ["better", "baseline", "nothing to compare"]})
 
 
-HISTORY = [{"epoch": 0.5, "loss": 0.7}, {"epoch": 1, "loss": 0.5}, {"epoch": 1, "eval_loss": 0.6, "eval_accuracy": 0.8}]
+HISTORY = [
+    {"epoch": 0.5, "loss": 0.7},
+    {"epoch": 1, "loss": 0.5},
+    {"epoch": 1, "eval_loss": 0.6, "eval_accuracy": 0.8},
+]
 
 
 def legend(figure):
@@ -41,9 +61,17 @@ def texts(figure):
     [
         plots.label_balance({"train": {"a": 3, "b": 1}, "test": {"a": 1}}),
         plots.text_lengths([3, 5, 5, 90], 128),
-        plots.learning_curves([{"epoch": 0.5, "loss": 0.7}, {"epoch": 1, "loss": 0.5}, {"epoch": 1, "eval_loss": 0.6, "eval_accuracy": 0.8}]),
+        plots.learning_curves(
+            [
+                {"epoch": 0.5, "loss": 0.7},
+                {"epoch": 1, "loss": 0.5},
+                {"epoch": 1, "eval_loss": 0.6, "eval_accuracy": 0.8},
+            ]
+        ),
         plots.confusion_matrix([0, 1, 1], [0, 1, 0], ["a", "b"]),
-        plots.reliability_diagram({"before": {"rows": [3, 9], "confidence": [0.6, 0.9], "right": [0.5, 0.8]}}),
+        plots.reliability_diagram(
+            {"before": {"rows": [3, 9], "confidence": [0.6, 0.9], "right": [0.5, 0.8]}}
+        ),
         plots.regression_scatter([1.0, 2.0, -1.0], [0.5, 2.5, 0.0], "stars"),
         sweep_scores(sweep(), "rate"),
         score_against_cost(summary()),
@@ -62,7 +90,13 @@ def test_the_confusion_matrix_counts_true_by_row():
 
 
 def test_a_training_loss_stands_in_the_middle_of_its_stretch():
-    figure = plots.learning_curves([{"epoch": 0.5, "loss": 0.7}, {"epoch": 1.0, "loss": 0.5}, {"epoch": 1.0, "eval_loss": 0.5, "eval_accuracy": 0.7}])
+    figure = plots.learning_curves(
+        [
+            {"epoch": 0.5, "loss": 0.7},
+            {"epoch": 1.0, "loss": 0.5},
+            {"epoch": 1.0, "eval_loss": 0.5, "eval_accuracy": 0.7},
+        ]
+    )
     assert figure.axes[0].lines[0].get_xdata().tolist() == [0.25, 0.75]
 
 
@@ -87,7 +121,9 @@ def test_the_reliability_diagram_shows_its_table():
     axes = plots.reliability_diagram({"before": table, "after $x_": table}).axes[0]
     assert axes.lines[1].get_xydata().tolist() == [[0.6, 0.5], [0.9, 0.8]]
     small, large = axes.collections[0].get_sizes()
-    assert large - 12 == pytest.approx(3 * (small - 12))  # areas above the least one are in proportion to rows
+    assert large - 12 == pytest.approx(
+        3 * (small - 12)
+    )  # areas above the least one are in proportion to rows
     assert axes.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
 
 
@@ -104,10 +140,20 @@ def test_a_sweep_shows_every_run_the_mean_and_its_spread():
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1e-05", "3e-05", "0.001"]
-    assert sorted(y for line in axes.lines if line.get_gid() == "runs" for y in line.get_ydata()) == [0.90, 0.91, 0.92, 0.94, 0.95, 0.96]
+    assert sorted(y for line in axes.lines if line.get_gid() == "runs" for y in line.get_ydata()) == [
+        0.90,
+        0.91,
+        0.92,
+        0.94,
+        0.95,
+        0.96,
+    ]
     (bars,) = axes.containers
     assert bars[0].get_xydata() == pytest.approx(np.array([[1e-5, 0.91], [3e-5, 0.95]]))
-    assert [segment[:, 1].tolist() for segment in bars[2][0].get_segments()] == [pytest.approx([0.90, 0.92]), pytest.approx([0.94, 0.96])]
+    assert [segment[:, 1].tolist() for segment in bars[2][0].get_segments()] == [
+        pytest.approx([0.90, 0.92]),
+        pytest.approx([0.94, 0.96]),
+    ]
     marks = {line.get_gid(): line for line in axes.lines if line.get_gid() in ("failed", "diverged")}
     assert {kind: line.get_xdata() for kind, line in marks.items()} == {"failed": [1e-3], "diverged": [1e-3]}
     assert marks["failed"].get_marker() != marks["diverged"].get_marker()
@@ -168,8 +214,14 @@ def test_curves_side_by_side_share_their_axes_and_leave_gaps():
     assert left.get_ylim() == right.get_ylim()
     assert left.get_xlim() == right.get_xlim()
     assert [axes.get_title() for axes in figure.axes] == ["rate 1\nseed \\$1", "rate 2\nseed 2"]
-    assert (left.get_xlabel(), left.get_ylabel(), left.get_yscale()) == ("epoch", "cross-entropy (nats)", "linear")
-    diverged = curves_side_by_side({"a": HISTORY, "b": [{"epoch": 1, "loss": 70.0}, {"epoch": 1, "eval_loss": 9.0, "eval_pearson": 0.1}]})
+    assert (left.get_xlabel(), left.get_ylabel(), left.get_yscale()) == (
+        "epoch",
+        "cross-entropy (nats)",
+        "linear",
+    )
+    diverged = curves_side_by_side(
+        {"a": HISTORY, "b": [{"epoch": 1, "loss": 70.0}, {"epoch": 1, "eval_loss": 9.0, "eval_pearson": 0.1}]}
+    )
     assert diverged.axes[0].get_yscale() == "log"
     assert diverged.axes[0].get_ylabel() == "mean squared error, log scale"
 
@@ -191,7 +243,11 @@ def test_confusions_side_by_side_have_the_same_labels_and_shades():
 def test_confusions_fit_into_their_picture(size, runs, tmp_path):
     labels = [f"a label called {k}" for k in range(size)]
     name = "learning_rate 2e-05, weight_decay 0.1, model_name something, seed "
-    plots.save(confusions_side_by_side({f"{name}{k}": (labels, labels) for k in range(runs)}), tmp_path / "a.png")
+    plots.save(
+        confusions_side_by_side({f"{name}{k}": (labels, labels) for k in range(runs)}), tmp_path / "a.png"
+    )
     picture = plt.imread(tmp_path / "a.png")[..., :3]
-    assert all((edge == 1).all() for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]))  # white: nothing is cut off
+    assert all(
+        (edge == 1).all() for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+    )  # white: nothing is cut off
     assert (picture < 1).any()

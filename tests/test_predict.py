@@ -65,13 +65,33 @@ def read(path):
 # --- formulas in cells ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\rx", "-", "--1", "'=1", "''@x", "+", "-3 stars", "=", "-1,5"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "=1+1",
+        "+cmd",
+        "-2+3",
+        "@SUM(A1)",
+        "\t=1",
+        "\rx",
+        "-",
+        "--1",
+        "'=1",
+        "''@x",
+        "+",
+        "-3 stars",
+        "=",
+        "-1,5",
+    ],
+)
 def test_what_a_spreadsheet_would_run_gets_an_apostrophe(cell):
     assert quote_formula(cell) == "'" + cell
     assert unquote_formula(quote_formula(cell)) == cell
 
 
-@pytest.mark.parametrize("cell", ["-3.5", "+1", "-.5e-3", "3", "", "a=b", "it's", "'quoted'", " =1", 5, -2.5, None, True])
+@pytest.mark.parametrize(
+    "cell", ["-3.5", "+1", "-.5e-3", "3", "", "a=b", "it's", "'quoted'", " =1", 5, -2.5, None, True]
+)
 def test_everything_else_stays_as_it_is(cell):
     assert quote_formula(cell) is cell
     assert unquote_formula(cell) is cell
@@ -95,7 +115,14 @@ def test_quoting_can_always_be_undone_and_always_protects(cell):
 def test_rows_keep_their_order_and_their_columns_and_blank_texts_stay(model, tmp_path):
     done = predict_file(model, table(tmp_path), tmp_path / "out" / "p.csv", batch_size=2)
     rows = read(tmp_path / "out" / "p.csv")
-    assert list(rows[0]) == ["id", "text", "predicted", "probability_bad", "probability_good", "probability_x,y"]
+    assert list(rows[0]) == [
+        "id",
+        "text",
+        "predicted",
+        "probability_bad",
+        "probability_good",
+        "probability_x,y",
+    ]
     assert [row["id"] for row in rows] == [str(k) for k in range(len(TEXTS))]
     assert [unquote_formula(row["text"]) for row in rows] == TEXTS
     assert rows[2]["text"] == "'=SUM(A1:A9)"
@@ -110,7 +137,9 @@ def test_rows_keep_their_order_and_their_columns_and_blank_texts_stay(model, tmp
         answers = classify(TEXTS[k])[0] if isinstance(classify(TEXTS[k])[0], list) else classify(TEXTS[k])
         assert rows[k]["predicted"] == answers[0]["label"]
         for answer in answers:
-            assert float(rows[k][f"probability_{answer['label']}"]) == pytest.approx(answer["score"], abs=2e-6)
+            assert float(rows[k][f"probability_{answer['label']}"]) == pytest.approx(
+                answer["score"], abs=2e-6
+            )
     assert len({row["predicted"] for row in rows} - {""}) > 1  # or the order would not have been tested
 
 
@@ -128,24 +157,42 @@ def test_several_windows_are_put_back_in_order(model, tmp_path, monkeypatch):
     predict_file(model, table(tmp_path, texts), tmp_path / "many.csv", batch_size=3)
     one, many = read(tmp_path / "one.csv"), read(tmp_path / "many.csv")
     assert [row["predicted"] for row in one] == [row["predicted"] for row in many]
-    assert np.allclose([float(row["probability_bad"]) for row in one], [float(row["probability_bad"]) for row in many], atol=1e-5)
+    assert np.allclose(
+        [float(row["probability_bad"]) for row in one],
+        [float(row["probability_bad"]) for row in many],
+        atol=1e-5,
+    )
     assert WINDOW > 1000
 
 
 def test_multi_label_joins_labels_and_uses_the_saved_thresholds(tmp_path):
     path = table(tmp_path)
-    plain = predict_file(tiny(tmp_path / "a", problem_type="multi_label_classification"), path, tmp_path / "a.csv")
-    strict = predict_file(tiny(tmp_path / "b", problem_type="multi_label_classification", thresholds=[0.0, 0.5, 1.0]), path, tmp_path / "b.csv")
+    plain = predict_file(
+        tiny(tmp_path / "a", problem_type="multi_label_classification"), path, tmp_path / "a.csv"
+    )
+    strict = predict_file(
+        tiny(tmp_path / "b", problem_type="multi_label_classification", thresholds=[0.0, 0.5, 1.0]),
+        path,
+        tmp_path / "b.csv",
+    )
     names = ["bad", "good", "x,y"]
     for row in read(tmp_path / "a.csv"):
         if row["text"].strip():
-            assert row["predicted"] == "|".join(name for name in names if float(row[f"probability_{name}"]) >= 0.5)
+            assert row["predicted"] == "|".join(
+                name for name in names if float(row[f"probability_{name}"]) >= 0.5
+            )
     assert (strict.counts["bad"], strict.counts["good"], strict.counts["x,y"]) == (6, plain.counts["good"], 0)
-    assert any(abs(sum(float(row[f"probability_{name}"]) for name in names) - 1) > 0.1 for row in read(tmp_path / "a.csv") if row["text"].strip())
+    assert any(
+        abs(sum(float(row[f"probability_{name}"]) for name in names) - 1) > 0.1
+        for row in read(tmp_path / "a.csv")
+        if row["text"].strip()
+    )
 
 
 def test_two_classes_use_the_saved_threshold(tmp_path):
-    done = predict_file(tiny(tmp_path / "m", names=("no", "yes"), thresholds=0.0), table(tmp_path), tmp_path / "p.csv")
+    done = predict_file(
+        tiny(tmp_path / "m", names=("no", "yes"), thresholds=0.0), table(tmp_path), tmp_path / "p.csv"
+    )
     assert done.counts == {"no": 0, "yes": 6}
 
 
@@ -155,7 +202,10 @@ def test_regression_gives_a_number_and_no_probabilities(tmp_path):
     rows = read(tmp_path / "p.csv")
     assert list(rows[0]) == ["id", "text", "predicted"]
     assert rows[1]["predicted"] == ""
-    tokenizer, classifier = AutoTokenizer.from_pretrained(folder), BertForSequenceClassification.from_pretrained(folder)
+    tokenizer, classifier = (
+        AutoTokenizer.from_pretrained(folder),
+        BertForSequenceClassification.from_pretrained(folder),
+    )
     with torch.no_grad():
         expected = classifier(**tokenizer(TEXTS[0], return_tensors="pt")).logits.item()
     assert float(rows[0]["predicted"]) == pytest.approx(expected, abs=2e-6)
@@ -163,7 +213,12 @@ def test_regression_gives_a_number_and_no_probabilities(tmp_path):
 
 
 def test_own_columns_of_the_new_names_are_kept_apart_and_numbers_stay_numbers(model, tmp_path):
-    columns = {"predicted": ["old"] * 2, "score": ["-3.5", "-x"], "probability_bad": ["1", "2"], "predicted_in_file": ["a", "b"]}
+    columns = {
+        "predicted": ["old"] * 2,
+        "score": ["-3.5", "-x"],
+        "probability_bad": ["1", "2"],
+        "predicted_in_file": ["a", "b"],
+    }
     predict_file(model, table(tmp_path, ["a", "b"], **columns), tmp_path / "p.csv")
     rows = read(tmp_path / "p.csv")
     assert [row["score"] for row in rows] == ["-3.5", "'-x"]
@@ -188,7 +243,11 @@ def test_every_kind_of_table_is_read_without_a_label_column(model, tmp_path, nam
     else:
         path.write_bytes(frame.to_csv(index=False, sep=";").encode("cp1252"))
     done = predict_file(model, path, tmp_path / "p.csv", text_column="message")
-    assert [(row["n"], row["message"]) for row in read(tmp_path / "p.csv")] == [("1", "good"), ("2", "NA"), ("3", "näive")]
+    assert [(row["n"], row["message"]) for row in read(tmp_path / "p.csv")] == [
+        ("1", "good"),
+        ("2", "NA"),
+        ("3", "näive"),
+    ]
     assert done.blank == 0
 
 
@@ -202,15 +261,22 @@ def test_a_tab_is_given_on_the_command_line_in_any_way(model, tmp_path, capsys, 
 
 
 def test_texts_that_are_cut_are_counted(model, tmp_path):
-    done = predict_file(model, table(tmp_path, ["word " * 200, "short", "word " * 62, "word " * 63]), tmp_path / "p.csv")
+    done = predict_file(
+        model, table(tmp_path, ["word " * 200, "short", "word " * 62, "word " * 63]), tmp_path / "p.csv"
+    )
     assert done.cut == 2  # 64 positions, two of them special
     assert "2 texts are longer than the model reads" in str(done)
-    assert predict_file(model, table(tmp_path, ["one two three four"]), tmp_path / "p.csv", max_length=5).cut == 1
+    assert (
+        predict_file(model, table(tmp_path, ["one two three four"]), tmp_path / "p.csv", max_length=5).cut
+        == 1
+    )
 
 
 def test_texts_are_cut_where_training_cut_them_unless_more_is_asked_for(tmp_path):
     folder, texts = tiny(tmp_path / "m"), ["word " * 14, "word " * 15, "word " * 38, "word " * 39]
-    AutoTokenizer.from_pretrained(folder, model_max_length=16).save_pretrained(folder)  # as 04 does after max_length=16
+    AutoTokenizer.from_pretrained(folder, model_max_length=16).save_pretrained(
+        folder
+    )  # as 04 does after max_length=16
     assert predict_file(folder, table(tmp_path, texts), tmp_path / "p.csv").cut == 3
     assert predict_file(folder, table(tmp_path, texts), tmp_path / "p.csv", max_length=40).cut == 1
     assert predict_file(folder, table(tmp_path, texts), tmp_path / "p.csv", max_length=64).cut == 0
@@ -221,9 +287,19 @@ def test_texts_are_cut_where_training_cut_them_unless_more_is_asked_for(tmp_path
 @pytest.mark.parametrize("long_texts", ["head", "head_tail"])
 def test_a_model_without_a_limit_reads_whole_texts(tmp_path, long_texts):
     set_seed(0)
-    config = XLNetConfig(vocab_size=30522, d_model=16, n_layer=1, n_head=2, d_inner=16, initializer_range=0.5, long_texts=long_texts)
+    config = XLNetConfig(
+        vocab_size=30522,
+        d_model=16,
+        n_layer=1,
+        n_head=2,
+        d_inner=16,
+        initializer_range=0.5,
+        long_texts=long_texts,
+    )
     XLNetForSequenceClassification(config).save_pretrained(tmp_path / "m")
-    AutoTokenizer.from_pretrained(find_model("minilm-l6"), model_max_length=10**30).save_pretrained(tmp_path / "m")
+    AutoTokenizer.from_pretrained(find_model("minilm-l6"), model_max_length=10**30).save_pretrained(
+        tmp_path / "m"
+    )
     texts = ["good " + "word " * 700, "bad " + "word " * 700, "short"]
     assert predict_file(tmp_path / "m", table(tmp_path, texts), tmp_path / "p.csv").cut == 0
     assert predict_file(tmp_path / "m", table(tmp_path, texts), tmp_path / "p.csv", max_length=600).cut == 2
@@ -236,7 +312,11 @@ def test_a_table_of_blanks_and_one_of_no_rows_give_what_they_have(model, tmp_pat
 
 @pytest.mark.parametrize(
     ("output", "says"),
-    [("in.csv", "in.csv is the table itself. Give another"), ("p.xlsx", "the predictions are written as CSV"), ("d.csv", "d.csv is a folder")],
+    [
+        ("in.csv", "in.csv is the table itself. Give another"),
+        ("p.xlsx", "the predictions are written as CSV"),
+        ("d.csv", "d.csv is a folder"),
+    ],
 )
 def test_an_output_that_would_do_harm_is_refused(model, tmp_path, output, says):
     path = table(tmp_path)
@@ -252,7 +332,10 @@ def test_somebodys_table_is_not_overwritten(model, tmp_path, header):
     mine = tmp_path / "mine.csv"
     mine.write_text(f"{header}\n1,2,3\n", encoding="utf-8")
     before = mine.read_bytes()
-    with pytest.raises(TableError, match=r"mine\.csv is there already, a table with texts in 'text' and no predictions\. Give another output file\."):
+    with pytest.raises(
+        TableError,
+        match=r"mine\.csv is there already, a table with texts in 'text' and no predictions\. Give another output file\.",
+    ):
         predict_file(model, table(tmp_path), mine)
     assert mine.read_bytes() == before
 
@@ -270,12 +353,23 @@ def test_names_of_columns_and_labels_are_no_formulas_and_come_back(tmp_path):
     columns = {"=SUM(A1)": ["@x", "1"], "-1.5": ["-1.5", "-x"], "+@": [" =1", "''=1"], "row": ["mine", "too"]}
     predict_file(folder, table(tmp_path, ["good", "bad " * 9], **columns), tmp_path / "p.csv")
     raw = pd.read_csv(tmp_path / "p.csv", dtype=str, keep_default_na=False, header=None)
-    assert [cell for cell in raw.to_numpy().ravel() if cell.startswith(("=", "+", "@")) or cell in ("-x", "-good")] == []
+    assert [
+        cell for cell in raw.to_numpy().ravel() if cell.startswith(("=", "+", "@")) or cell in ("-x", "-good")
+    ] == []
     assert raw.iloc[0].tolist()[2:6] == ["'=SUM(A1)", "-1.5", "'+@", "row"]
-    frame = pd.read_csv(tmp_path / "p.csv", dtype=str, keep_default_na=False).map(unquote_formula).rename(columns=unquote_formula)
+    frame = (
+        pd.read_csv(tmp_path / "p.csv", dtype=str, keep_default_na=False)
+        .map(unquote_formula)
+        .rename(columns=unquote_formula)
+    )
     assert {name: frame[name].tolist() for name in columns} == columns
     assert set(frame["predicted"]) <= {"=1+1", "-good", "@me"}
-    assert frame.columns.tolist()[-4:] == ["predicted", "probability_=1+1", "probability_-good", "probability_@me"]
+    assert frame.columns.tolist()[-4:] == [
+        "predicted",
+        "probability_=1+1",
+        "probability_-good",
+        "probability_@me",
+    ]
 
 
 def test_a_wrong_column_or_model_is_named(model, tmp_path):
@@ -285,7 +379,12 @@ def test_a_wrong_column_or_model_is_named(model, tmp_path):
         predict_file("minilm-l6", table(tmp_path), tmp_path / "p.csv")
     with pytest.raises(ModelError, match="max_length=65 is more than the 64 tokens"):
         predict_file(model, table(tmp_path), tmp_path / "p.csv", max_length=65)
-    for wrong in ({"batch_size": 0}, {"batch_size": -1}, {"max_length": 0}, {"max_length": 2}):  # with -1, no text was computed and all got one label
+    for wrong in (
+        {"batch_size": 0},
+        {"batch_size": -1},
+        {"max_length": 0},
+        {"max_length": 2},
+    ):  # with -1, no text was computed and all got one label
         ((name, value),) = wrong.items()
         with pytest.raises(ModelError, match=f"{name}={value} must be a whole number, [13] or more"):
             predict_file(model, table(tmp_path), tmp_path / "p.csv", **wrong)
@@ -357,7 +456,9 @@ def test_embeddings_of_an_encoder_and_decoder_are_the_encoders(tmp_path):
     for text, vector in zip(texts, embed(texts, tmp_path), strict=True):
         encoded = tokenizer(text, return_tensors="pt")
         with torch.no_grad():
-            expected = model.encoder(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]).last_hidden_state.mean(dim=1)[0]
+            expected = model.encoder(
+                input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]
+            ).last_hidden_state.mean(dim=1)[0]
         assert np.allclose(vector, expected, atol=1e-5)
 
 
@@ -382,7 +483,10 @@ def test_a_model_without_a_padding_token_predicts_in_batches(tmp_path):
     GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "g")
     predict_file(tmp_path / "g", table(tmp_path), tmp_path / "all.csv", batch_size=8)
     predict_file(tmp_path / "g", table(tmp_path), tmp_path / "single.csv", batch_size=1)
-    together, alone = (np.array([float(row["probability_a"]) for row in read(tmp_path / name) if row["predicted"]]) for name in ("all.csv", "single.csv"))
+    together, alone = (
+        np.array([float(row["probability_a"]) for row in read(tmp_path / name) if row["predicted"]])
+        for name in ("all.csv", "single.csv")
+    )
     assert np.allclose(together, alone, atol=1e-5)
     assert np.ptp(alone) > 1e-3
 

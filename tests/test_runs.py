@@ -19,7 +19,15 @@ import utils.runs
 from utils import ROOT, atomic_path, unquote_formula
 from utils.data import read_table, split_table
 from utils.parameters import PARAMETERS, ParameterError, check_parameters
-from utils.runs import RunError, model_card, open_run, saved_checkpoints, summary, write_predictions, write_record
+from utils.runs import (
+    RunError,
+    model_card,
+    open_run,
+    saved_checkpoints,
+    summary,
+    write_predictions,
+    write_record,
+)
 
 GOOD = {
     "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text", "label_column": "label",
@@ -35,7 +43,12 @@ GOOD = {
 
 
 def test_good_parameters_come_back_in_order():
-    assert check_parameters(GOOD | {"np": np, "In": ["", "# Parameters\nseed = 42\nPAPERMILL_INPUT_PATH = 'x'\n"]}) == GOOD
+    assert (
+        check_parameters(
+            GOOD | {"np": np, "In": ["", "# Parameters\nseed = 42\nPAPERMILL_INPUT_PATH = 'x'\n"]}
+        )
+        == GOOD
+    )
     assert list(check_parameters(GOOD)) == list(PARAMETERS)
     for columns in ("how I felt", ["is it good", "is it new"]):
         assert check_parameters(GOOD | {"label_column": columns})["label_column"] == columns
@@ -44,7 +57,11 @@ def test_good_parameters_come_back_in_order():
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("learning_rate", "2e-5", "learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), not '2e-5' (str)"),
+        (
+            "learning_rate",
+            "2e-5",
+            "learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), not '2e-5' (str)",
+        ),
         ("learning_rate", 5, "learning_rate must be a number between 0 and 1"),
         ("learning_rate", float("nan"), "learning_rate must be a number"),
         ("num_train_epochs", 0, "num_train_epochs must be a number above 0, not 0 (int)"),
@@ -53,7 +70,11 @@ def test_good_parameters_come_back_in_order():
         ("warmup_steps", 1.5, "warmup_steps must be a number of steps, or a share of them below 1"),
         ("class_weights", "yes", "class_weights must be True or False, not 'yes' (str)"),
         ("max_length", 2, "max_length must be a whole number, 3 or more"),
-        ("task", "multilabel", "task must be 'single_label' or 'multi_label' or 'regression', not 'multilabel'"),
+        (
+            "task",
+            "multilabel",
+            "task must be 'single_label' or 'multi_label' or 'regression', not 'multilabel'",
+        ),
         ("label_column", " ", "label_column must be a column name"),
         ("label_column", [], "label_column must be a column name, or a list of them, not []"),
         ("label_column", ["a", 3], "label_column must be a column name, or a list of them"),
@@ -68,7 +89,11 @@ def test_good_parameters_come_back_in_order():
         ),
         ("text_column", 0.5, "on the command line write `-r text_column 0.5` instead of `-p`"),
         ("label_column", True, "write `-r label_column True` instead"),
-        ("label_column", [2023, "2024"], "not [2023, '2024'] (list) (write names that are numbers in quotes: ['2023', '2024'])"),
+        (
+            "label_column",
+            [2023, "2024"],
+            "not [2023, '2024'] (list) (write names that are numbers in quotes: ['2023', '2024'])",
+        ),
         ("encoding", 1252, "write `-r encoding 1252` instead"),
         ("max_dropped", 1.5, "max_dropped must be a share from 0 to 1"),
         ("long_texts", "tail", "long_texts must be 'head' or 'head_tail'"),
@@ -85,7 +110,15 @@ def test_a_wrong_value_is_named_with_what_is_right(name, value, says):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("task", 1), ("seed", "x"), ("label_column", None), ("label_column", [3, " "]), ("resume", 1), ("text_column", "")]
+    ("name", "value"),
+    [
+        ("task", 1),
+        ("seed", "x"),
+        ("label_column", None),
+        ("label_column", [3, " "]),
+        ("resume", 1),
+        ("text_column", ""),
+    ],
 )
 def test_a_way_to_give_a_text_is_named_only_where_it_helps(name, value):
     with pytest.raises(ParameterError) as error:
@@ -101,14 +134,21 @@ def test_a_tab_can_be_spelt_out(delimiter):
 
 def test_a_misspelt_injected_name_is_found_with_its_neighbour():
     with pytest.raises(ParameterError) as error:
-        check_parameters(GOOD | {"lerning_rate": 1e-5, "In": ["x = 1", "# Parameters\nlerning_rate = 1e-5\n"]})
+        check_parameters(
+            GOOD | {"lerning_rate": 1e-5, "In": ["x = 1", "# Parameters\nlerning_rate = 1e-5\n"]}
+        )
     assert "there is no parameter 'lerning_rate'; did you mean 'learning_rate'?" in str(error.value)
 
 
 def test_all_faults_are_reported_at_once_and_a_missing_one_too():
     with pytest.raises(ParameterError) as error:
-        check_parameters({name: value for name, value in GOOD.items() if name != "seed"} | {"max_length": "long", "resume": 1})
-    assert all(word in str(error.value) for word in ("seed is not set", "max_length must be", "resume must be"))
+        check_parameters(
+            {name: value for name, value in GOOD.items() if name != "seed"}
+            | {"max_length": "long", "resume": 1}
+        )
+    assert all(
+        word in str(error.value) for word in ("seed is not set", "max_length must be", "resume must be")
+    )
 
 
 # --- the run folder ---------------------------------------------------------------------------------------------------
@@ -130,12 +170,18 @@ def checkpoint(folder, step, whole=True, files=("model.safetensors", *STATES, ST
     path = folder / "checkpoints" / f"checkpoint-{step}"
     for name in files if whole else files[:-1]:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_text("{}" if not name.endswith(".index.json") else json.dumps({"weight_map": {"a": "part-1", "b": "part-2", "c": "part-1"}}))
+        (path / name).write_text(
+            "{}"
+            if not name.endswith(".index.json")
+            else json.dumps({"weight_map": {"a": "part-1", "b": "part-2", "c": "part-1"}})
+        )
     return path
 
 
 def tree(folder):
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def test_a_new_folder_starts_from_the_beginning(tmp_path, data_file):
@@ -155,16 +201,34 @@ def test_a_named_folder_with_an_earlier_run_is_refused(tmp_path, data_file):
 
 WHOLE = {  # what Trainer writes, alone and with PEFT, FSDP, DeepSpeed
     "one file": ("model.safetensors", *STATES, STATE),
-    "several processes": ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "rng_state_1.pth", STATE),
+    "several processes": (
+        "model.safetensors",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+        STATE,
+    ),
     "shards": ("part-1", "part-2", "model.safetensors.index.json", *STATES, STATE),
     "old shards": ("part-1", "part-2", "pytorch_model.bin.index.json", *STATES, STATE),
     "old weights": ("pytorch_model.bin", *STATES, STATE),
     "adapter": ("adapter_model.safetensors", "adapter_config.json", *STATES, STATE),
     "two adapters": ("first/adapter_model.safetensors", "second/adapter_model.bin", *STATES, STATE),
     "fp16": ("model.safetensors", *STATES, "scaler.pt", STATE),
-    "fsdp": ("pytorch_model_fsdp_0/__0_0.distcp", "optimizer_0/__0_0.distcp", "scheduler.pt", "rng_state_0.pth", STATE),
+    "fsdp": (
+        "pytorch_model_fsdp_0/__0_0.distcp",
+        "optimizer_0/__0_0.distcp",
+        "scheduler.pt",
+        "rng_state_0.pth",
+        STATE,
+    ),
     "fsdp in files": ("pytorch_model_fsdp.bin", "optimizer.bin", "scheduler.pt", "rng_state_0.pth", STATE),
-    "deepspeed": ("global_step100/zero_pp_rank_0_mp_rank_00_optim_states.pt", "latest", "rng_state_0.pth", STATE),
+    "deepspeed": (
+        "global_step100/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        "latest",
+        "rng_state_0.pth",
+        STATE,
+    ),
     "save_only_model": ("model.safetensors", "training_args.bin", STATE),
 }
 HALF = {
@@ -187,7 +251,9 @@ def test_resume_continues_from_a_checkpoint_in_any_form(tmp_path, data_file, for
     assert run.checkpoint == last
     assert tree(folder) == before
     assert "Moved" not in run.remark
-    assert ("Continuing from checkpoint-100. It holds weights only" in run.remark) == (form == "save_only_model")
+    assert ("Continuing from checkpoint-100. It holds weights only" in run.remark) == (
+        form == "save_only_model"
+    )
 
 
 @pytest.mark.parametrize("lacking", HALF)
@@ -196,18 +262,26 @@ def test_resume_takes_the_last_whole_checkpoint_and_sets_half_ones_aside(tmp_pat
     folder = open_run(parameters, [data_file]).folder
     checkpoint(folder, 9)
     last = checkpoint(folder, 100)
-    for where in ("set_aside/checkpoint-200", "set_aside/checkpoint-200-2"):  # killed, continued, and killed again at the same step
+    for where in (
+        "set_aside/checkpoint-200",
+        "set_aside/checkpoint-200-2",
+    ):  # killed, continued, and killed again at the same step
         half = checkpoint(folder, 200, files=HALF[lacking])
         before = tree(half)
         run = open_run(parameters | {"report_to": "tensorboard"}, [data_file])
         assert run.checkpoint == last
         assert tree(folder / "checkpoints" / where) == before
-        assert f"Moved checkpoint-200 (incomplete: {lacking}) to {folder}/checkpoints/{where}. Continuing from checkpoint-100" in run.remark
+        assert (
+            f"Moved checkpoint-200 (incomplete: {lacking}) to {folder}/checkpoints/{where}. Continuing from checkpoint-100"
+            in run.remark
+        )
         assert Path(get_last_checkpoint(folder / "checkpoints")) == last
         assert saved_checkpoints(folder / "checkpoints") == [folder / "checkpoints" / "checkpoint-9", last]
 
 
-@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors", "optimizer.pt", "model.safetensors.index.json"])
+@pytest.mark.parametrize(
+    "name", ["trainer_state.json", "model.safetensors", "optimizer.pt", "model.safetensors.index.json"]
+)
 @pytest.mark.parametrize("content", ["", '{"cut'])
 def test_files_that_a_power_cut_left_empty_or_cut_off_do_not_count(tmp_path, data_file, name, content):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
@@ -224,7 +298,14 @@ def test_files_that_a_power_cut_left_empty_or_cut_off_do_not_count(tmp_path, dat
 def test_what_only_begins_like_a_checkpoint_is_none_and_stays_yours(tmp_path, data_file, resume):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": resume}
     checkpoints = open_run(parameters, [data_file]).folder / "checkpoints"
-    for name in ("checkpoint-notes.txt", "checkpoint-7", "checkpoint-final/weights", "checkpoint-100-copy/weights", "checkpoint_8/x", "my-checkpoint-9/x"):
+    for name in (
+        "checkpoint-notes.txt",
+        "checkpoint-7",
+        "checkpoint-final/weights",
+        "checkpoint-100-copy/weights",
+        "checkpoint_8/x",
+        "my-checkpoint-9/x",
+    ):
         (checkpoints / name).parent.mkdir(exist_ok=True)
         (checkpoints / name).write_text("mine")
     assert saved_checkpoints(checkpoints) == []
@@ -233,9 +314,15 @@ def test_what_only_begins_like_a_checkpoint_is_none_and_stays_yours(tmp_path, da
     assert run.checkpoint == last
     for name in ("checkpoint-notes.txt", "checkpoint-7", "checkpoint_8/x", "my-checkpoint-9/x"):
         assert (checkpoints / name).read_text() == "mine"
-    for name in ("checkpoint-final", "checkpoint-100-copy"):  # Trainer's rotation would take these for its own
+    for name in (
+        "checkpoint-final",
+        "checkpoint-100-copy",
+    ):  # Trainer's rotation would take these for its own
         assert (checkpoints / "set_aside" / name / "weights").read_text() == "mine"
-        assert f"{name} (not Trainer's, which would delete it in time) to {checkpoints}/set_aside/{name}" in run.remark
+        assert (
+            f"{name} (not Trainer's, which would delete it in time) to {checkpoints}/set_aside/{name}"
+            in run.remark
+        )
 
 
 def test_the_newest_checkpoint_is_the_one_that_trainer_takes(tmp_path):
@@ -286,8 +373,17 @@ def test_what_no_run_made_is_kept_when_an_older_run_makes_room(tmp_path, data_fi
         (folder / "metrics.json").write_text("next")
     assert (tmp_path / "training-previous-2" / name).read_text() == "mine"
     assert (tmp_path / "training-previous-2" / "metrics.json").read_text() == "first"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "training", "training-previous", "training-previous-2"]
-    assert ["training-previous-2, for it holds more than a run leaves" in remark for remark in remarks] == [False, True, False]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "data.csv",
+        "training",
+        "training-previous",
+        "training-previous-2",
+    ]
+    assert ["training-previous-2, for it holds more than a run leaves" in remark for remark in remarks] == [
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a file"])
@@ -299,21 +395,34 @@ def test_an_own_thing_called_like_the_older_run_is_kept(tmp_path, data_file, mon
     (open_run(GOOD, [data_file]).folder / "metrics.json").write_text("first")
     open_run(GOOD, [data_file])
     assert (tmp_path / "training-previous" / "metrics.json").read_text() == "first"
-    assert list(tree(tmp_path / "training-previous-2").values() if kind == "a folder" else [(tmp_path / "training-previous-2").read_text()]) == ["mine"]
+    assert list(
+        tree(tmp_path / "training-previous-2").values()
+        if kind == "a folder"
+        else [(tmp_path / "training-previous-2").read_text()]
+    ) == ["mine"]
 
 
-@pytest.mark.parametrize("place", ["training/model", "training-previous/model", "./training/checkpoints/checkpoint-3"])
+@pytest.mark.parametrize(
+    "place", ["training/model", "training-previous/model", "./training/checkpoints/checkpoint-3"]
+)
 def test_a_model_to_start_from_is_not_moved_away(tmp_path, data_file, monkeypatch, place):
     monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")
     monkeypatch.chdir(tmp_path)
     (open_run(GOOD, [data_file]).folder / "metrics.json").write_text("{}")
     (tmp_path / place).mkdir(parents=True)
     for name in (place, str(tmp_path / place)):
-        with pytest.raises(RunError, match="would be moved or deleted by this run, which starts from it. Give an output_dir"):
+        with pytest.raises(
+            RunError, match="would be moved or deleted by this run, which starts from it. Give an output_dir"
+        ):
             open_run(GOOD | {"model_name": name}, [data_file])
         assert (tmp_path / place).is_dir()
-    assert open_run(GOOD | {"model_name": place, "output_dir": "other"}, [data_file]).folder == tmp_path / "other"
-    open_run(GOOD | {"model_name": "training/elsewhere/../../model"}, [data_file])  # a model beside them is not in the way
+    assert (
+        open_run(GOOD | {"model_name": place, "output_dir": "other"}, [data_file]).folder
+        == tmp_path / "other"
+    )
+    open_run(
+        GOOD | {"model_name": "training/elsewhere/../../model"}, [data_file]
+    )  # a model beside them is not in the way
 
 
 def test_a_continued_run_is_unfinished_until_it_ends(tmp_path, data_file):
@@ -336,8 +445,17 @@ def record():
     score = {"accuracy": 0.9, "f1_macro": 0.8}
     return {
         "parameters": GOOD | {"data_file": "/home/me/<b>my|file.csv"},
-        "data": {"train_rows": 70, "validation_rows": 15, "test_rows": 15, "labels": ["<script>alert(1)</script>", "a|b"], "dropped": {"repeated_text": 2}},
-        "baselines": {"majority": {"accuracy": 0.5, "f1_macro": 0.3}, "tfidf_logreg": {"accuracy": 0.7, "f1_macro": 0.6}},
+        "data": {
+            "train_rows": 70,
+            "validation_rows": 15,
+            "test_rows": 15,
+            "labels": ["<script>alert(1)</script>", "a|b"],
+            "dropped": {"repeated_text": 2},
+        },
+        "baselines": {
+            "majority": {"accuracy": 0.5, "f1_macro": 0.3},
+            "tfidf_logreg": {"accuracy": 0.7, "f1_macro": 0.6},
+        },
         "test": score | {"loss": 0.3, "accuracy_ci95": [0.8, 0.95]},
         "environment": {"python": "3.11"},
     }
@@ -369,9 +487,18 @@ def test_the_record_is_read_back_and_summed_up(tmp_path):
     [
         ("-m utils.runs", "python -m utils.runs: error: the following arguments are required: folder"),
         ("-m utils.runs one two", "python -m utils.runs: error: unrecognized arguments: two"),
-        ("-m utils.predict model", "python -m utils.predict: error: the following arguments are required: data_file, output_file"),
-        ("-m utils.batch", "python -m utils.batch: error: the following arguments are required: file, --output-dir"),
-        ("utils/setup/environment.py lab", "environment.py: error: argument name: invalid choice: 'lab' (choose from "),
+        (
+            "-m utils.predict model",
+            "python -m utils.predict: error: the following arguments are required: data_file, output_file",
+        ),
+        (
+            "-m utils.batch",
+            "python -m utils.batch: error: the following arguments are required: file, --output-dir",
+        ),
+        (
+            "utils/setup/environment.py lab",
+            "environment.py: error: argument name: invalid choice: 'lab' (choose from ",
+        ),
         ("utils/setup/environment.py site audit", "environment.py: error: unrecognized arguments: audit"),
         ("tests/tools/notebooks.py", "notebooks.py: error: the following arguments are required: folder"),
         ("docs/badges.py v1.0", "badges.py: error: unrecognized arguments: v1.0"),
@@ -390,7 +517,10 @@ def test_the_command_says_that_there_is_no_finished_run(tmp_path, capsys, conten
         (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(SystemExit) as stop:
         utils.runs.main([str(tmp_path)])
-    assert stop.value.code == f"{tmp_path} has no metrics.json: the run did not finish." or "is no record of a run of notebook 04" in stop.value.code
+    assert (
+        stop.value.code == f"{tmp_path} has no metrics.json: the run did not finish."
+        or "is no record of a run of notebook 04" in stop.value.code
+    )
     with pytest.raises(SystemExit, match=r"There is no folder .*nowhere\. Give the output_dir of a run\."):
         utils.runs.main([str(tmp_path / "nowhere")])
     write_record(tmp_path, record())
@@ -401,12 +531,24 @@ def test_the_command_says_that_there_is_no_finished_run(tmp_path, capsys, conten
 def test_predictions_keep_order_and_odd_characters(tmp_path):
     texts, labels = ['a "quoted"\nline', "=1+1", "😀"], ["x,y", "b", "b"]
     rows = pd.Series([7, 2, 1000], index=[5, 0, 3])  # as they come out of a frame
-    write_predictions(tmp_path / "p.csv", rows, texts, labels, ["x,y", "b", "x,y"], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["x,y", "b"])
+    write_predictions(
+        tmp_path / "p.csv",
+        rows,
+        texts,
+        labels,
+        ["x,y", "b", "x,y"],
+        np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]),
+        ["x,y", "b"],
+    )
     with open(tmp_path / "p.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["row", "text", "label", "predicted", "probability_x,y", "probability_b"]
     assert [row["row"] for row in rows] == ["7", "2", "1000"]
-    assert [row["text"] for row in rows] == [texts[0], "'=1+1", texts[2]]  # a spreadsheet would run the second one
+    assert [row["text"] for row in rows] == [
+        texts[0],
+        "'=1+1",
+        texts[2],
+    ]  # a spreadsheet would run the second one
     assert [unquote_formula(row["text"]) for row in rows] == texts
     assert [row["predicted"] for row in rows] == ["x,y", "b", "x,y"]
     assert rows[0]["probability_x,y"] == "0.900000"
@@ -414,13 +556,19 @@ def test_predictions_keep_order_and_odd_characters(tmp_path):
 
 def test_predictions_of_numbers_have_no_probabilities(tmp_path):
     write_predictions(tmp_path / "p.csv", [1, 4], ["a", "b"], ["-1.5", "2"], ["-1.25", "1.75"])
-    assert (tmp_path / "p.csv").read_text().splitlines() == ["row,text,label,predicted", "1,a,-1.5,-1.25", "4,b,2,1.75"]
+    assert (tmp_path / "p.csv").read_text().splitlines() == [
+        "row,text,label,predicted",
+        "1,a,-1.5,-1.25",
+        "4,b,2,1.75",
+    ]
 
 
 def test_predictions_are_joined_to_their_file_by_row(tmp_path):
     """The text is no key: it may have an apostrophe in front, and the same one may stand there twice."""
     texts = [f"@name {k}" if k % 3 else "=1+1" for k in range(60)]
-    pd.DataFrame({"id": [f"id-{k}" for k in range(60)], "text": texts, "label": ["+1 up", "-1 down"] * 30}).to_csv(tmp_path / "mine.csv", index=False)
+    pd.DataFrame(
+        {"id": [f"id-{k}" for k in range(60)], "text": texts, "label": ["+1 up", "-1 down"] * 30}
+    ).to_csv(tmp_path / "mine.csv", index=False)
     mine = pd.read_csv(tmp_path / "mine.csv")
     test = split_table(read_table(tmp_path / "mine.csv", max_dropped=0.9), max_dropped=0.9).test
     write_predictions(tmp_path / "p.csv", test["row"], test["text"], test["label"], test["label"])
@@ -435,7 +583,10 @@ def test_predictions_are_joined_to_their_file_by_row(tmp_path):
 
 def test_the_card_and_the_summary_of_a_regression_speak_of_numbers(tmp_path):
     scores = {"pearson": 0.9, "spearman": 0.8, "mae": 0.4}
-    baselines = {"mean": {"pearson": 0.0, "spearman": 0.0, "mae": 1.5}, "tfidf_ridge": {"pearson": 0.7, "spearman": 0.6, "mae": 1.0}}
+    baselines = {
+        "mean": {"pearson": 0.0, "spearman": 0.0, "mae": 1.5},
+        "tfidf_ridge": {"pearson": 0.7, "spearman": 0.6, "mae": 1.0},
+    }
     test = scores | {"loss": 0.3, "pearson_ci95": [0.85, 0.93]}
     changed = record() | {"parameters": GOOD | {"task": "regression"}, "baselines": baselines, "test": test}
     card = model_card(changed)
@@ -446,7 +597,10 @@ def test_the_card_and_the_summary_of_a_regression_speak_of_numbers(tmp_path):
     assert "a\\|b" not in card
     write_record(tmp_path, changed)
     assert "Test pearson 0.900" in summary(tmp_path)
-    assert "against 0.700 for TF-IDF + ridge regression and 0.000 for the mean of the training rows" in summary(tmp_path)
+    assert (
+        "against 0.700 for TF-IDF + ridge regression and 0.000 for the mean of the training rows"
+        in summary(tmp_path)
+    )
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
@@ -479,7 +633,9 @@ def model_in(folder):
     """Return the number of a whole folder, None for one that is not there; anything between the two fails."""
     if not folder.exists():
         return None
-    numbers = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    numbers = {
+        path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()
+    }
     assert sorted(numbers) == ["config.json", "inner/weights"]
     assert len(set(numbers.values())) == 1
     return int(numbers["config.json"])
@@ -521,7 +677,9 @@ setattr(module, function, dying)
         ("rmtree", 1, "after", 2),
     ],
 )
-def test_a_folder_is_whole_whenever_its_replacement_is_killed(tmp_path, run_python, function, count, moment, named):
+def test_a_folder_is_whole_whenever_its_replacement_is_killed(
+    tmp_path, run_python, function, count, moment, named
+):
     put_model(tmp_path, "model", 1)
     program = f"{KILLED}{inspect.getsource(put_model)}put_model(folder, 'model', 2)"
     assert run_python(program, tmp_path, function, count, moment).returncode == 9, "it was killed"
@@ -576,7 +734,9 @@ with atomic_path(pathlib.Path(sys.argv[1])) as partial:
     print("writing", flush=True)
     time.sleep(60)
 """
-    with subprocess.Popen([sys.executable, "-c", program, str(target)], cwd=ROOT, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(target)], cwd=ROOT, stdout=subprocess.PIPE
+    ) as process:
         process.stdout.readline()
         time.sleep(0.1)
         process.send_signal(signal.SIGKILL)

@@ -27,7 +27,9 @@ def find_input(path: str | Path) -> Path:
         if candidate.exists():
             return candidate.resolve()
     tried = " nor in ".join(str(place) for place in dict.fromkeys(places))
-    raise FileNotFoundError(f"There is no {str(path)!r} in {tried}. Give the path from one of these folders, or an absolute path.")
+    raise FileNotFoundError(
+        f"There is no {str(path)!r} in {tried}. Give the path from one of these folders, or an absolute path."
+    )
 
 
 def sha256(path: Path) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from utils.findings import Finding, TableError, in_words
+from utils.findings import Finding, TableError, rows_in_words
 from utils.labels import MAX_CLASSES, SEPARATOR, TASKS, in_order, label_names, normalise
 from utils.reading.table import Table, check_dropped, read_table
 
@@ -53,7 +53,9 @@ def split_table(
     """
     if task not in TASKS:
         raise TableError(f"task={task!r} is none of {', '.join(TASKS)}.")
-    given = {name: part for name, part in (("training", table), ("validation", validation), ("test", test)) if part}
+    given = {
+        name: part for name, part in (("training", table), ("validation", validation), ("test", test)) if part
+    }
     if task == "regression" and any("value" not in part.rows for part in given.values()):
         raise TableError("The rows have no column 'value'. Read every table with task='regression'.")
     findings, dropped = list(table.findings), dict(table.dropped)
@@ -61,18 +63,32 @@ def split_table(
     frames = {name: part.rows.set_axis(normalise(part.rows["text"]), axis=0) for name, part in given.items()}
     rows = frames["training"]
 
-    labels_of_text = rows["value" if task == "regression" else "label"].groupby(level=0, sort=False).transform("nunique").to_numpy()
+    labels_of_text = (
+        rows["value" if task == "regression" else "label"]
+        .groupby(level=0, sort=False)
+        .transform("nunique")
+        .to_numpy()
+    )
     conflict = rows[labels_of_text > 1]
     if len(conflict):
         example = conflict.iloc[0]
         seen = sorted(set(conflict.loc[conflict.index == conflict.index[0], "label"]))
-        message = f"{in_words(conflict['row'])} hold texts that carry two labels, for example {example['text'][:60]!r}: {', '.join(map(repr, seen))}. All are left out."
-        findings.append(Finding("conflicting-labels", "warning", message, "Decide on one label for each text."))
+        message = f"{rows_in_words(conflict['row'])} hold texts that carry two labels, for example {example['text'][:60]!r}: {', '.join(map(repr, seen))}. All are left out."
+        findings.append(
+            Finding("conflicting-labels", "warning", message, "Decide on one label for each text.")
+        )
     rows = rows[labels_of_text <= 1]
     repeated = rows.index.duplicated()
     if repeated.any():
-        message = f"{in_words(rows.loc[repeated, 'row'])} repeat an earlier text with the same label and are left out."
-        findings.append(Finding("repeated-text", "warning", message, "Nothing to do: kept twice, they could end up in two splits."))
+        message = f"{rows_in_words(rows.loc[repeated, 'row'])} repeat an earlier text with the same label and are left out."
+        findings.append(
+            Finding(
+                "repeated-text",
+                "warning",
+                message,
+                "Nothing to do: kept twice, they could end up in two splits.",
+            )
+        )
     dropped |= {"conflicting_labels": len(conflict), "repeated_text": int(repeated.sum())}
     frames["training"] = rows[~repeated]
 
@@ -88,41 +104,74 @@ def split_table(
             shared = frames[name].index.isin(frames[keep].index)
             dropped[f"{name}_text_in_{keep}"] = lost[name][f"{name}_text_in_{keep}"] = int(shared.sum())
             if shared.any():
-                message = f"{in_words(frames[name].loc[shared, 'row'])} of the {name} data are also in the {keep} file and are left out of {name}."
-                findings.append(Finding("split-leak", "warning", message, "A text seen in training makes its test score worthless."))
+                message = f"{rows_in_words(frames[name].loc[shared, 'row'])} of the {name} data are also in the {keep} file and are left out of {name}."
+                findings.append(
+                    Finding(
+                        "split-leak",
+                        "warning",
+                        message,
+                        "A text seen in training makes its test score worthless.",
+                    )
+                )
             frames[name] = frames[name][~shared]
     for name, part in given.items():
         what = f"{part.source['file']}, the {name} data" if part.source else f"The {name} data"
         check_dropped(lost[name], len(part.rows) + sum(part.dropped.values()), max_dropped, what)
 
-    rng = np.random.RandomState(seed)  # RandomState's stream is frozen by NumPy, so a seed means the same split everywhere
-    shares = {name: share for name, share in (("test", test_share), ("validation", validation_share)) if name not in frames}
+    rng = np.random.RandomState(
+        seed
+    )  # RandomState's stream is frozen by NumPy, so a seed means the same split everywhere
+    shares = {
+        name: share
+        for name, share in (("test", test_share), ("validation", validation_share))
+        if name not in frames
+    }
     training = frames.pop("training")
     parts = frames | _deal(training, shares, task, rng)
-    classes = {name: set() if task == "regression" else set(label_names(frame["label"], task)) for name, frame in parts.items()}
+    classes = {
+        name: set() if task == "regression" else set(label_names(frame["label"], task))
+        for name, frame in parts.items()
+    }
     train, names = parts["train"], classes["train"]
     _check_train(train, names, task)
     for name in ("validation", "test"):
         if parts[name].empty:
-            raise TableError(f"The {name} split would be empty: {len(training)} rows are too few. Add rows, or give a {name}_file.")
+            raise TableError(
+                f"The {name} split would be empty: {len(training)} rows are too few. Add rows, or give a {name}_file."
+            )
         unknown = in_order(classes[name] - names)
         if unknown:
-            raise TableError(f"The {name} rows have labels that no training row has: {', '.join(map(repr, unknown[:10]))}. Correct them or add training rows.")
+            raise TableError(
+                f"The {name} rows have labels that no training row has: {', '.join(map(repr, unknown[:10]))}. Correct them or add training rows."
+            )
         missing = in_order(names - classes[name])
         if missing:
             message = f"The {name} split has no row of {', '.join(map(repr, missing[:10]))}."
-            findings.append(Finding("single-class-split", "warning", message, "Its scores say nothing about these classes; add rows."))
+            findings.append(
+                Finding(
+                    "single-class-split",
+                    "warning",
+                    message,
+                    "Its scores say nothing about these classes; add rows.",
+                )
+            )
     if max_train_samples is not None and max_train_samples < len(train):
         if max_train_samples < max(len(names), 2):
-            raise TableError(f"max_train_samples={max_train_samples} is fewer than the {max(len(names), 2)} classes. Raise it.")
+            raise TableError(
+                f"max_train_samples={max_train_samples} is fewer than the {max(len(names), 2)} classes. Raise it."
+            )
         parts["train"] = _sample(train, max_train_samples, task, rng)
         dropped["not_sampled"] = len(train) - max_train_samples
-    return Splits(*(parts[name].reset_index(drop=True) for name in ("train", "validation", "test")), findings, dropped)
+    return Splits(
+        *(parts[name].reset_index(drop=True) for name in ("train", "validation", "test")), findings, dropped
+    )
 
 
 def _check_train(train: pd.DataFrame, names: set[str], task: str) -> None:
     if task == "single_label" and len(names) < 2:
-        raise TableError(f"The training rows have {len(names)} class(es): {', '.join(sorted(names)) or 'none'}. A classifier needs at least two.")
+        raise TableError(
+            f"The training rows have {len(names)} class(es): {', '.join(sorted(names)) or 'none'}. A classifier needs at least two."
+        )
     if len(names) > MAX_CLASSES:
         raise TableError(
             f"The training rows have {len(names):,} classes, more than {MAX_CLASSES:,}: {', '.join(map(repr, in_order(names)[:3]))}, ... "
@@ -130,10 +179,18 @@ def _check_train(train: pd.DataFrame, names: set[str], task: str) -> None:
         )
     if task != "single_label" and train["value" if task == "regression" else "label"].nunique() < 2:
         shown = f"the same label, {train['label'].iloc[0]!r}" if len(train) else "no label"
-        raise TableError(f"All {len(train):,} training rows have {shown}: there is nothing to tell apart. Add rows with other labels.")
+        raise TableError(
+            f"All {len(train):,} training rows have {shown}: there is nothing to tell apart. Add rows with other labels."
+        )
 
 
-def _deal(rows: pd.DataFrame, shares: dict[str, float], task: str, rng: np.random.RandomState, at_least_one: bool = False) -> dict[str, pd.DataFrame]:
+def _deal(
+    rows: pd.DataFrame,
+    shares: dict[str, float],
+    task: str,
+    rng: np.random.RandomState,
+    at_least_one: bool = False,
+) -> dict[str, pd.DataFrame]:
     """Deal each group's shuffled rows out by share; the rest is "train". Row order is kept.
 
     scikit-learn's stratified split refuses classes of one row, and more classes than rows to deal; tables have both. In multi_label, where a row
@@ -166,7 +223,13 @@ def _mend(place: np.ndarray, groups: list[np.ndarray], parts: int, essential: in
         for k in range(parts):
             if len(group) > parts and not (place[group] == k).any():
                 learnt = group[place[group] == essential]
-                spare = (row for row in learnt[:100] if all(np.count_nonzero(place[other] == essential) > 1 for other in groups if row in other))
+                spare = (
+                    row
+                    for row in learnt[:100]
+                    if all(
+                        np.count_nonzero(place[other] == essential) > 1 for other in groups if row in other
+                    )
+                )
                 if (row := next(spare, None)) is not None:
                     place[row] = k
 
@@ -184,13 +247,17 @@ def _sample(rows: pd.DataFrame, wanted: int, task: str, rng: np.random.RandomSta
         return dealt
     kept, groups = rows.index.isin(dealt.index), _groups(rows, task)
     of_row: list[list[int]] = [[] for _ in kept]
-    over = np.zeros(len(rows))  # of each row, by how many rows its groups are over their share; under, where rows are added
+    over = np.zeros(
+        len(rows)
+    )  # of each row, by how many rows its groups are over their share; under, where rows are added
     sign = 1 if surplus > 0 else -1
     for k, group in enumerate(groups):
         over[group] += sign * (kept[group].sum() - share * len(group))
         for row in group:
             of_row[row].append(k)
-    essential = set() if task == "regression" or surplus < 0 else set(range(min(wanted, len(groups))))  # the rows without any label come last
+    essential = (
+        set() if task == "regression" or surplus < 0 else set(range(min(wanted, len(groups))))
+    )  # the rows without any label come last
     able = kept == (surplus > 0)
     for k in essential:
         able[groups[k]] &= kept[groups[k]].sum() > 1
@@ -207,7 +274,9 @@ def _sample(rows: pd.DataFrame, wanted: int, task: str, rng: np.random.RandomSta
 def _groups(rows: pd.DataFrame, task: str) -> list[np.ndarray]:
     """Return the positions of the rows that share a class, a label (the rarest first; rows without one last), or a tenth of the range of values."""
     if task == "regression":
-        return np.array_split(np.argsort(rows["value"].to_numpy(), kind="stable"), max(1, min(10, len(rows) // 10)))
+        return np.array_split(
+            np.argsort(rows["value"].to_numpy(), kind="stable"), max(1, min(10, len(rows) // 10))
+        )
     classes = rows.groupby(rows["label"].to_numpy()).indices
     if task == "single_label":
         return [positions for _, positions in sorted(classes.items())]

@@ -21,10 +21,14 @@ class Finding(NamedTuple):
         return f"{self.level}: {self.id}: {self.message} {self.fix}"
 
 
-def in_words(numbers) -> str:
+def rows_in_words(numbers) -> str:
     """Say which rows: "row 3", "4 rows (1, 2, 5, ...)"."""
     first = [str(int(n)) for n in numbers[:10]]
-    return f"row {first[0]}" if len(numbers) == 1 else f"{len(numbers):,} rows ({', '.join(first)}{', ...' if len(numbers) > 10 else ''})"
+    return (
+        f"row {first[0]}"
+        if len(numbers) == 1
+        else f"{len(numbers):,} rows ({', '.join(first)}{', ...' if len(numbers) > 10 else ''})"
+    )
 
 
 class PreflightError(ValueError):
@@ -48,7 +52,9 @@ class Report:
             PreflightError: with every error and its fix.
         """
         if self.errors:
-            raise PreflightError(f"{len(self.errors)} error(s):\n" + "\n".join(_as_text(finding) for finding in self.errors))
+            raise PreflightError(
+                f"{len(self.errors)} error(s):\n" + "\n".join(_as_text(finding) for finding in self.errors)
+            )
         return self
 
     def __str__(self) -> str:

@@ -24,7 +24,9 @@ UNSEEN = re.compile(
 # What shows all the same: a joiner between emoji, which makes one picture of two; the tags that say whose flag a black flag is; and raised and
 # lowered digits, which form NFKC would set level: 10 with a raised 2 is not 102.
 _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
-SEEN = re.compile(f"(\u200d(?<=[{_EMOJI}\ufe0f].)(?=[{_EMOJI}])|\U0001f3f4[\U000e0020-\U000e007f]+|[\xb2\xb3\xb9\u2070-\u208e]+)")
+SEEN = re.compile(
+    f"(\u200d(?<=[{_EMOJI}\ufe0f].)(?=[{_EMOJI}])|\U0001f3f4[\U000e0020-\U000e007f]+|[\xb2\xb3\xb9\u2070-\u208e]+)"
+)
 # Hyphens, dashes, minus signs and apostrophes that look like those of the keyboard.
 ALIKE = str.maketrans("\u2010\u2012\u2013\u2014\u2212\u2018\u2019", "-----''")
 
@@ -46,7 +48,9 @@ def variants(names: Iterable[str]) -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
         key = unicodedata.normalize("NFKC", comparable(name)).translate(ALIKE)
-        if re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d{1,3})?", key):  # not 007, nor 1.10, which may be a section
+        if re.fullmatch(
+            r"[+-]?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d{1,3})?", key
+        ):  # not 007, nor 1.10, which may be a section
             key = re.sub(r"\.0+$", "", f"{Decimal(key):f}").removeprefix("+")
         groups.setdefault(key, []).append(name)
     return [same for _, same in sorted(groups.items()) if len(same) > 1]
@@ -57,7 +61,11 @@ def in_escapes(name: str) -> str:
     composed = unicodedata.is_normalized("NFC", name)
 
     def plain(character: str) -> bool:
-        known = unicodedata.is_normalized("NFKC", character) and not UNSEEN.match(character) and ord(character) not in ALIKE
+        known = (
+            unicodedata.is_normalized("NFKC", character)
+            and not UNSEEN.match(character)
+            and ord(character) not in ALIKE
+        )
         return known and (composed or not unicodedata.combining(character))
 
     return "".join(character if plain(character) else ascii(character)[1:-1] for character in repr(name))
@@ -69,7 +77,11 @@ def label_names(labels: pd.Series, task: str = "single_label") -> list[str]:
     For multi_label, `labels` are joined by "|" as `read_table` writes them, and the single labels are returned.
     """
     names = set(labels)
-    return in_order({name for joined in names for name in joined.split(SEPARATOR)} - {""} if task == "multi_label" else names)
+    return in_order(
+        {name for joined in names for name in joined.split(SEPARATOR)} - {""}
+        if task == "multi_label"
+        else names
+    )
 
 
 def in_order(names: set[str]) -> list[str]:
@@ -111,7 +123,9 @@ def decode_labels(predicted, labels: list[str], task: str = "single_label") -> l
         return [f"{value:.6g}" for value in predicted]
     if task == "single_label":
         return [labels[i] for i in predicted]
-    return [SEPARATOR.join(label for label, there in zip(labels, row, strict=True) if there) for row in predicted]
+    return [
+        SEPARATOR.join(label for label, there in zip(labels, row, strict=True) if there) for row in predicted
+    ]
 
 
 def comparable(text: str) -> str:
@@ -124,7 +138,10 @@ def comparable(text: str) -> str:
     """
     if not (text.isascii() and text.isprintable()):
         parts = SEEN.split(text)  # every second one is a match
-        text = "".join(part if k % 2 else unicodedata.normalize("NFKC", UNSEEN.sub("", part)) for k, part in enumerate(parts))
+        text = "".join(
+            part if k % 2 else unicodedata.normalize("NFKC", UNSEEN.sub("", part))
+            for k, part in enumerate(parts)
+        )
     return " ".join(text.casefold().split())
 
 

@@ -52,7 +52,9 @@ def score(labels: Sequence, predicted: Sequence, task: str = "single_label") -> 
         }
     if task == "multi_label":
         of_labels = (
-            f1_score(labels, predicted, average=None, zero_division=np.nan) if labels.shape[1] > 1 else [f1_score(labels, predicted, zero_division=np.nan)]
+            f1_score(labels, predicted, average=None, zero_division=np.nan)
+            if labels.shape[1] > 1
+            else [f1_score(labels, predicted, zero_division=np.nan)]
         )
         defined = [value for value in of_labels if not math.isnan(value)]
         return {
@@ -77,7 +79,9 @@ def _as_rows(tables: list, task: str) -> list[np.ndarray]:
     else:
         arrays = [np.asarray(table) for table in tables]
     if any(array.shape != arrays[0].shape for array in arrays):
-        raise ValueError(f"Labels and predictions must have one shape, not {' and '.join(str(array.shape) for array in arrays)}.")
+        raise ValueError(
+            f"Labels and predictions must have one shape, not {' and '.join(str(array.shape) for array in arrays)}."
+        )
     if not len(arrays[0]):
         raise ValueError("There are no rows to score.")
     return arrays
@@ -110,7 +114,9 @@ def compute_metrics_multi_label(prediction) -> dict[str, float]:
         accuracy, f1_micro, f1_macro (see `score`), and predicted_classes: how many labels were predicted for at least one row.
     """
     predicted = _logits(prediction) >= 0
-    return score(prediction.label_ids, predicted, "multi_label") | {"predicted_classes": int(predicted.any(axis=0).sum())}
+    return score(prediction.label_ids, predicted, "multi_label") | {
+        "predicted_classes": int(predicted.any(axis=0).sum())
+    }
 
 
 def compute_metrics_regression(prediction) -> dict[str, float]:
@@ -125,7 +131,11 @@ def compute_metrics_regression(prediction) -> dict[str, float]:
 def compute_metrics_for(task: str) -> Callable:
     """Return the function that Trainer takes as `compute_metrics` for a task."""
     _check_task(task)
-    return {"single_label": compute_metrics, "multi_label": compute_metrics_multi_label, "regression": compute_metrics_regression}[task]
+    return {
+        "single_label": compute_metrics,
+        "multi_label": compute_metrics_multi_label,
+        "regression": compute_metrics_regression,
+    }[task]
 
 
 def probabilities_of(logits, task: str = "single_label") -> np.ndarray:
@@ -186,9 +196,13 @@ def choose_thresholds(labels, probabilities, least: int = 10):
     """
     labels, probabilities = np.asarray(labels).astype(int), np.asarray(probabilities, dtype=float)
     if labels.shape != probabilities.shape:
-        raise ValueError(f"labels and probabilities must have one shape, not {labels.shape} and {probabilities.shape}.")
+        raise ValueError(
+            f"labels and probabilities must have one shape, not {labels.shape} and {probabilities.shape}."
+        )
     if labels.ndim == 2:
-        return np.array([_best_threshold(labels[:, k], probabilities[:, k], least, False) for k in range(labels.shape[1])])
+        return np.array(
+            [_best_threshold(labels[:, k], probabilities[:, k], least, False) for k in range(labels.shape[1])]
+        )
     return _best_threshold(labels, probabilities, least, True)
 
 
@@ -207,7 +221,9 @@ def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, least: int, b
     middles = (ordered[:-1] + ordered[1:]) / 2
     possible = ordered[:-1] > ordered[1:]  # rows of equal probability stay together
     if not both:
-        possible &= taken <= max(MOST * positives, 1)  # or a label that was not learnt at all would be given to nearly every row
+        possible &= taken <= max(
+            MOST * positives, 1
+        )  # or a label that was not learnt at all would be given to nearly every row
     if not possible.any():
         return 0.5
     f1, middles = f1[possible], middles[possible]
@@ -221,7 +237,9 @@ def wilson_interval(correct: int, rows: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def bootstrap_interval(metric: str | Callable, labels, predicted, baseline=None, resamples: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
+def bootstrap_interval(
+    metric: str | Callable, labels, predicted, baseline=None, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float, float]:
     """Return a score with its 95% interval, or, with `baseline`, how much better the model is than the baseline on the same rows.
 
     Rows are drawn with replacement and the score is computed anew on each draw (percentile bootstrap, Efron 1979). Model and baseline get the
@@ -241,7 +259,9 @@ def bootstrap_interval(metric: str | Callable, labels, predicted, baseline=None,
     return value, float(low), float(high)
 
 
-def accuracy_gain_interval(labels: Sequence, predicted: Sequence, baseline: Sequence, seed: int = 0) -> tuple[float, float, float]:
+def accuracy_gain_interval(
+    labels: Sequence, predicted: Sequence, baseline: Sequence, seed: int = 0
+) -> tuple[float, float, float]:
     """Return how much more accurate `predicted` is than `baseline` on the same rows, with its 95% interval: `bootstrap_interval` of accuracy.
 
     Returns:
@@ -250,7 +270,9 @@ def accuracy_gain_interval(labels: Sequence, predicted: Sequence, baseline: Sequ
     return bootstrap_interval("accuracy", labels, predicted, baseline, seed=seed)
 
 
-def _bootstrap(metric: str | Callable, labels, predicted, baseline, resamples: int, seed: int) -> tuple[float, np.ndarray]:
+def _bootstrap(
+    metric: str | Callable, labels, predicted, baseline, resamples: int, seed: int
+) -> tuple[float, np.ndarray]:
     """Return the value on all rows, and those of the draws, shape (resamples,)."""
     sign = -1.0 if metric in SMALLER_IS_BETTER and baseline is not None else 1.0
     tables = [labels, predicted] if baseline is None else [labels, predicted, baseline]
@@ -263,7 +285,9 @@ def _bootstrap(metric: str | Callable, labels, predicted, baseline, resamples: i
             return float(metric(truth, guesses[0]) - (metric(truth, guesses[1]) if len(guesses) > 1 else 0))
 
         everything = np.arange(len(tables[0]))
-        return gain(everything), np.array([gain(rng.choice(everything, len(everything))) for _ in range(resamples)])
+        return gain(everything), np.array(
+            [gain(rng.choice(everything, len(everything))) for _ in range(resamples)]
+        )
 
     if metric not in SCORES:
         raise ValueError(f"metric must be one of {', '.join(SCORES)} or a function, not {metric!r}.")
@@ -300,7 +324,10 @@ def _accuracy(labels: np.ndarray, predicted: np.ndarray) -> Callable:
 def _f1(labels: np.ndarray, predicted: np.ndarray, macro: bool) -> Callable:
     if labels.ndim == 1:
         classes = int(max(labels.max(), predicted.max())) + 1
-        true, guessed = (sparse.csr_array((np.ones(len(ids)), (np.arange(len(ids)), ids)), shape=(len(ids), classes)) for ids in (labels, predicted))
+        true, guessed = (
+            sparse.csr_array((np.ones(len(ids)), (np.arange(len(ids)), ids)), shape=(len(ids), classes))
+            for ids in (labels, predicted)
+        )
     else:
         true, guessed = sparse.csr_array(labels.astype(float)), sparse.csr_array(predicted.astype(float))
     hits, sizes = true.multiply(guessed).tocsr(), (true + guessed).tocsr()
@@ -319,9 +346,14 @@ def _f1(labels: np.ndarray, predicted: np.ndarray, macro: bool) -> Callable:
 def _correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted correlation by row. x, y: shape (rows,), the same in all draws, or (draws, rows). 0 where either is constant."""
     rows = weights.sum(axis=1)
-    mean = [np.sum(weights * values, axis=1) / rows if values.ndim == 2 else weights @ values / rows for values in (x, y, x * x, y * y, x * y)]
+    mean = [
+        np.sum(weights * values, axis=1) / rows if values.ndim == 2 else weights @ values / rows
+        for values in (x, y, x * x, y * y, x * y)
+    ]
     spread = np.maximum(mean[2] - mean[0] ** 2, 0) * np.maximum(mean[3] - mean[1] ** 2, 0)
-    return np.divide(mean[4] - mean[0] * mean[1], np.sqrt(spread), out=np.zeros(len(rows)), where=spread > 1e-20)
+    return np.divide(
+        mean[4] - mean[0] * mean[1], np.sqrt(spread), out=np.zeros(len(rows)), where=spread > 1e-20
+    )
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
@@ -394,8 +426,12 @@ def compare(metric: str, labels, predicted, baseline, seed: int = 0) -> Comparis
     gain, draws = _bootstrap(metric, labels, predicted, baseline, 10_000, seed)
     low, high = (float(value) for value in np.percentile(draws, [2.5, 97.5]))
     rows = len(labels)
-    differing = int((np.asarray(predicted).reshape(rows, -1) != np.asarray(baseline).reshape(rows, -1)).any(axis=1).sum())
-    verdict = "not distinguishable" if low <= 0 <= high or differing < 6 else "better" if gain > 0 else "worse"
+    differing = int(
+        (np.asarray(predicted).reshape(rows, -1) != np.asarray(baseline).reshape(rows, -1)).any(axis=1).sum()
+    )
+    verdict = (
+        "not distinguishable" if low <= 0 <= high or differing < 6 else "better" if gain > 0 else "worse"
+    )
     needed = None
     if gain and draws.std():
         needed = math.ceil(rows * ((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * draws.std() / gain) ** 2)
@@ -406,7 +442,9 @@ def compare(metric: str, labels, predicted, baseline, seed: int = 0) -> Comparis
     elif needed is None:
         words = f"These {rows:,} rows cannot tell the model from the baseline: their {metric} is equal, {differing:,} rows differ."
     else:
-        words = f"These {rows:,} rows cannot tell the model from the baseline: {size}, {differing:,} rows differ."
+        words = (
+            f"These {rows:,} rows cannot tell the model from the baseline: {size}, {differing:,} rows differ."
+        )
         words += f" If the true gain is of this size, about {_two_digits(needed):,} test rows would show it."
     return Comparison(gain, low, high, verdict, needed, words)
 
@@ -417,7 +455,9 @@ def _two_digits(number: int) -> int:
     return -(-number // unit) * unit
 
 
-def baseline_predictions(train_texts: Sequence[str], train_labels: Sequence, texts: Sequence[str], task: str = "single_label") -> dict[str, np.ndarray]:
+def baseline_predictions(
+    train_texts: Sequence[str], train_labels: Sequence, texts: Sequence[str], task: str = "single_label"
+) -> dict[str, np.ndarray]:
     """Return what the baselines predict for `texts` after seeing the training rows.
 
     Args:
@@ -435,7 +475,9 @@ def baseline_predictions(train_texts: Sequence[str], train_labels: Sequence, tex
     if task == "regression":
         constant = {"mean": np.full(len(texts), np.mean(np.asarray(train_labels, dtype=float)))}
     elif task == "multi_label":
-        constant = {"majority": np.tile((np.asarray(train_labels).mean(axis=0) > 0.5).astype(int), (len(texts), 1))}
+        constant = {
+            "majority": np.tile((np.asarray(train_labels).mean(axis=0) > 0.5).astype(int), (len(texts), 1))
+        }
     else:
         names, counts = np.unique(np.asarray(train_labels), return_counts=True)
         constant = {"majority": np.full(len(texts), names[counts.argmax()])}
@@ -456,13 +498,20 @@ def fit_tfidf(texts: Sequence[str], labels: Sequence, task: str = "single_label"
     words = _word_weights()
     weights = words.fit_transform(list(texts))
     labels = np.asarray(labels)
-    if task == "regression":  # between 0.1 and 0.5 the weight hardly matters on the bundled sets; scikit-learn's 1 is worse on all four
+    if (
+        task == "regression"
+    ):  # between 0.1 and 0.5 the weight hardly matters on the bundled sets; scikit-learn's 1 is worse on all four
         return make_pipeline(words, Ridge(alpha=0.3).fit(weights, labels.astype(float)))
     if task == "single_label":
         return make_pipeline(words, _logistic(weights.shape, len(np.unique(labels))).fit(weights, labels))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Label .* is present in all training examples")  # then it is predicted always or never, as it should be
-        return make_pipeline(words, OneVsRestClassifier(_logistic(weights.shape, labels.shape[1])).fit(weights, labels.astype(int)))
+        warnings.filterwarnings(
+            "ignore", "Label .* is present in all training examples"
+        )  # then it is predicted always or never, as it should be
+        return make_pipeline(
+            words,
+            OneVsRestClassifier(_logistic(weights.shape, labels.shape[1])).fit(weights, labels.astype(int)),
+        )
 
 
 def _word_weights() -> TfidfVectorizer:
@@ -479,7 +528,9 @@ def _logistic(shape: tuple[int, int], classes: int) -> LogisticRegression | SGDC
     rows, features = shape
     if (classes if classes > 2 else 1) * features <= 5_000_000:
         return LogisticRegression(C=10, max_iter=1000)
-    return SGDClassifier(loss="log_loss", alpha=1 / (10 * rows), random_state=0)  # alpha and C are two ways of writing one weight
+    return SGDClassifier(
+        loss="log_loss", alpha=1 / (10 * rows), random_state=0
+    )  # alpha and C are two ways of writing one weight
 
 
 def reliability(labels, probabilities, bins: int = 15) -> pd.DataFrame:
@@ -505,8 +556,19 @@ def reliability(labels, probabilities, bins: int = 15) -> pd.DataFrame:
     place = np.digitize(confidence, edges[1:-1], right=True)
     rows = np.bincount(place, minlength=bins)
     met = rows > 0
-    means = (np.bincount(place, weights=values, minlength=bins)[met] / rows[met] for values in (confidence, right.astype(float)))
-    return pd.DataFrame(dict(zip(("low", "high", "rows", "confidence", "right"), (edges[:-1][met], edges[1:][met], rows[met], *means), strict=True)))
+    means = (
+        np.bincount(place, weights=values, minlength=bins)[met] / rows[met]
+        for values in (confidence, right.astype(float))
+    )
+    return pd.DataFrame(
+        dict(
+            zip(
+                ("low", "high", "rows", "confidence", "right"),
+                (edges[:-1][met], edges[1:][met], rows[met], *means),
+                strict=True,
+            )
+        )
+    )
 
 
 def expected_calibration_error(labels, probabilities, bins: int = 15) -> float:
@@ -537,7 +599,9 @@ def fit_temperature(logits, labels, task: str = "single_label") -> float:
         between 0.05 and 20; 1.0 where every answer is right, since such rows cannot say how sure is too sure.
     """
     if task not in ("single_label", "multi_label"):
-        raise ValueError(f"task must be single_label or multi_label, not {task!r}: a number has no probability to calibrate.")
+        raise ValueError(
+            f"task must be single_label or multi_label, not {task!r}: a number has no probability to calibrate."
+        )
     logits, labels = np.asarray(logits, dtype=float), np.asarray(labels).astype(int)
     if not len(labels):
         raise ValueError("There are no rows to fit a temperature to.")
@@ -550,7 +614,9 @@ def fit_temperature(logits, labels, task: str = "single_label") -> float:
             return -special.log_softmax(scaled, axis=1)[np.arange(len(labels)), labels].mean()
         return np.logaddexp(0, np.where(labels == 1, -scaled, scaled)).mean()
 
-    return float(np.exp(optimize.minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x))
+    return float(
+        np.exp(optimize.minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x)
+    )
 
 
 def fold_temperature(model, temperature: float) -> None:
@@ -575,9 +641,15 @@ def fold_temperature(model, temperature: float) -> None:
             f"This model was divided by {model.config.folded_temperature} already. Fit and fold once, or load it anew from before. "
             "To train on from a saved model, call utils.models.forget_last_run(model) first."
         )
-    heads = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module.out_features == model.config.num_labels]
+    heads = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module.out_features == model.config.num_labels
+    ]
     if not heads:
-        raise ValueError(f"{type(model).__name__} has no linear layer with {model.config.num_labels} outputs: divide its logits by {temperature:g} yourself.")
+        raise ValueError(
+            f"{type(model).__name__} has no linear layer with {model.config.num_labels} outputs: divide its logits by {temperature:g} yourself."
+        )
     weights = [weight for weight in (heads[-1].weight, heads[-1].bias) if weight is not None]
     # One text of any tokens will do for the comparison. The last one ends it: models such as BART read their answer there.
     end = model.config.eos_token_id if isinstance(getattr(model.config, "eos_token_id", None), int) else 5
@@ -590,17 +662,29 @@ def fold_temperature(model, temperature: float) -> None:
             for weight in weights:
                 weight /= temperature
             after = model(input_ids=text).logits.float()
-            if not torch.allclose(after * temperature, before, rtol=1e-3 if weights[0].dtype == torch.float32 else 0.05, atol=1e-5 * float(before.abs().max())):
+            if not torch.allclose(
+                after * temperature,
+                before,
+                rtol=1e-3 if weights[0].dtype == torch.float32 else 0.05,
+                atol=1e-5 * float(before.abs().max()),
+            ):
                 for weight, old in zip(weights, kept, strict=True):
                     weight.copy_(old)
-                raise ValueError(f"The logits of {type(model).__name__} are not those of its last linear layer: divide them by {temperature:g} yourself.")
+                raise ValueError(
+                    f"The logits of {type(model).__name__} are not those of its last linear layer: divide them by {temperature:g} yourself."
+                )
     finally:
         model.train(training)
     model.config.folded_temperature = float(temperature)
 
 
-def disbelieved(
-    texts: Sequence[str], labels: Sequence, rows: Sequence | None = None, embeddings: np.ndarray | None = None, folds: int = 5, seed: int = 0
+def suspicious_labels(
+    texts: Sequence[str],
+    labels: Sequence,
+    rows: Sequence | None = None,
+    embeddings: np.ndarray | None = None,
+    folds: int = 5,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Return the rows whose label a model trained on the other rows disbelieves, the most suspicious first: a list to review by hand.
 
@@ -631,7 +715,14 @@ def disbelieved(
         return pd.DataFrame({name: [] for name in ("row", "text", "label", "suggested", "probability")})
     views = [(_word_weights().fit_transform(texts), lambda shape, classes: _logistic(shape, classes))]
     if embeddings is not None:
-        views.append((np.asarray(embeddings), lambda shape, classes: make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))))
+        views.append(
+            (
+                np.asarray(embeddings),
+                lambda shape, classes: make_pipeline(
+                    StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)
+                ),
+            )
+        )
     probabilities = np.zeros((len(ids), len(names)))
     for k in range(folds):
         seen, unseen = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
@@ -647,5 +738,11 @@ def disbelieved(
     alone = np.bincount(ids, minlength=len(names))[ids] == 1
     own, best = probabilities[np.arange(len(ids)), ids], probabilities.argmax(axis=1)
     order = [k for k in np.argsort(own, kind="stable") if best[k] != ids[k] and not alone[k]]
-    columns = {"row": rows[order], "text": texts[order], "label": given[order], "suggested": names[best[order]], "probability": own[order]}
+    columns = {
+        "row": rows[order],
+        "text": texts[order],
+        "label": given[order],
+        "suggested": names[best[order]],
+        "probability": own[order],
+    }
     return pd.DataFrame(columns)

@@ -23,7 +23,9 @@ class Rule(NamedTuple):
 
 
 def _number(valid: Callable[[float], bool], words: str) -> Rule:
-    return Rule((int, float), lambda value: value == value and abs(value) != float("inf") and valid(value), words)
+    return Rule(
+        (int, float), lambda value: value == value and abs(value) != float("inf") and valid(value), words
+    )
 
 
 def _whole(least: int) -> Rule:
@@ -31,7 +33,9 @@ def _whole(least: int) -> Rule:
 
 
 def _optional(rule: Rule) -> Rule:
-    return Rule((*rule.types, type(None)), lambda value: value is None or rule.valid(value), f"{rule.words}, or None")
+    return Rule(
+        (*rule.types, type(None)), lambda value: value is None or rule.valid(value), f"{rule.words}, or None"
+    )
 
 
 def _names(value: str | list) -> bool:
@@ -54,7 +58,9 @@ PARAMETERS: dict[str, Rule] = {
     "task": _choice("single_label", "multi_label", "regression"),
     "encoding": _optional(TEXT),
     "delimiter": Rule(
-        (str, type(None)), lambda value: value is None or len(value) == 1 or value in ("\\t", "tab"), "one character, or None; \\t or tab for a tab"
+        (str, type(None)),
+        lambda value: value is None or len(value) == 1 or value in ("\\t", "tab"),
+        "one character, or None; \\t or tab for a tab",
     ),
     "max_dropped": _number(lambda value: 0 <= value <= 1, "a share from 0 to 1"),
     "model_name": TEXT,
@@ -62,23 +68,32 @@ PARAMETERS: dict[str, Rule] = {
     "long_texts": _choice("head", "head_tail"),
     "max_train_samples": _optional(_whole(2)),
     "num_train_epochs": _number(lambda value: value > 0, "a number above 0"),
-    "learning_rate": _number(lambda value: 0 < value < 1, "a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5)"),
+    "learning_rate": _number(
+        lambda value: 0 < value < 1, "a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5)"
+    ),
     "per_device_train_batch_size": _whole(1),
     "per_device_eval_batch_size": _whole(1),
     "gradient_accumulation_steps": _whole(1),
     "weight_decay": _number(lambda value: value >= 0, "a number, 0 or more"),
-    "warmup_steps": _number(lambda value: value >= 0 and (value < 1 or value == int(value)), "a number of steps, or a share of them below 1"),
+    "warmup_steps": _number(
+        lambda value: value >= 0 and (value < 1 or value == int(value)),
+        "a number of steps, or a share of them below 1",
+    ),
     "class_weights": SWITCH,
     "early_stopping_patience": _optional(_whole(1)),
     "seed": Rule((int,), lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295"),
-    "report_to": Rule((str,), lambda value: bool(value.strip()), "'none' or the name of a tracker, such as 'tensorboard'"),
+    "report_to": Rule(
+        (str,), lambda value: bool(value.strip()), "'none' or the name of a tracker, such as 'tensorboard'"
+    ),
     "resume": SWITCH,
     "output_dir": _optional(TEXT),
     "demonstrations": SWITCH,
 }
 
 
-def check_parameters(namespace: Mapping[str, Any], names: Sequence[str] = tuple(PARAMETERS)) -> dict[str, Any]:
+def check_parameters(
+    namespace: Mapping[str, Any], names: Sequence[str] = tuple(PARAMETERS)
+) -> dict[str, Any]:
     """Check a notebook's parameters and return them as a dict, in the order of `names`.
 
     Args:
@@ -101,7 +116,9 @@ def check_parameters(namespace: Mapping[str, Any], names: Sequence[str] = tuple(
         # bool is a subclass of int, and `seed=True` is a mistake all the same
         right_type = isinstance(value, rule.types) and (not isinstance(value, bool) or bool in rule.types)
         if not right_type or not rule.valid(value):
-            faults.append(f"{name} must be {rule.words}, not {value!r} ({type(value).__name__}){_as_text(name, value)}")
+            faults.append(
+                f"{name} must be {rule.words}, not {value!r} ({type(value).__name__}){_as_text(name, value)}"
+            )
     if faults:
         valid = "\n".join(f"  {name}: {PARAMETERS[name].words}" for name in names)
         raise ParameterError("; ".join(faults) + f".\nThe parameters are:\n{valid}")
@@ -126,6 +143,15 @@ def _injected(history: Iterable[str]) -> set[str]:
     names = set()
     for source in history:
         if source.startswith("# Parameters\n"):
-            targets = [target for node in ast.parse(source).body if isinstance(node, ast.Assign) for target in node.targets]
-            names |= {target.id for target in targets if isinstance(target, ast.Name) and not target.id.startswith("PAPERMILL_")}
+            targets = [
+                target
+                for node in ast.parse(source).body
+                if isinstance(node, ast.Assign)
+                for target in node.targets
+            ]
+            names |= {
+                target.id
+                for target in targets
+                if isinstance(target, ast.Name) and not target.id.startswith("PAPERMILL_")
+            }
     return names

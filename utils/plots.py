@@ -36,7 +36,13 @@ def label_balance(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     for k, (split, rows) in enumerate(counts.items()):
         total = sum(rows.values())
         shares = [rows.get(label, 0) / total for label in labels]
-        axes.barh(np.arange(len(labels)) + k * height, shares, height, color=COLOURS[k % len(COLOURS)], label=f"{plain_axes(split)} ({total:,} rows)")
+        axes.barh(
+            np.arange(len(labels)) + k * height,
+            shares,
+            height,
+            color=COLOURS[k % len(COLOURS)],
+            label=f"{plain_axes(split)} ({total:,} rows)",
+        )
     axes.set_yticks(np.arange(len(labels)) + 0.4 - height / 2, [plain_axes(label) for label in labels])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -48,7 +54,9 @@ def label_balance(counts: Mapping[str, Mapping[str, int]]) -> Figure:
 def text_lengths(lengths: Sequence[int], max_length: int) -> Figure:
     """Draw how long the texts are, in tokens with the special ones, and where `max_length` cuts."""
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    width = 1 + int(np.ptp(lengths)) // 60  # whole tokens: bins of 1.3 would draw a comb that is not in the data
+    width = (
+        1 + int(np.ptp(lengths)) // 60
+    )  # whole tokens: bins of 1.3 would draw a comb that is not in the data
     axes.hist(lengths, bins=np.arange(min(lengths), max(lengths) + 1 + width, width) - 0.5, color=BLUE)
     axes.axvline(max_length, color=VERMILION, linestyle="--", label=f"max_length = {max_length}")
     axes.set(title="Text lengths", xlabel="tokens per text, special tokens included", ylabel="texts")
@@ -68,11 +76,20 @@ def learning_curves(log_history: Sequence[Mapping]) -> Figure:
     squared = any("eval_pearson" in entry for entry in evaluations)
     left.set(title="Loss", xlabel="epoch", ylabel=loss_name(log_history))
     kinds = {"eval_accuracy": ("accuracy", "s-", GREEN), "eval_f1_macro": ("macro-F1", "^--", PURPLE)}
-    kinds |= {"eval_pearson": ("Pearson's r", "s-", GREEN), "eval_spearman": ("Spearman's rho", "^--", PURPLE)}
+    kinds |= {
+        "eval_pearson": ("Pearson's r", "s-", GREEN),
+        "eval_spearman": ("Spearman's rho", "^--", PURPLE),
+    }
     for key, (name, style, color) in kinds.items():
         if any(key in entry for entry in evaluations):
-            right.plot(epochs, [entry.get(key, np.nan) for entry in evaluations], style, color=color, label=name)
-    right.set(title="Validation scores", xlabel="epoch", ylabel="correlation (−1 to 1)" if squared else "score (0 to 1)")
+            right.plot(
+                epochs, [entry.get(key, np.nan) for entry in evaluations], style, color=color, label=name
+            )
+    right.set(
+        title="Validation scores",
+        xlabel="epoch",
+        ylabel="correlation (−1 to 1)" if squared else "score (0 to 1)",
+    )
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
@@ -84,13 +101,32 @@ def draw_losses(axes, log_history: Sequence[Mapping]) -> None:
     ends = np.array([epoch for epoch, _ in train])
     starts = np.concatenate([[0.0], ends[:-1]])
     # None, a loss that was not finite, becomes nan: a gap
-    axes.plot((starts + ends) / 2, np.array([loss for _, loss in train], dtype=float), "o-", color=BLUE, markersize=4, label="training")
-    evaluations = [(entry.get("epoch") or 0, entry["eval_loss"]) for entry in log_history if "eval_loss" in entry]
-    axes.plot([epoch for epoch, _ in evaluations], np.array([loss for _, loss in evaluations], dtype=float), "s--", color=ORANGE, label="validation")
+    axes.plot(
+        (starts + ends) / 2,
+        np.array([loss for _, loss in train], dtype=float),
+        "o-",
+        color=BLUE,
+        markersize=4,
+        label="training",
+    )
+    evaluations = [
+        (entry.get("epoch") or 0, entry["eval_loss"]) for entry in log_history if "eval_loss" in entry
+    ]
+    axes.plot(
+        [epoch for epoch, _ in evaluations],
+        np.array([loss for _, loss in evaluations], dtype=float),
+        "s--",
+        color=ORANGE,
+        label="validation",
+    )
 
 
 def loss_name(log_history: Sequence[Mapping]) -> str:
-    return "mean squared error" if any("eval_pearson" in entry for entry in log_history) else "cross-entropy (nats)"
+    return (
+        "mean squared error"
+        if any("eval_pearson" in entry for entry in log_history)
+        else "cross-entropy (nats)"
+    )
 
 
 def confusion_matrix(labels: Sequence[int], predicted: Sequence[int], names: Sequence[str]) -> Figure:
@@ -112,9 +148,21 @@ def draw_confusion(axes, labels: Sequence[int], predicted: Sequence[int], names:
     if size <= 25:  # beyond that, numbers would be dust
         for i in range(size):
             for j in range(size):
-                axes.text(j, i, f"{matrix[i, j]:,}", ha="center", va="center", color="black" if shares[i, j] > 0.55 else "white")
+                axes.text(
+                    j,
+                    i,
+                    f"{matrix[i, j]:,}",
+                    ha="center",
+                    va="center",
+                    color="black" if shares[i, j] > 0.55 else "white",
+                )
         tilted = size > 2 or max(len(str(name)) for name in names) > 12
-        axes.set_xticks(range(size), [plain_axes(name) for name in names], rotation=45 if tilted else 0, ha="right" if tilted else "center")
+        axes.set_xticks(
+            range(size),
+            [plain_axes(name) for name in names],
+            rotation=45 if tilted else 0,
+            ha="right" if tilted else "center",
+        )
         axes.set_yticks(range(size), [plain_axes(name) for name in names])
     return image
 
@@ -126,7 +174,9 @@ def save(figure: Figure, path: Path) -> Figure:
     return figure
 
 
-def reliability_diagram(bins: Mapping[str, Mapping[str, Sequence[float]]], title: str = "How sure, and how often right") -> Figure:
+def reliability_diagram(
+    bins: Mapping[str, Mapping[str, Sequence[float]]], title: str = "How sure, and how often right"
+) -> Figure:
     """Draw how often the model is right against how sure it is; on the dotted line the two are equal. Below it the model is too sure.
 
     Args:
@@ -135,14 +185,39 @@ def reliability_diagram(bins: Mapping[str, Mapping[str, Sequence[float]]], title
     figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
     axes.plot([0, 1], [0, 1], ":", color="0.4", label="as sure as right")
     for k, (name, table) in enumerate(bins.items()):
-        rows, sure, right = (np.asarray(table[column], dtype=float) for column in ("rows", "confidence", "right"))
-        axes.plot(sure, right, ("-", "--", "-.")[k % 3], color=COLOURS[k % len(COLOURS)], linewidth=1.2, zorder=2)
+        rows, sure, right = (
+            np.asarray(table[column], dtype=float) for column in ("rows", "confidence", "right")
+        )
+        axes.plot(
+            sure, right, ("-", "--", "-.")[k % 3], color=COLOURS[k % len(COLOURS)], linewidth=1.2, zorder=2
+        )
         areas = 12 + 400 * rows / rows.sum()
-        axes.scatter(sure, right, areas, marker="os^D"[k % 4], color=COLOURS[k % len(COLOURS)], alpha=0.6, linewidths=0, zorder=3)
-        axes.plot([], [], ("-", "--", "-.")[k % 3] + "os^D"[k % 4], color=COLOURS[k % len(COLOURS)], label=plain_axes(name, 40))
+        axes.scatter(
+            sure,
+            right,
+            areas,
+            marker="os^D"[k % 4],
+            color=COLOURS[k % len(COLOURS)],
+            alpha=0.6,
+            linewidths=0,
+            zorder=3,
+        )
+        axes.plot(
+            [],
+            [],
+            ("-", "--", "-.")[k % 3] + "os^D"[k % 4],
+            color=COLOURS[k % len(COLOURS)],
+            label=plain_axes(name, 40),
+        )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set(title=title, xlabel="mean probability of the answer", ylabel="share of the answers that are right", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set(
+        title=title,
+        xlabel="mean probability of the answer",
+        ylabel="share of the answers that are right",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+    )
     axes.set_aspect("equal")
     axes.legend(loc="upper left", fontsize="small")
     return finish(figure)
@@ -160,9 +235,15 @@ def regression_scatter(labels: Sequence[float], predicted: Sequence[float], name
     room = 0.04 * (np.ptp(both) or 1)
     ends = (both.min() - room, both.max() + room)
     axes.plot(ends, ends, ":", color="black", label="predicted = true", zorder=3)
-    axes.scatter(labels, predicted, s=12, color=BLUE, alpha=max(0.08, min(0.6, 300 / len(labels))), linewidths=0)
+    axes.scatter(
+        labels, predicted, s=12, color=BLUE, alpha=max(0.08, min(0.6, 300 / len(labels))), linewidths=0
+    )
     axes.set(
-        title=f"Predicted against true ({len(labels):,} rows)", xlabel=f"true {plain_axes(name)}", ylabel=f"predicted {plain_axes(name)}", xlim=ends, ylim=ends
+        title=f"Predicted against true ({len(labels):,} rows)",
+        xlabel=f"true {plain_axes(name)}",
+        ylabel=f"predicted {plain_axes(name)}",
+        xlim=ends,
+        ylim=ends,
     )
     axes.set_aspect("equal")
     axes.legend(loc="upper left", fontsize="small")
@@ -172,7 +253,9 @@ def regression_scatter(labels: Sequence[float], predicted: Sequence[float], name
 def value_distribution(values: Mapping[str, Sequence[float]], name: str = "value") -> Figure:
     """Draw how the numbers of a regression are distributed in each split. `values` maps split -> numbers, in the unit that `name` says."""
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    edges = np.histogram_bin_edges(np.concatenate([np.asarray(numbers, dtype=float) for numbers in values.values()]), bins=30)
+    edges = np.histogram_bin_edges(
+        np.concatenate([np.asarray(numbers, dtype=float) for numbers in values.values()]), bins=30
+    )
     for k, (split, numbers) in enumerate(values.items()):
         shares = np.histogram(numbers, edges)[0] / len(numbers)
         axes.stairs(

@@ -18,7 +18,9 @@ from utils.models import ModelError, find_model, head_and_tail, longest_input
 from utils.reading.files import free_name, read_frame
 from utils.reading.table import locate
 
-WINDOW = 20_000  # texts that are tokenised and sorted at a time: enough to pad little, few enough for any memory
+WINDOW = (
+    20_000  # texts that are tokenised and sorted at a time: enough to pad little, few enough for any memory
+)
 
 
 class Labelled(NamedTuple):
@@ -35,11 +37,15 @@ class Labelled(NamedTuple):
         said = [f"{self.rows:,} rows written to {self.file.name}."]
         if self.counts:
             shown = sorted(self.counts.items(), key=lambda item: -item[1])
-            said.append(f"Predicted: {', '.join(f'{name} {count:,}' for name, count in shown[:20])}{', ...' if len(shown) > 20 else ''}.")
+            said.append(
+                f"Predicted: {', '.join(f'{name} {count:,}' for name, count in shown[:20])}{', ...' if len(shown) > 20 else ''}."
+            )
         if self.blank:
             said.append(f"{self.blank:,} blank texts have an empty prediction.")
         if self.cut:
-            said.append(f"{self.cut:,} texts are longer than the model reads and were judged by a part of them.")
+            said.append(
+                f"{self.cut:,} texts are longer than the model reads and were judged by a part of them."
+            )
         return "\n".join([*said, *map(str, self.findings)])
 
 
@@ -78,22 +84,35 @@ def predict_file(
     """
     path, target = locate(data_file), Path(output_file).expanduser()
     if target.suffix.lower() != ".csv":
-        raise TableError(f"{target.name}: the predictions are written as CSV. Give an output file that ends in .csv.")
+        raise TableError(
+            f"{target.name}: the predictions are written as CSV. Give an output file that ends in .csv."
+        )
     if target.is_dir() or (target.exists() and target.samefile(path)):
-        raise TableError(f"{target.name} {'is a folder' if target.is_dir() else 'is the table itself'}. Give another output file.")
+        raise TableError(
+            f"{target.name} {'is a folder' if target.is_dir() else 'is the table itself'}. Give another output file."
+        )
     if target.exists():
         with open(target, encoding="utf-8-sig", errors="replace") as file:
             header = re.split(r'[,;|\t\n"]', file.readline())
-        if text_column in header and "predicted" not in header:  # somebody's data, as where the two files were swapped
-            raise TableError(f"{target.name} is there already, a table with texts in {text_column!r} and no predictions. Give another output file.")
+        if (
+            text_column in header and "predicted" not in header
+        ):  # somebody's data, as where the two files were swapped
+            raise TableError(
+                f"{target.name} is there already, a table with texts in {text_column!r} and no predictions. Give another output file."
+            )
     classifier, tokenizer, task, names = load_classifier(model, device)
-    for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 3)):  # of tokens, two are special ones
+    for name, value, least in (
+        ("batch_size", batch_size, 1),
+        ("max_length", max_length, 3),
+    ):  # of tokens, two are special ones
         if value is not None and value < least:
             raise ModelError(f"{name}={value} must be a whole number, {least} or more.")
     folder = Path(classifier.name_or_path)
     limit = longest_input(folder)
     if max_length is not None and max_length > limit:
-        raise ModelError(f"max_length={max_length} is more than the {limit} tokens that {model} takes. Lower it.")
+        raise ModelError(
+            f"max_length={max_length} is more than the {limit} tokens that {model} takes. Lower it."
+        )
     max_length = max_length or longest_input(folder, tokenizer)
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
@@ -108,12 +127,18 @@ def predict_file(
     added = ["predicted"] + ([] if task == "regression" else [f"probability_{name}" for name in names])
     place = np.full(len(texts), -1)  # of each row's answer
     place[filled] = np.arange(len(filled))
-    table = table.rename(columns={name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table})
+    table = table.rename(
+        columns={
+            name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table
+        }
+    )
     with atomic_path(target) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([quote_formula(name) for name in [*table.columns, *added]])
         for k, row in zip(place, table.itertuples(index=False, name=None), strict=True):
-            own = ("" if value is None or value != value else value for value in row)  # only NaN differs from itself
+            own = (
+                "" if value is None or value != value else value for value in row
+            )  # only NaN differs from itself
             answer = [words[k], *(f"{p:.6f}" for p in shares[k])] if k >= 0 else [""] * len(added)
             writer.writerow([quote_formula(cell) for cell in (*own, *answer)])
     counts = {}
@@ -140,12 +165,16 @@ def load_classifier(model: str | Path, device: str | None = None):
             f"{model} has no classification head ({', '.join(config.architectures or ['no architecture named'])}). Fine-tune it first (notebook 04)."
         )
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    classifier = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    classifier = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True
+    )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # GPT-2 and its kin were trained without padding
     if classifier.config.pad_token_id is None:
         classifier.config.pad_token_id = tokenizer.pad_token_id
-    kind = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")  # as Transformers guesses in training
+    kind = config.problem_type or (
+        "regression" if config.num_labels == 1 else "single_label_classification"
+    )  # as Transformers guesses in training
     task = kind.removesuffix("_classification")
     names = [config.id2label[k] for k in range(config.num_labels)]
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -156,7 +185,13 @@ def load_classifier(model: str | Path, device: str | None = None):
         raise ModelError(f"device={place!r} cannot be used ({reason[:200]}). Write cpu.") from None
 
 
-def embed(texts: Sequence[str], checkpoint: str | Path, batch_size: int = 64, max_length: int = 128, device: str | None = None) -> np.ndarray:
+def embed(
+    texts: Sequence[str],
+    checkpoint: str | Path,
+    batch_size: int = 64,
+    max_length: int = 128,
+    device: str | None = None,
+) -> np.ndarray:
     """Return a vector for each text: the mean of the checkpoint's last hidden states over the tokens. Nothing is trained.
 
     Args:
@@ -176,7 +211,7 @@ def embed(texts: Sequence[str], checkpoint: str | Path, batch_size: int = 64, ma
         encoder = encoder.get_encoder()  # the other half of T5 asks for an answer to go on from
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     vectors = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
-    for places, batch, _ in batches(tokenizer, list(texts), batch_size, max_length):
+    for places, batch, _ in length_sorted_batches(tokenizer, list(texts), batch_size, max_length):
         with torch.inference_mode():
             hidden = encoder(**batch.to(encoder.device)).last_hidden_state
         mask = batch["attention_mask"][..., None]
@@ -184,19 +219,25 @@ def embed(texts: Sequence[str], checkpoint: str | Path, batch_size: int = 64, ma
     return vectors
 
 
-def _logits(classifier, tokenizer, texts: list[str], batch_size: int, max_length: int) -> tuple[np.ndarray, int]:
+def _logits(
+    classifier, tokenizer, texts: list[str], batch_size: int, max_length: int
+) -> tuple[np.ndarray, int]:
     """Return the logits, shape (len(texts), outputs), in the order of the texts, and how many texts were cut."""
     import torch
 
     logits, cut = np.zeros((len(texts), classifier.config.num_labels), dtype=np.float32), 0
-    for places, batch, longer in batches(tokenizer, texts, batch_size, max_length, getattr(classifier.config, "long_texts", "head")):
+    for places, batch, longer in length_sorted_batches(
+        tokenizer, texts, batch_size, max_length, getattr(classifier.config, "long_texts", "head")
+    ):
         with torch.inference_mode():
             logits[places] = classifier(**batch.to(classifier.device)).logits.float().cpu().numpy()
         cut += longer
     return logits, cut
 
 
-def batches(tokenizer, texts: list[str], batch_size: int, max_length: int, long_texts: str = "head") -> Iterator[tuple[np.ndarray, dict, int]]:
+def length_sorted_batches(
+    tokenizer, texts: list[str], batch_size: int, max_length: int, long_texts: str = "head"
+) -> Iterator[tuple[np.ndarray, dict, int]]:
     """Tokenise and yield batches of texts of similar length, the longest of each window first, with a progress bar.
 
     Yields:
@@ -206,30 +247,58 @@ def batches(tokenizer, texts: list[str], batch_size: int, max_length: int, long_
     from transformers.utils import logging
 
     # None shows no bar where nobody watches a terminal; HF_HUB_DISABLE_PROGRESS_BARS=1 shows none anywhere.
-    with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=None if logging.is_progress_bar_enabled() else True) as bar:
+    with tqdm(
+        total=len(texts),
+        unit=" texts",
+        desc="Texts",
+        disable=None if logging.is_progress_bar_enabled() else True,
+    ) as bar:
         for start in range(0, len(texts), WINDOW):
             window = texts[start : start + WINDOW]
             both = long_texts == "head_tail"
-            encoded = head_and_tail(tokenizer, window, max_length) if both else tokenizer(window, truncation=True, max_length=max_length)
+            encoded = (
+                head_and_tail(tokenizer, window, max_length)
+                if both
+                else tokenizer(window, truncation=True, max_length=max_length)
+            )
             lengths = np.array([len(ids) for ids in encoded["input_ids"]])
             order = np.argsort(-lengths, kind="stable")
             for first in range(0, len(order), batch_size):
                 places = order[first : first + batch_size]
-                batch = tokenizer.pad({name: [encoded[name][k] for k in places] for name in encoded}, return_tensors="pt")
-                full = [start + k for k in places if lengths[k] == max_length]  # only these can have been cut; tokenise them whole to know
-                longer = sum(len(ids) > max_length for ids in tokenizer([texts[k] for k in full], verbose=False)["input_ids"]) if full else 0
+                batch = tokenizer.pad(
+                    {name: [encoded[name][k] for k in places] for name in encoded}, return_tensors="pt"
+                )
+                full = [
+                    start + k for k in places if lengths[k] == max_length
+                ]  # only these can have been cut; tokenise them whole to know
+                longer = (
+                    sum(
+                        len(ids) > max_length
+                        for ids in tokenizer([texts[k] for k in full], verbose=False)["input_ids"]
+                    )
+                    if full
+                    else 0
+                )
                 yield places + start, batch, longer
                 bar.update(len(places))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m utils.predict", description="Label a file of texts with a saved model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.predict", description="Label a file of texts with a saved model."
+    )
     parser.add_argument("model", help="a folder that notebook 04 wrote, such as runs/training/model")
     parser.add_argument("data_file", help="CSV, TSV, JSONL or Parquet, also gzipped")
     parser.add_argument("output_file", help="the CSV to write")
-    parser.add_argument("--text-column", default="text", help="the column that holds the texts (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, help="texts computed at a time (default: %(default)s)")
-    parser.add_argument("--max-length", type=int, help="tokens after which a text is cut (default: all that the model takes)")
+    parser.add_argument(
+        "--text-column", default="text", help="the column that holds the texts (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="texts computed at a time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-length", type=int, help="tokens after which a text is cut (default: all that the model takes)"
+    )
     parser.add_argument("--encoding", help="of a CSV (default: recognised)")
     parser.add_argument("--delimiter", help="of a CSV, \\t or tab for a tab (default: recognised)")
     parser.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")

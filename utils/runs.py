@@ -21,10 +21,30 @@ from utils.parameters import NOT_IDENTITY, PATHS
 
 DEFAULT_FOLDER = ROOT / "runs" / "training"
 # What a checkpoint holds, by any name that Trainer, PEFT, FSDP and DeepSpeed give it. After all of it Trainer writes trainer_state.json.
-WEIGHTS = ("model.safetensors*", "pytorch_model.bin*", "pytorch_model_fsdp*", "adapter_model.*", "*/adapter_model.*", "global_step*")
-STATES = {"optimizer": ("*optimizer*", "global_step*"), "learning rate schedule": ("scheduler.pt", "global_step*"), "random states": ("rng_state*.pth",)}
+WEIGHTS = (
+    "model.safetensors*",
+    "pytorch_model.bin*",
+    "pytorch_model_fsdp*",
+    "adapter_model.*",
+    "*/adapter_model.*",
+    "global_step*",
+)
+STATES = {
+    "optimizer": ("*optimizer*", "global_step*"),
+    "learning rate schedule": ("scheduler.pt", "global_step*"),
+    "random states": ("rng_state*.pth",),
+}
 # What a run leaves in its folder. A folder that holds anything else is not deleted.
-MADE = ("README.md", "checkpoints", "figures", "metrics.json", "model", "new_texts*.csv", "predictions.csv", "suspicious_labels.csv")
+MADE = (
+    "README.md",
+    "checkpoints",
+    "figures",
+    "metrics.json",
+    "model",
+    "new_texts*.csv",
+    "predictions.csv",
+    "suspicious_labels.csv",
+)
 # What may be in a folder before the first run in it: papermill's notebook and the batch's run.json are there already, and somebody may keep a log.
 HARMLESS = ("*.ipynb", "*.log", "run.json", "checkpoints", "lost+found", ".*")
 
@@ -63,13 +83,15 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
     identity = json.loads(json.dumps(identity))
     checkpoints = folder / "checkpoints"
     remark = f"Everything goes to {display_path(folder)}."
-    _refuse_strangers(folder)
+    _refuse_unexpected(folder)
 
     if parameters["resume"]:
         _refuse_other(checkpoints, identity)
     elif saved_checkpoints(checkpoints) or (folder / "metrics.json").exists():
         if named:
-            raise RunError(f"{folder} holds an earlier run. Give another output_dir, or set resume=True to continue that run, or delete the folder.")
+            raise RunError(
+                f"{folder} holds an earlier run. Give another output_dir, or set resume=True to continue that run, or delete the folder."
+            )
         remark += _keep_previous(folder, parameters["model_name"])
 
     try:
@@ -83,24 +105,34 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
 
     found = saved_checkpoints(checkpoints)
     if parameters["resume"]:
-        remark += f" Continuing from {found[-1].name}." if found else " There is no checkpoint yet: starting from the beginning."
+        remark += (
+            f" Continuing from {found[-1].name}."
+            if found
+            else " There is no checkpoint yet: starting from the beginning."
+        )
         if found and not any(_holds(found[-1], patterns) for patterns in STATES.values()):
             remark += f" It holds weights only (save_only_model): {', '.join(STATES)} begin anew, so the result will differ from that of an unbroken run."
     return Run(folder, found[-1] if found else None, remark)
 
 
-def _refuse_strangers(folder: Path) -> None:
+def _refuse_unexpected(folder: Path) -> None:
     """Refuse a folder in which something would be overwritten that no run has made, the repository among them, and links."""
     links = [path for path in (folder, *(folder.glob("*") if folder.is_dir() else ())) if path.is_symlink()]
     if links:
-        raise RunError(f"{links[0]} is a link to {os.readlink(links[0])}. Give a folder that is none and holds none, such as that one, as output_dir.")
-    strangers = strangers_in(folder, HARMLESS)
-    if strangers and not _is_run(folder):
-        raise RunError(f"{folder} holds what no run of this notebook has made: {', '.join(strangers[:5])}. Give a new or an empty folder as output_dir.")
+        raise RunError(
+            f"{links[0]} is a link to {os.readlink(links[0])}. Give a folder that is none and holds none, such as that one, as output_dir."
+        )
+    unexpected = unexpected_files(folder, HARMLESS)
+    if unexpected and not _is_run(folder):
+        raise RunError(
+            f"{folder} holds what no run of this notebook has made: {', '.join(unexpected[:5])}. Give a new or an empty folder as output_dir."
+        )
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "checkpoints" / "run.json").is_file() or "parameters" in read_json(folder / "metrics.json")
+    return (folder / "checkpoints" / "run.json").is_file() or "parameters" in read_json(
+        folder / "metrics.json"
+    )
 
 
 def _keep_previous(folder: Path, model_name: str) -> str:
@@ -112,9 +144,11 @@ def _keep_previous(folder: Path, model_name: str) -> str:
     previous = folder.with_name(f"{folder.name}-previous")
     for model in (place / Path(model_name).expanduser() for place in (Path.cwd(), ROOT)):
         if any(model.resolve().is_relative_to(kept.resolve()) for kept in (folder, previous)):
-            raise RunError(f"{display_path(model)} would be moved or deleted by this run, which starts from it. Give an output_dir.")
+            raise RunError(
+                f"{display_path(model)} would be moved or deleted by this run, which starts from it. Give an output_dir."
+            )
     kept = ""
-    if _is_run(previous) and not previous.is_symlink() and not strangers_in(previous, MADE):
+    if _is_run(previous) and not previous.is_symlink() and not unexpected_files(previous, MADE):
         shutil.rmtree(previous, ignore_errors=True)
     elif os.path.lexists(previous):
         other = _free(previous)
@@ -126,10 +160,12 @@ def _keep_previous(folder: Path, model_name: str) -> str:
 
 def _free(path: Path) -> Path:
     """Return the path with the first number behind it that makes a new name."""
-    return next(other for k in itertools.count(2) if not os.path.lexists(other := path.with_name(f"{path.name}-{k}")))
+    return next(
+        other for k in itertools.count(2) if not os.path.lexists(other := path.with_name(f"{path.name}-{k}"))
+    )
 
 
-def strangers_in(folder: Path, known: Iterable[str]) -> list[str]:
+def unexpected_files(folder: Path, known: Iterable[str]) -> list[str]:
     """Return the names in a folder that match none of the patterns, in order; none where there is no folder."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)]
@@ -141,10 +177,18 @@ def _refuse_other(checkpoints: Path, identity: Mapping[str, Any]) -> None:
     try:
         before = json.loads((checkpoints / "run.json").read_text())
     except (OSError, ValueError):
-        raise RunError(f"{checkpoints} holds checkpoints, but not the run.json that says of which run. Give another output_dir.") from None
-    changed = [f"{name} was {before.get(name)!r} and is {identity.get(name)!r}" for name in identity | before if before.get(name) != identity.get(name)]
+        raise RunError(
+            f"{checkpoints} holds checkpoints, but not the run.json that says of which run. Give another output_dir."
+        ) from None
+    changed = [
+        f"{name} was {before.get(name)!r} and is {identity.get(name)!r}"
+        for name in identity | before
+        if before.get(name) != identity.get(name)
+    ]
     if changed:
-        raise RunError(f"{checkpoints.parent} holds a run with other parameters: {'; '.join(changed)}. Set them back, or give another output_dir.")
+        raise RunError(
+            f"{checkpoints.parent} holds a run with other parameters: {'; '.join(changed)}. Set them back, or give another output_dir."
+        )
 
 
 def _set_aside(checkpoints: Path) -> str:
@@ -160,7 +204,11 @@ def _set_aside(checkpoints: Path) -> str:
             aside.parent.mkdir(exist_ok=True)
             aside = _free(aside) if os.path.lexists(aside) else aside
             folder.rename(aside)
-            why = f"incomplete: no {', '.join(lacking)}" if lacking else "not Trainer's, which would delete it in time"
+            why = (
+                f"incomplete: no {', '.join(lacking)}"
+                if lacking
+                else "not Trainer's, which would delete it in time"
+            )
             moved.append(f"{folder.name} ({why}) to {display_path(aside)}")
     return f" Moved {'; '.join(moved)}." if moved else ""
 
@@ -174,7 +222,9 @@ def _lacks(checkpoint: Path) -> list[str]:
     missing = [] if _holds(checkpoint, WEIGHTS) else ["weights"]
     for index in checkpoint.glob("*.index.json"):
         shards = set(read_json(index).get("weight_map", {}).values())
-        missing += sorted(name for name in shards if not _filled(checkpoint / name)) if shards else [index.name]
+        missing += (
+            sorted(name for name in shards if not _filled(checkpoint / name)) if shards else [index.name]
+        )
     states = [name for name, patterns in STATES.items() if not _holds(checkpoint, patterns)]
     return missing + (states if len(states) < len(STATES) else [])
 
@@ -189,7 +239,11 @@ def _filled(path: Path) -> bool:
 
 def saved_checkpoints(checkpoints: Path) -> list[Path]:
     """Return the checkpoints in a folder, the newest last: the folders called checkpoint-<step>, as for `transformers.trainer_utils.get_last_checkpoint`."""
-    found = [path for path in checkpoints.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir()]
+    found = [
+        path
+        for path in checkpoints.glob("checkpoint-*")
+        if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir()
+    ]
     return sorted(found, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]))
 
 
@@ -217,11 +271,20 @@ def without_home(value: Any) -> Any:
     return value
 
 
-def environment() -> dict[str, Any]:
+def versions() -> dict[str, Any]:
     """Return what a number may depend on: versions, processor, threads. No paths and no host name."""
     import torch
 
-    packages = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "pandas", "scikit-learn")
+    packages = (
+        "torch",
+        "transformers",
+        "datasets",
+        "accelerate",
+        "tokenizers",
+        "numpy",
+        "pandas",
+        "scikit-learn",
+    )
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -232,7 +295,13 @@ def environment() -> dict[str, Any]:
 
 
 def write_predictions(
-    path: Path, rows: Sequence[int], texts: Sequence[str], labels: Sequence[str], predicted: Sequence[str], probabilities=None, names: Sequence[str] = ()
+    path: Path,
+    rows: Sequence[int],
+    texts: Sequence[str],
+    labels: Sequence[str],
+    predicted: Sequence[str],
+    probabilities=None,
+    names: Sequence[str] = (),
 ) -> None:
     """Write one line a test row, in the given order: row, text, label, predicted, and probability_<label> for each label.
 
@@ -262,7 +331,13 @@ def history(log_history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     kept = []
     for entry in log_history:
         if "loss" in entry or "eval_loss" in entry:
-            names = ["epoch", "step", "loss", "learning_rate", *(name for name in entry if name.startswith("eval_") and not name.endswith(unwanted))]
+            names = [
+                "epoch",
+                "step",
+                "loss",
+                "learning_rate",
+                *(name for name in entry if name.startswith("eval_") and not name.endswith(unwanted)),
+            ]
             kept.append({name: entry[name] for name in names if name in entry and math.isfinite(entry[name])})
     return kept
 
@@ -272,7 +347,9 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
     Paths among the parameters that lie in the home folder begin with ~.
     """
-    used = {name: without_home(value) if name in PATHS else value for name, value in record["parameters"].items()}
+    used = {
+        name: without_home(value) if name in PATHS else value for name, value in record["parameters"].items()
+    }
     record = {name: used if name == "parameters" else value for name, value in record.items()}
     with atomic_path(folder / "README.md") as partial:
         partial.write_text(model_card(record), encoding="utf-8")
@@ -280,7 +357,11 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     shown = {name: value if name != "history" else [] for name, value in record.items()}
     text = json.dumps(shown, indent=1, ensure_ascii=False, allow_nan=False)
     # the history gets a line an entry instead of a line a number; inside a JSON text there is no line break, so this is the key itself
-    text = text.replace('\n "history": []', '\n "history": [\n  ' + ",\n  ".join(entries) + "\n ]") if entries else text
+    text = (
+        text.replace('\n "history": []', '\n "history": [\n  ' + ",\n  ".join(entries) + "\n ]")
+        if entries
+        else text
+    )
     with atomic_path(folder / "metrics.json") as partial:
         partial.write_text(text + "\n", encoding="utf-8")
 
@@ -295,7 +376,11 @@ def _cell(value: Any) -> str:
 
 def _named(name: str, value: Any) -> Any:
     """Return a parameter as the card gives it: of a path only the last part, for folders are nobody's business."""
-    whole = not value or name not in PATHS or (name == "model_name" and not Path(value).expanduser().is_absolute())
+    whole = (
+        not value
+        or name not in PATHS
+        or (name == "model_name" and not Path(value).expanduser().is_absolute())
+    )
     return value if whole else Path(value).name
 
 
@@ -348,8 +433,17 @@ def model_card(record: Mapping[str, Any]) -> str:
     ]
     lines += [f"- {_cell(label)}" for label in data["labels"]] if task != "regression" else []
     lines += ["", "```python", "from transformers import pipeline", "", CALLS[task], "```"]
-    lines += ["", "## Scores on the test split", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {name} | {' | '.join(f'{block[column]:.3f}' for column in columns)} |" for name, block in scores.items()]
+    lines += [
+        "",
+        "## Scores on the test split",
+        "",
+        f"| | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    lines += [
+        f"| {name} | {' | '.join(f'{block[column]:.3f}' for column in columns)} |"
+        for name, block in scores.items()
+    ]
     lines += [
         "",
         f"{data['test_rows']:,} rows; 95% interval of this model's {main}: {low:.3f} to {high:.3f} ({'Wilson' if task == 'single_label' else 'bootstrap'}).",
@@ -361,14 +455,23 @@ def model_card(record: Mapping[str, Any]) -> str:
         "",
         f"Rows left out: {left_out or 'none'}. Texts that differ only in capitals, blanks or characters that nobody sees were never put into two splits.",
     ]
-    lines += ["", "## Limits", "", "- It knows only texts like those it was trained on, and answers to any text."]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "- It knows only texts like those it was trained on, and answers to any text.",
+    ]
     if "calibration" in record:
         found = record["calibration"]
         lines += [
             f"- Its probabilities were divided by a temperature of {found['temperature']:.2f}, fitted on the validation rows. On the test rows they are off by "
             f"{found['ece']:.3f} on average (expected calibration error; {found['ece_before']:.3f} without)."
         ]
-    kept = "their beginning and their end are kept" if used["long_texts"] == "head_tail" else "their beginning is kept"
+    kept = (
+        "their beginning and their end are kept"
+        if used["long_texts"] == "head_tail"
+        else "their beginning is kept"
+    )
     lines += [f"- Texts are cut to {used['max_length']} tokens; {kept}."]
     lines += ["", "## Parameters", "", "| parameter | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in shown.items() if name not in NOT_IDENTITY]
@@ -389,9 +492,14 @@ def summary(folder: Path) -> str:
         raise RunError(f"{display_path(folder)} has no metrics.json: the run did not finish.")
     record = read_json(folder / "metrics.json")
     if "baselines" not in record:
-        raise RunError(f"{display_path(folder / 'metrics.json')} is no record of a run of notebook 04. Give the output_dir of one.")
+        raise RunError(
+            f"{display_path(folder / 'metrics.json')} is no record of a run of notebook 04. Give the output_dir of one."
+        )
     name, value, low, high = _main_score(record)
-    others = " and ".join(f"{block[name]:.3f} for {BASELINES[baseline]}" for baseline, block in reversed(record["baselines"].items()))
+    others = " and ".join(
+        f"{block[name]:.3f} for {BASELINES[baseline]}"
+        for baseline, block in reversed(record["baselines"].items())
+    )
     return (
         f"The fine-tuned model is in {display_path(folder / 'model')}\n"
         f"Test {name} {value:.3f} (95% interval {low:.3f} to {high:.3f}, {record['data']['test_rows']:,} rows), against {others}\n"
@@ -400,7 +508,10 @@ def summary(folder: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m utils.runs", description="Say where the model of a finished run is and how good it is.")
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.runs",
+        description="Say where the model of a finished run is and how good it is.",
+    )
     parser.add_argument("folder", type=Path, help="the output_dir of the run, such as runs/training")
     try:
         print(summary(parser.parse_args(arguments).folder.absolute()))

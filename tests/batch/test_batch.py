@@ -57,12 +57,21 @@ def refused(spec):
 
 
 def test_the_grid_is_multiplied_and_further_runs_are_added(unrun):
-    spec = {"notebook": unrun, "parameters": {"pause": 0.5}, "grid": {"number": [1, 2], "name": ["a", "b"]}, "runs": [{"number": 9, "pause": 0}]}
+    spec = {
+        "notebook": unrun,
+        "parameters": {"pause": 0.5},
+        "grid": {"number": [1, 2], "name": ["a", "b"]},
+        "runs": [{"number": 9, "pause": 0}],
+    }
     runs = read_plan(spec).runs
     assert [(run.parameters["number"], run.parameters.get("name"), run.parameters["pause"]) for run in runs] == [
         (1, "a", 0.5), (1, "b", 0.5), (2, "a", 0.5), (2, "b", 0.5), (9, None, 0),
     ]  # fmt: skip
-    assert runs[4].shown == {"pause": 0, "number": 9, "name": "a"}  # the notebook's default, for the leaderboard
+    assert runs[4].shown == {
+        "pause": 0,
+        "number": 9,
+        "name": "a",
+    }  # the notebook's default, for the leaderboard
     assert len(read_plan({"notebook": unrun}).runs) == 1
     assert len(read_plan({"notebook": unrun, "runs": [{"number": 3}]}).runs) == 1
 
@@ -88,7 +97,12 @@ def test_all_faults_of_a_sweep_are_named_at_once_with_their_places(tmp_path):
 
 def test_the_sweep_of_the_repository_is_a_good_one():
     runs = read_plan(ROOT / "notebooks" / "params" / "sweep.yaml").runs
-    assert [(run.parameters["learning_rate"], run.parameters["seed"]) for run in runs] == [(2e-5, 1), (2e-5, 2), (5e-5, 1), (5e-5, 2)]
+    assert [(run.parameters["learning_rate"], run.parameters["seed"]) for run in runs] == [
+        (2e-5, 1),
+        (2e-5, 2),
+        (5e-5, 1),
+        (5e-5, 2),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -98,8 +112,14 @@ def test_the_sweep_of_the_repository_is_a_good_one():
         ({"grid": {"pause": ["3e5"]}}, "write 3.0e+5"),
         ({"grid": {"number": [True]}}, "not True (bool)"),
         ({"grid": {"pause": [float("nan")]}}, "pause must be a number, a text"),
-        ({"grid": {"number": [1, 1.0]}}, "grid, number 1.0: this run is the same as grid, number 1; remove one of them"),
-        ({"grid": {"number": [1, 2]}, "runs": [{"number": 2, "name": "a"}]}, "runs[0]: this run is the same as grid, number 2"),
+        (
+            {"grid": {"number": [1, 1.0]}},
+            "grid, number 1.0: this run is the same as grid, number 1; remove one of them",
+        ),
+        (
+            {"grid": {"number": [1, 2]}, "runs": [{"number": 2, "name": "a"}]},
+            "runs[0]: this run is the same as grid, number 2",
+        ),
         ({"grid": {"number": []}}, "grid: number must be a list of at least one value"),
         ({"grid": [1]}, "grid must be names with values, not [1]"),
         ({"notebook": "nowhere.ipynb"}, "There is no 'nowhere.ipynb'"),
@@ -141,7 +161,9 @@ def test_a_fault_of_a_file_begins_with_its_name(tmp_path, unrun, text, says):
 
 def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path, monkeypatch, capsys):
     (tmp_path / "latin.yaml").write_bytes("notebook: café.ipynb".encode("latin-1"))
-    assert refused(tmp_path / "latin.yaml").startswith(f"{tmp_path / 'latin.yaml'}: cannot be read: 'utf-8' codec")
+    assert refused(tmp_path / "latin.yaml").startswith(
+        f"{tmp_path / 'latin.yaml'}: cannot be read: 'utf-8' codec"
+    )
     assert refused(tmp_path).startswith(f"{tmp_path}: cannot be read: ")
     monkeypatch.chdir(tmp_path)
     assert main(["sweeep.yaml", "--output-dir", "out"]) == 2
@@ -166,7 +188,10 @@ def test_run_ids_are_readable_safe_and_depend_on_the_parameters_only():
     long = {f"parameter_{k}": "x" * 50 for k in range(9)}
     assert len(run_id(long, long, "04.ipynb")) <= 71
     assert run_id({}, {}, "04.ipynb").startswith("run-")
-    ids = {run_id({"text": text}, {"text": text}, "04.ipynb").lower() for text in ("a", "A", "ä", "ö", "a ", "1", 1, "x" * 99, "x" * 98)}
+    ids = {
+        run_id({"text": text}, {"text": text}, "04.ipynb").lower()
+        for text in ("a", "A", "ä", "ö", "a ", "1", 1, "x" * 99, "x" * 98)
+    }
     assert len(ids) == 9  # also where the file system ignores case
 
 
@@ -175,7 +200,9 @@ def test_run_ids_are_readable_safe_and_depend_on_the_parameters_only():
 
 def test_a_failing_run_stops_no_other_and_the_same_again_runs_only_the_failed_one(tmp_path, notebook, capsys):
     sweep, out = tmp_path / "sweep.yaml", tmp_path / "out"
-    sweep.write_text(f"notebook: {notebook}\nparameters: {{gates: null}}\ngrid: {{number: [1, 2]}}\nruns: [{{number: 7, broken: true}}, {{number: 8}}]\n")
+    sweep.write_text(
+        f"notebook: {notebook}\nparameters: {{gates: null}}\ngrid: {{number: [1, 2]}}\nruns: [{{number: 7, broken: true}}, {{number: 8}}]\n"
+    )
     command = [str(sweep), "--output-dir", str(out), "--workers", "2"]
     assert main([*command, "--dry-run"]) == 0
     said = capsys.readouterr().out
@@ -227,17 +254,33 @@ def test_two_workers_run_side_by_side_and_give_what_one_gives(tmp_path, notebook
         (tmp_path / "same.ipynb").unlink(missing_ok=True)
         work.rename(tmp_path / "same.ipynb")
         out = tmp_path / str(workers)
-        tables.append(run_batch({"notebook": str(tmp_path / "same.ipynb"), "grid": {"number": [1, 2]}}, out, workers=workers))
+        tables.append(
+            run_batch(
+                {"notebook": str(tmp_path / "same.ipynb"), "grid": {"number": [1, 2]}}, out, workers=workers
+            )
+        )
         assert tables[-1]["error"].tolist() == ["", ""]
-        began, ended = ([(out / run / f"{name}.txt").stat().st_mtime_ns for run in tables[-1]["run_id"]] for name in ("began", "result"))
+        began, ended = (
+            [(out / run / f"{name}.txt").stat().st_mtime_ns for run in tables[-1]["run_id"]]
+            for name in ("began", "result")
+        )
         assert (max(began) < min(ended)) == (workers == 2)
         # the cores are shared out as for two, also where one works alone
         threads = str(max(1, CPU_COUNT // 2))
-        assert [printed(read(out / run / "notebook.ipynb"), "work").split()[2] for run in tables[-1]["run_id"]] == [threads, threads]
+        assert [
+            printed(read(out / run / "notebook.ipynb"), "work").split()[2] for run in tables[-1]["run_id"]
+        ] == [threads, threads]
     pd.testing.assert_frame_equal(tables[0].drop(columns="seconds"), tables[1].drop(columns="seconds"))
 
-    monkeypatch.setattr(utils.batch.runner, "_cluster", lambda *_: pytest.fail("a cluster was started with nothing left to do"))
-    pd.testing.assert_frame_equal(run_batch({"notebook": str(tmp_path / "same.ipynb"), "grid": {"number": [1, 2]}}, out, workers=2), tables[1])
+    monkeypatch.setattr(
+        utils.batch.runner,
+        "_cluster",
+        lambda *_: pytest.fail("a cluster was started with nothing left to do"),
+    )
+    pd.testing.assert_frame_equal(
+        run_batch({"notebook": str(tmp_path / "same.ipynb"), "grid": {"number": [1, 2]}}, out, workers=2),
+        tables[1],
+    )
     assert pd.read_csv(out / "leaderboard.csv")["number"].tolist() == [1, 2]
 
 
@@ -254,12 +297,27 @@ def test_the_users_own_number_of_threads_is_left_as_it_is(tmp_path, notebook, mo
 def test_the_template_gives_what_a_plain_papermill_call_gives(tmp_path, tweets, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     tweets.rows[["text", "label"]].head(200).to_csv(tmp_path / "few.csv", index=False)
-    common = {"data_file": str(tmp_path / "few.csv"), "max_train_samples": 64, "demonstrations": False, "num_train_epochs": 1}
-    words = [word for name, value in (common | {"seed": 3, "output_dir": "plain"}).items() for word in ("-p", name, str(value))]
+    common = {
+        "data_file": str(tmp_path / "few.csv"),
+        "max_train_samples": 64,
+        "demonstrations": False,
+        "num_train_epochs": 1,
+    }
+    words = [
+        word
+        for name, value in (common | {"seed": 3, "output_dir": "plain"}).items()
+        for word in ("-p", name, str(value))
+    ]
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(TEMPLATE), "plain.ipynb", *words]
-    with open(tmp_path / "log.txt", "w") as log:  # beside the batch: with one thread each they do not disturb each other
+    with open(
+        tmp_path / "log.txt", "w"
+    ) as log:  # beside the batch: with one thread each they do not disturb each other
         plain = subprocess.Popen(command, cwd=tmp_path, env=os.environ, stdout=log, stderr=log)
-    table = run_batch({"notebook": str(TEMPLATE), "parameters": common, "grid": {"seed": [3]}}, tmp_path / "batch", workers=1)
+    table = run_batch(
+        {"notebook": str(TEMPLATE), "parameters": common, "grid": {"seed": [3]}},
+        tmp_path / "batch",
+        workers=1,
+    )
     assert plain.wait(300) == 0, (tmp_path / "log.txt").read_text()[-2000:]
     assert table["error"].tolist() == [""]
     folder = tmp_path / "batch" / table["run_id"][0]
@@ -282,12 +340,21 @@ def test_a_run_killed_after_its_metrics_were_written_counts_and_one_of_other_par
     folder.mkdir()
     job = {"folder": str(folder), "parameters": {"seed": 1}}
     scores = {"accuracy": 0.5, "f1_macro": 0.4, "loss": 1.0}
-    (folder / "run.json").write_text(json.dumps({"status": "running", "parameters": {"seed": 1}, "started": time.time() - 5}))
+    (folder / "run.json").write_text(
+        json.dumps({"status": "running", "parameters": {"seed": 1}, "started": time.time() - 5})
+    )
     assert utils.batch.worker.record_of(job) is None
-    (folder / "metrics.json").write_text(json.dumps({"parameters": {"seed": 1, "task": "x"}, "validation": scores, "test": scores}))
+    (folder / "metrics.json").write_text(
+        json.dumps({"parameters": {"seed": 1, "task": "x"}, "validation": scores, "test": scores})
+    )
     record = utils.batch.worker.record_of(job)
     assert record["status"] == "completed"
-    assert record["scores"] == {"validation_accuracy": 0.5, "validation_f1_macro": 0.4, "test_accuracy": 0.5, "test_f1_macro": 0.4}
+    assert record["scores"] == {
+        "validation_accuracy": 0.5,
+        "validation_f1_macro": 0.4,
+        "test_accuracy": 0.5,
+        "test_f1_macro": 0.4,
+    }
     assert record["seconds"] == pytest.approx(5, abs=1)
     assert utils.batch.worker.record_of(job | {"parameters": {"seed": 2}}) is None
     (folder / "run.json").write_text(json.dumps(record))
@@ -315,27 +382,46 @@ def test_no_cell_of_the_leaderboard_is_a_formula(tmp_path, unrun, value, stands)
     plan = read_plan({"notebook": notebook, "parameters": {"anything": value, "seconds": -5}})
     record = {"status": "failed", "scores": {"test_accuracy": -0.5}, "seconds": 1.5, "error": "-1: =2"}
     table = utils.batch.runner._write_leaderboard(plan, {plan.runs[0].run_id: record}, tmp_path)
-    assert table["anything"][0] == value or (value is None and pd.isna(table["anything"][0]))  # the frame holds what was given
+    assert table["anything"][0] == value or (
+        value is None and pd.isna(table["anything"][0])
+    )  # the frame holds what was given
     assert table["error"][0] == "-1: =2"
     read = pd.read_csv(tmp_path / "leaderboard.csv", dtype=str, keep_default_na=False)
     assert read["anything"][0] == stands
     assert read["error"][0] == "'-1: =2"
-    assert (read["test_accuracy"][0], read["parameter_seconds"][0], read["seconds"][0]) == ("-0.5", "-5", "1.5")
+    assert (read["test_accuracy"][0], read["parameter_seconds"][0], read["seconds"][0]) == (
+        "-0.5",
+        "-5",
+        "1.5",
+    )
     assert read.map(unquote_formula)["anything"][0] == ("" if value is None else str(value))
     assert read.map(unquote_formula)["error"][0] == "-1: =2"
 
 
-@pytest.mark.parametrize(("name", "folder", "resumed"), [("checkpoint-12", True, True), ("checkpoint-12", False, False), ("checkpoint-notes", True, False)])
+@pytest.mark.parametrize(
+    ("name", "folder", "resumed"),
+    [("checkpoint-12", True, True), ("checkpoint-12", False, False), ("checkpoint-notes", True, False)],
+)
 def test_only_a_checkpoint_is_one_to_continue_from(tmp_path, notebook, name, folder, resumed):
     checkpoint = tmp_path / "run" / "checkpoints" / name
     checkpoint.parent.mkdir(parents=True)
     checkpoint.mkdir() if folder else checkpoint.touch()
     (tmp_path / "run" / "run.json").write_text(json.dumps({"status": "failed", "parameters": {}}))
-    job = {"run_id": "run", "attempt": "1", "folder": str(tmp_path / "run"), "parameters": {}, "notebook": notebook, "notebook_sha256": "", "cwd": "."}
+    job = {
+        "run_id": "run",
+        "attempt": "1",
+        "folder": str(tmp_path / "run"),
+        "parameters": {},
+        "notebook": notebook,
+        "notebook_sha256": "",
+        "cwd": ".",
+    }
     names = ["resume", "output_dir"]
     begun = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utils.batch.plan.quiet_papermill(), "execute_notebook", lambda *given, **_: begun.append(given[2]))
+        patch.setattr(
+            utils.batch.plan.quiet_papermill(), "execute_notebook", lambda *given, **_: begun.append(given[2])
+        )
         utils.batch.worker._attempt(job | {"names": names}, threading.Lock())
     assert [parameters.get("resume", False) for parameters in begun] == [resumed]
     assert (tmp_path / "previous" / "run").exists() != resumed
@@ -345,10 +431,21 @@ def test_only_a_checkpoint_is_one_to_continue_from(tmp_path, notebook, name, fol
 def test_what_dask_asks_for_a_second_time_is_not_run_a_second_time(tmp_path, notebook, attempt, begins):
     (tmp_path / ".locks").mkdir()
     (tmp_path / "run").mkdir()
-    job = {"run_id": "run", "folder": str(tmp_path / "run"), "parameters": {}, "notebook": notebook, "notebook_sha256": "", "names": ["output_dir"]}
-    (tmp_path / "run" / "run.json").write_text(json.dumps(job | {"status": "failed", "attempt": "1", "scores": {}}))
+    job = {
+        "run_id": "run",
+        "folder": str(tmp_path / "run"),
+        "parameters": {},
+        "notebook": notebook,
+        "notebook_sha256": "",
+        "names": ["output_dir"],
+    }
+    (tmp_path / "run" / "run.json").write_text(
+        json.dumps(job | {"status": "failed", "attempt": "1", "scores": {}})
+    )
     told = json.dumps(job | {"attempt": attempt, "gpu": False, "cwd": str(tmp_path)}) + "\n"
-    with subprocess.Popen([sys.executable, "-m", "utils.batch.worker"], cwd=ROOT, stdin=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "utils.batch.worker"], cwd=ROOT, stdin=subprocess.PIPE, text=True
+    ) as process:
         process.stdin.write(told)
         process.stdin.flush()
         assert process.wait(60) == 0
@@ -362,7 +459,9 @@ def test_an_nvidia_smi_that_hangs_is_said(tmp_path, notebook, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.2)
-    with pytest.raises(BatchError, match="nvidia-smi has not answered for 0.2 seconds.*set CUDA_VISIBLE_DEVICES to nothing"):
+    with pytest.raises(
+        BatchError, match="nvidia-smi has not answered for 0.2 seconds.*set CUDA_VISIBLE_DEVICES to nothing"
+    ):
         run_batch({"notebook": notebook}, tmp_path / "out")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpu.visible_gpus() == []
@@ -372,7 +471,9 @@ def test_an_nvidia_smi_that_hangs_is_said(tmp_path, notebook, monkeypatch):
     assert gpu.visible_gpus() == ["0", "1"]
 
 
-@pytest.mark.parametrize(("ending", "code"), [("time.sleep(60)", 1 if sys.platform == "win32" else -9), ("sys.exit(3)", 3)])
+@pytest.mark.parametrize(
+    ("ending", "code"), [("time.sleep(60)", 1 if sys.platform == "win32" else -9), ("sys.exit(3)", 3)]
+)
 def test_a_run_that_hangs_when_it_shall_end_is_killed(tmp_path, monkeypatch, ending, code):
     program = (sys.executable, "-c", f"import sys, time\nsys.stdin.read()\n{ending}\n")
     monkeypatch.setattr(utils.batch.worker, "PROGRAM", program)
@@ -408,12 +509,21 @@ def test_a_wait_for_an_earlier_attempt_is_noted_until_it_ends(tmp_path, monkeypa
         (None, 3, 1, True, "2 of 3 workers lost; Dask starts others"),
     ],
 )
-def test_missing_workers_are_said_once_and_replaced_on_this_machine_only(monkeypatch, scheduler, number, few, fit, says):
+def test_missing_workers_are_said_once_and_replaced_on_this_machine_only(
+    monkeypatch, scheduler, number, few, fit, says
+):
     now, said, scaled = [0.0], [], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     spec = dict.fromkeys(range(number))
-    cluster = SimpleNamespace(worker_spec=spec, scale=lambda n: (scaled.append(n), spec.update(dict.fromkeys(range(n)))))
-    hands = utils.batch.runner._Workers(SimpleNamespace(cluster=cluster), number, scheduler, SimpleNamespace(write=lambda text, file: said.append(text)))
+    cluster = SimpleNamespace(
+        worker_spec=spec, scale=lambda n: (scaled.append(n), spec.update(dict.fromkeys(range(n))))
+    )
+    hands = utils.batch.runner._Workers(
+        SimpleNamespace(cluster=cluster),
+        number,
+        scheduler,
+        SimpleNamespace(write=lambda text, file: said.append(text)),
+    )
     enough = 4
     assert hands.check(enough, True) == (enough if scheduler else number)
     for episode in (1, 2):
@@ -426,7 +536,9 @@ def test_missing_workers_are_said_once_and_replaced_on_this_machine_only(monkeyp
         assert hands.check(enough, True) == (enough if scheduler else number)
     hands.replaced = 0  # a run has ended
     assert scaled == ([] if scheduler else [2 * number - few, 3 * number - 2 * few])
-    for _ in range(10_000):  # a scheduler's workers may come hours later; what is left of this machine's goes on
+    for _ in range(
+        10_000
+    ):  # a scheduler's workers may come hours later; what is left of this machine's goes on
         now[0] += 1
         if few or scheduler:
             assert hands.check(few, fit) == few
@@ -437,7 +549,9 @@ def test_the_last_worker_has_its_time_when_another_was_lost_long_ago(monkeypatch
     now, scaled = [1000.0], []
     monkeypatch.setattr(utils.batch.runner.time, "monotonic", lambda: now[0])
     cluster = SimpleNamespace(worker_spec={0: None, 1: None}, scale=scaled.append)
-    hands = utils.batch.runner._Workers(SimpleNamespace(cluster=cluster), 2, None, SimpleNamespace(write=lambda *_, **__: None))
+    hands = utils.batch.runner._Workers(
+        SimpleNamespace(cluster=cluster), 2, None, SimpleNamespace(write=lambda *_, **__: None)
+    )
     for _ in range(10_000):
         now[0] += 1
         assert hands.check(1, True) == 1
@@ -460,7 +574,9 @@ pathlib.Path(output_dir, "metrics.json").write_text(json.dumps({"parameters": {"
 
 def test_a_batch_with_scores_is_summed_up(tmp_path, capsys):
     sweep, out = tmp_path / "sweep.yaml", tmp_path / "out"
-    sweep.write_text(f"notebook: {notebook_of(tmp_path / 'scored.ipynb', work=SCORED)}\ngrid: {{number: [4, 7]}}\n")
+    sweep.write_text(
+        f"notebook: {notebook_of(tmp_path / 'scored.ipynb', work=SCORED)}\ngrid: {{number: [4, 7]}}\n"
+    )
     assert main([str(sweep), "--output-dir", str(out), "--workers", "2"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("Best by validation f1_macro: number 7\n")

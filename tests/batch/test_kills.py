@@ -51,18 +51,35 @@ class Sweep:
     """Runs with the numbers 1, 2, ..., each with a gate, as a command that can be killed."""
 
     def __init__(self, folder, runs):
-        self.file, self.out, self.log, self.gates = folder / "sweep.yaml", folder / "out", folder / "log.txt", folder / "gates"
+        self.file, self.out, self.log, self.gates = (
+            folder / "sweep.yaml",
+            folder / "out",
+            folder / "log.txt",
+            folder / "gates",
+        )
         self.gates.mkdir(parents=True)
-        self.file.write_text(f"notebook: {notebook_of(folder / 'small.ipynb')}\nparameters: {{gates: {self.gates}}}\ngrid: {{number: {list(runs)}}}\n")
+        self.file.write_text(
+            f"notebook: {notebook_of(folder / 'small.ipynb')}\nparameters: {{gates: {self.gates}}}\ngrid: {{number: {list(runs)}}}\n"
+        )
         self.runs = {run.parameters["number"]: self.out / run.run_id for run in read_plan(self.file).runs}
         self.driver = None
 
     def start(self, *options):
-        command = [sys.executable, "-m", "utils.batch", str(self.file), "--output-dir", str(self.out), *(options or ("--workers", "2"))]
+        command = [
+            sys.executable,
+            "-m",
+            "utils.batch",
+            str(self.file),
+            "--output-dir",
+            str(self.out),
+            *(options or ("--workers", "2")),
+        ]
         # Where a shell has started these tests in the background, Ctrl-C is ignored, and the driver would inherit that.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(self.log, "a") as log:
-            self.driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            self.driver = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
         signal.signal(signal.SIGINT, before)
 
     def open(self, *numbers):
@@ -136,7 +153,10 @@ def test_the_driver_is_stopped_three_times_and_each_time_goes_on(sweep):
         assert sweep.driver.wait(60) == (130 if how == signal.SIGINT else -how)
         if how == signal.SIGINT:
             assert not at_work(sweep.out)  # at once: the prompt is back
-            assert sweep.log.read_text().strip() == "Interrupted. The same command goes on with what is unfinished."
+            assert (
+                sweep.log.read_text().strip()
+                == "Interrupted. The same command goes on with what is unfinished."
+            )
         wait_for(lambda: not at_work(sweep.out), 20)
         assert status_of(sweep.runs[number + 1]) == "running"  # neither done nor failed
         assert len(completed_runs(sweep.out)) == number
@@ -168,8 +188,16 @@ def test_a_kernel_a_run_and_a_worker_are_killed_and_the_others_go_on(sweep):
     assert status == 1, said
     table = sweep.leaderboard()
     assert table["status"].tolist() == ["completed", "failed", "failed", "completed"]
-    assert table["error"].tolist() == ["", "DeadKernelError: Kernel died", "RunProcessError: the run's process ended with code -9", ""]
-    for number, error in ((2, ("DeadKernelError", "Kernel died")), (3, ("RunProcessError", "the run's process ended with code -9"))):
+    assert table["error"].tolist() == [
+        "",
+        "DeadKernelError: Kernel died",
+        "RunProcessError: the run's process ended with code -9",
+        "",
+    ]
+    for number, error in (
+        (2, ("DeadKernelError", "Kernel died")),
+        (3, ("RunProcessError", "the run's process ended with code -9")),
+    ):
         assert errors_in(read(sweep.runs[number] / "notebook.ipynb")) == [error]
         assert not (sweep.runs[number] / "result.txt").exists()
     sweep.check_it_goes_on()
@@ -181,7 +209,9 @@ def test_an_attempt_whose_worker_is_gone_leaves_the_next_one_alone(sweep):
     job = {**jobs_of(read_plan(sweep.file), sweep.out)[0], "attempt": "1", "gpu": False}
     environment = os.environ | {LEFT_BEHIND: job["folder"], "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "utils.batch.worker"]
-    first, second, third = (subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, env=environment) for _ in range(3))
+    first, second, third = (
+        subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, env=environment) for _ in range(3)
+    )
     try:
         for process in (first, second):
             process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -207,11 +237,16 @@ def test_an_attempt_whose_worker_is_gone_leaves_the_next_one_alone(sweep):
 
 def test_a_run_that_kills_its_worker_every_time_fails_with_that_reason(tmp_path):
     work = "import psutil, time\nif broken:\n    psutil.Process().parents()[1].kill()\n    time.sleep(60)"
-    spec = {"notebook": notebook_of(tmp_path / "killer.ipynb", work=work), "runs": [{"broken": True}, {"number": 2}]}
+    spec = {
+        "notebook": notebook_of(tmp_path / "killer.ipynb", work=work),
+        "runs": [{"broken": True}, {"number": 2}],
+    }
     table = run_batch(spec, tmp_path / "out", workers=1)
     assert table["status"].tolist() == ["failed", "completed"]
     assert table["error"][0] == "KilledWorker: 3 workers died while they ran it"
-    assert errors_in(read(tmp_path / "out" / table["run_id"][0] / "notebook.ipynb")) == [("KilledWorker", "3 workers died while they ran it")]
+    assert errors_in(read(tmp_path / "out" / table["run_id"][0] / "notebook.ipynb")) == [
+        ("KilledWorker", "3 workers died while they ran it")
+    ]
     assert not at_work(tmp_path / "out")
 
 
@@ -249,12 +284,18 @@ def test_a_worker_that_dask_has_given_up_is_replaced(tmp_path, monkeypatch, caps
     def replace(cluster, n=0, **options):
         if n:
             scaled.append(n)
-            monkeypatch.setattr(utils.batch.runner, "WORKER_SECONDS", impatient)  # the new one may take its time
+            monkeypatch.setattr(
+                utils.batch.runner, "WORKER_SECONDS", impatient
+            )  # the new one may take its time
         return scale(cluster, n, **options)
 
     monkeypatch.setattr(LocalCluster, "scale", replace)
     runs = [{"number": 1}, {"broken": True}, {"number": 3}]
-    table = run_batch({"notebook": notebook_of(tmp_path / "killer.ipynb", work=KILLS_ITS_WORKER_ONCE), "runs": runs}, tmp_path / "out", workers=workers)
+    table = run_batch(
+        {"notebook": notebook_of(tmp_path / "killer.ipynb", work=KILLS_ITS_WORKER_ONCE), "runs": runs},
+        tmp_path / "out",
+        workers=workers,
+    )
     assert table["error"].tolist() == [""] * 3
     assert table["status"].tolist() == ["completed"] * 3
     assert scaled == [workers + 1]
@@ -264,11 +305,19 @@ def test_a_worker_that_dask_has_given_up_is_replaced(tmp_path, monkeypatch, caps
 
 def test_where_no_worker_can_be_had_the_batch_ends_and_goes_on_later(tmp_path, monkeypatch, impatient):
     scale, asked = LocalCluster.scale, []
-    out, spec = tmp_path / "out", {"notebook": notebook_of(tmp_path / "killer.ipynb", work=KILLS_ITS_WORKER_ONCE)}
+    out, spec = (
+        tmp_path / "out",
+        {"notebook": notebook_of(tmp_path / "killer.ipynb", work=KILLS_ITS_WORKER_ONCE)},
+    )
     spec["runs"] = [{"number": 1}, {"broken": True}, {"number": 3}]
     with monkeypatch.context() as patch:
-        patch.setattr(LocalCluster, "scale", lambda cluster, n=0, **_: asked.append(n) if n else scale(cluster, n))
-        with pytest.raises(BatchError, match="Dask has no worker left, and has started none for .* seconds.*the same command goes on"):
+        patch.setattr(
+            LocalCluster, "scale", lambda cluster, n=0, **_: asked.append(n) if n else scale(cluster, n)
+        )
+        with pytest.raises(
+            BatchError,
+            match="Dask has no worker left, and has started none for .* seconds.*the same command goes on",
+        ):
             run_batch(spec, out, workers=1)
     assert asked == [2] * utils.batch.runner.REPLACEMENTS
     assert not at_work(out)
@@ -293,11 +342,21 @@ def test_a_second_driver_is_refused_and_nothing_listens_beyond_this_machine(swee
     with pytest.raises(BatchError, match="another batch is at work in"):
         run_batch(sweep.file, sweep.out)
     family = [psutil.Process(sweep.driver.pid), *psutil.Process(sweep.driver.pid).children(recursive=True)]
-    connections_of = getattr(psutil.Process, "net_connections", None) or psutil.Process.connections  # its name before psutil 6, which Colab has
-    listening = {each.laddr.ip for process in family for each in connections_of(process) if each.status == psutil.CONN_LISTEN}
+    connections_of = (
+        getattr(psutil.Process, "net_connections", None) or psutil.Process.connections
+    )  # its name before psutil 6, which Colab has
+    listening = {
+        each.laddr.ip
+        for process in family
+        for each in connections_of(process)
+        if each.status == psutil.CONN_LISTEN
+    }
     assert listening == {"127.0.0.1"}
     if os.name != "nt":  # no ports, one of which another program may have taken in the meantime
-        connections = [json.loads(Path(kernel.cmdline()[kernel.cmdline().index("-f") + 1]).read_text()) for kernel in kernels]
+        connections = [
+            json.loads(Path(kernel.cmdline()[kernel.cmdline().index("-f") + 1]).read_text())
+            for kernel in kernels
+        ]
         assert [each["transport"] for each in connections] == ["ipc"] * 2
         assert connections[0]["ip"] != connections[1]["ip"]
     sweep.open(*sweep.runs)
@@ -317,14 +376,34 @@ def cluster(tmp_path):
     def start(*arguments, **environment):
         command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]]
         with open(tmp_path / f"dask-{len(processes)}.txt", "w") as log:
-            processes.append(subprocess.Popen(command, cwd=tmp_path, env=os.environ | environment, stdout=log, stderr=log))
+            processes.append(
+                subprocess.Popen(command, cwd=tmp_path, env=os.environ | environment, stdout=log, stderr=log)
+            )
         return processes[-1]
 
-    start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(tmp_path / "scheduler.json"))
+    start(
+        "dask_scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+        "--scheduler-file",
+        str(tmp_path / "scheduler.json"),
+    )
     wait_for((tmp_path / "scheduler.json").exists)
     start.address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
     start.worker = lambda *options, **environment: start(
-        "dask_worker", start.address, "--no-nanny", "--no-dashboard", "--nthreads", "1", "--local-directory", str(tmp_path), *options, **environment
+        "dask_worker",
+        start.address,
+        "--no-nanny",
+        "--no-dashboard",
+        "--nthreads",
+        "1",
+        "--local-directory",
+        str(tmp_path),
+        *options,
+        **environment,
     )
     start.scheduler = processes[0]
     yield start
@@ -369,21 +448,35 @@ def test_on_a_cluster_a_worker_the_driver_and_the_scheduler_are_killed(sweep, cl
 
 def test_runs_are_bound_to_one_device_each(tmp_path, cluster):
     cluster.worker("--nthreads", "2", "--resources", "GPU=2", CUDA_VISIBLE_DEVICES="3,5")
-    spec = {"notebook": notebook_of(tmp_path / "small.ipynb"), "parameters": {"together": 2}, "grid": {"number": [1, 2, 3]}}
+    spec = {
+        "notebook": notebook_of(tmp_path / "small.ipynb"),
+        "parameters": {"together": 2},
+        "grid": {"number": [1, 2, 3]},
+    }
     table = run_batch(spec, tmp_path / "out", scheduler=cluster.address)
     assert table["error"].tolist() == [""] * 3
-    devices = [printed(read(tmp_path / "out" / run / "notebook.ipynb"), "work").split()[1] for run in table["run_id"]]
+    devices = [
+        printed(read(tmp_path / "out" / run / "notebook.ipynb"), "work").split()[1] for run in table["run_id"]
+    ]
     assert set(devices[:2]) == {"3", "5"}  # these two have been at work at one time
     assert devices[2] in ("3", "5")
 
 
 def test_what_a_run_waits_for_is_said(sweep, cluster):
     device = f"none-{os.getpid()}"
-    with FileLock(Path(tempfile.gettempdir()) / f"finetune-{getpass.getuser()}-gpu-{device}.lock"):  # another run's
+    with FileLock(
+        Path(tempfile.gettempdir()) / f"finetune-{getpass.getuser()}-gpu-{device}.lock"
+    ):  # another run's
         sweep.start("--scheduler", cluster.address)
-        sweep.wait_for(lambda: f"The scheduler {cluster.address} has no worker; waiting for one\n" in sweep.log.read_text())
+        sweep.wait_for(
+            lambda: (
+                f"The scheduler {cluster.address} has no worker; waiting for one\n" in sweep.log.read_text()
+            )
+        )
         cluster.worker("--resources", "GPU=1", CUDA_VISIBLE_DEVICES=device)
-        sweep.wait_for(lambda: f"{sweep.runs[1].name} waits for a GPU that no other run has\n" in sweep.log.read_text())
+        sweep.wait_for(
+            lambda: f"{sweep.runs[1].name} waits for a GPU that no other run has\n" in sweep.log.read_text()
+        )
     sweep.open(*sweep.runs)
     status, said = sweep.finish()
     assert status == 0, said
@@ -407,13 +500,21 @@ def test_a_scheduler_that_hangs_is_lost(tmp_path, monkeypatch, cluster):
     monkeypatch.setattr(utils.batch.runner, "_capacity", hang)
     monkeypatch.setattr(utils.batch.runner, "CONNECT_SECONDS", 5)
     with pytest.raises(BatchError, match="the Dask scheduler was lost"):
-        run_batch({"notebook": notebook_of(tmp_path / "small.ipynb"), "parameters": {"gates": str(gates)}}, tmp_path / "out", scheduler=cluster.address)
+        run_batch(
+            {"notebook": notebook_of(tmp_path / "small.ipynb"), "parameters": {"gates": str(gates)}},
+            tmp_path / "out",
+            scheduler=cluster.address,
+        )
 
 
 def test_no_scheduler_at_the_address_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(utils.batch.runner, "CONNECT_SECONDS", 1)
     with pytest.raises(BatchError, match="there is no Dask scheduler at tcp://127.0.0.1:9 "):
-        run_batch({"notebook": notebook_of(tmp_path / "small.ipynb")}, tmp_path / "out", scheduler="tcp://127.0.0.1:9")
+        run_batch(
+            {"notebook": notebook_of(tmp_path / "small.ipynb")},
+            tmp_path / "out",
+            scheduler="tcp://127.0.0.1:9",
+        )
 
 
 # --- disks -------------------------------------------------------------------------------------------------------------
@@ -424,7 +525,9 @@ def small_disk(tmp_path):
     """A disk of 2 MB, where this machine lets the tests make one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True
+    )
     yield folder if made.returncode == 0 else None
     if made.returncode == 0:
         subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -433,11 +536,16 @@ def small_disk(tmp_path):
 def test_a_full_disk_corrupts_no_finished_run(small_disk, tmp_path, monkeypatch):
     work = "import pathlib\npathlib.Path(output_dir, 'result.txt').write_bytes(b'1' * int(number))"
     out = small_disk or tmp_path / "out"
-    spec = {"notebook": notebook_of(tmp_path / "filler.ipynb", work=work), "grid": {"number": [10, 5_000_000, 20]}}
+    spec = {
+        "notebook": notebook_of(tmp_path / "filler.ipynb", work=work),
+        "grid": {"number": [10, 5_000_000, 20]},
+    }
     if small_disk is None:  # the same, from the point of view of what writes the records
         spec["grid"] = {"number": [10, 20]}
         run_batch(spec, out, workers=1)
-        monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        monkeypatch.setattr(
+            "os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
+        )
         assert run_batch(spec, out)["status"].tolist() == ["completed"] * 2
         assert len(pd.read_csv(out / "leaderboard.csv")) == 2
         return

@@ -7,9 +7,23 @@ import pytest
 import torch
 from datasets import Dataset
 from matplotlib.colors import to_hex
-from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, Trainer, TrainingArguments, get_scheduler
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+    get_scheduler,
+)
 
-from utils.lessons.arguments import SCHEDULES, Plan, learning_rate_curves, learning_rates, schedule_explorer, training_plan
+from utils.lessons.arguments import (
+    SCHEDULES,
+    Plan,
+    learning_rate_curves,
+    learning_rates,
+    schedule_explorer,
+    training_plan,
+)
 
 PNG = b"\x89PNG\r\n"
 
@@ -17,9 +31,20 @@ PNG = b"\x89PNG\r\n"
 def trained(folder, rows, **arguments):
     """Train a tiny model on `rows` rows and return its trainer."""
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    data = Dataset.from_dict({"input_ids": [[1, 2, 3]] * rows, "label": [0, 1] * (rows // 2) + [0] * (rows % 2)})
-    args = TrainingArguments(str(folder), save_strategy="no", disable_tqdm=True, logging_steps=1, dataloader_pin_memory=False, **arguments)
-    trainer = Trainer(BertForSequenceClassification(BertConfig(vocab_size=9, **sizes)), args, train_dataset=data)
+    data = Dataset.from_dict(
+        {"input_ids": [[1, 2, 3]] * rows, "label": [0, 1] * (rows // 2) + [0] * (rows % 2)}
+    )
+    args = TrainingArguments(
+        str(folder),
+        save_strategy="no",
+        disable_tqdm=True,
+        logging_steps=1,
+        dataloader_pin_memory=False,
+        **arguments,
+    )
+    trainer = Trainer(
+        BertForSequenceClassification(BertConfig(vocab_size=9, **sizes)), args, train_dataset=data
+    )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return trainer
@@ -39,10 +64,14 @@ def trained(folder, rows, **arguments):
         (20, 1, 4, 1, 2, "constant"),  # ignores the warmup
     ],
 )
-def test_steps_and_rates_are_those_of_trainer(tmp_path, rows, epochs, batch_size, accumulation, warmup, schedule):
+def test_steps_and_rates_are_those_of_trainer(
+    tmp_path, rows, epochs, batch_size, accumulation, warmup, schedule
+):
     explorer = schedule_explorer(rows, epochs, batch_size, accumulation, 5e-5, warmup, schedule)
     batch = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": accumulation}
-    trainer = trained(tmp_path, rows, num_train_epochs=epochs, warmup_steps=warmup, lr_scheduler_type=schedule, **batch)
+    trainer = trained(
+        tmp_path, rows, num_train_epochs=epochs, warmup_steps=warmup, lr_scheduler_type=schedule, **batch
+    )
     assert explorer.plan.steps == trainer.state.max_steps == trainer.state.global_step
     assert explorer.plan.warmup_steps == trainer.args.get_warmup_steps(trainer.state.max_steps)
     logged = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
@@ -68,7 +97,9 @@ def test_sampled_rates_are_those_of_every_step(schedule):
 
 def test_every_control_changes_what_it_should():
     explorer = schedule_explorer(rows=1000, epochs=3, batch_size=16, accumulation=1, warmup=0.1)
-    assert explorer.plan == Plan(batches=63, steps_per_epoch=63, steps=189, warmup_steps=19, effective_batch_size=16)
+    assert explorer.plan == Plan(
+        batches=63, steps_per_epoch=63, steps=189, warmup_steps=19, effective_batch_size=16
+    )
     changes = {
         "rows": (2000, Plan(125, 125, 375, 38, 16)),
         "epochs": (1.5, Plan(125, 125, 188, 19, 16)),
@@ -100,7 +131,9 @@ def test_it_answers_within_a_tenth_of_a_second():
         explorer.inputs["rows"].value = rows
         explorer.inputs["schedule"].value = SCHEDULES[k % 2]
         seconds.append((time.process_time() - start) / (2 if k else 1))
-    assert sorted(seconds)[4] < 0.1  # the median, in seconds of this process: a single one may meet a busy machine
+    assert (
+        sorted(seconds)[4] < 0.1
+    )  # the median, in seconds of this process: a single one may meet a busy machine
 
 
 def test_the_control_draws_as_the_static_figure_does_and_leaves_nothing_behind():
@@ -110,14 +143,21 @@ def test_the_control_draws_as_the_static_figure_does_and_leaves_nothing_behind()
     static = learning_rate_curves({"linear": explorer.curve}, "Learning rate", explorer.plan.steps_per_epoch)
 
     def lines(axes):
-        return [(line.get_label(), to_hex(line.get_color()), line.get_xydata().tolist()) for line in axes.lines]
+        return [
+            (line.get_label(), to_hex(line.get_color()), line.get_xydata().tolist()) for line in axes.lines
+        ]
 
-    assert str(lines(explorer._axes)) == str(lines(static.axes[0]))  # as text, because the gaps between lines are nan
+    assert str(lines(explorer._axes)) == str(
+        lines(static.axes[0])
+    )  # as text, because the gaps between lines are nan
     assert explorer._axes.get_ylim() == static.axes[0].get_ylim()
     assert len(explorer._axes.lines) == 2
 
 
-@pytest.mark.parametrize("wrong", [{"rows": 0}, {"epochs": 0}, {"batch_size": 0}, {"accumulation": 0}, {"warmup": -1}, {"schedule": "<b>"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rows": 0}, {"epochs": 0}, {"batch_size": 0}, {"accumulation": 0}, {"warmup": -1}, {"schedule": "<b>"}],
+)
 def test_impossible_values_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         schedule_explorer(**wrong)

@@ -23,15 +23,35 @@ def sweep(tmp_path):
             run = f"rate-{k}_seed-{seed}"
             failed = rate == 5e-4 and seed < 3
             right = 90 - k - seed
-            row = {"run_id": run, "model_name": MARKUP, "learning_rate": rate, "seed": seed, "status": "failed" if failed else "completed"}
-            row |= {"validation_f1_macro": np.nan if failed else right / 100, "test_f1_macro": np.nan if failed else right / 100 - 0.01, "seconds": 9.5}
+            row = {
+                "run_id": run,
+                "model_name": MARKUP,
+                "learning_rate": rate,
+                "seed": seed,
+                "status": "failed" if failed else "completed",
+            }
+            row |= {
+                "validation_f1_macro": np.nan if failed else right / 100,
+                "test_f1_macro": np.nan if failed else right / 100 - 0.01,
+                "seconds": 9.5,
+            }
             rows.append(row | {"error": f"WatchError: {MARKUP}" if failed else ""})
             (tmp_path / run).mkdir()
             if failed:
                 continue
-            history = [{"epoch": 0.5, "loss": 0.7}, {"epoch": 1, "loss": 0.5 / (k + 1)}, {"epoch": 1, "eval_loss": 0.4 / seed, "eval_f1_macro": 0.8}]
-            (tmp_path / run / "metrics.json").write_text(json.dumps({"parameters": {"task": "single_label"}, "history": history}))
-            answers = {"text": range(100), "label": ["no", MARKUP] * 50, "predicted": (["no", MARKUP] * 50)[:right] + ["no"] * (100 - right)}
+            history = [
+                {"epoch": 0.5, "loss": 0.7},
+                {"epoch": 1, "loss": 0.5 / (k + 1)},
+                {"epoch": 1, "eval_loss": 0.4 / seed, "eval_f1_macro": 0.8},
+            ]
+            (tmp_path / run / "metrics.json").write_text(
+                json.dumps({"parameters": {"task": "single_label"}, "history": history})
+            )
+            answers = {
+                "text": range(100),
+                "label": ["no", MARKUP] * 50,
+                "predicted": (["no", MARKUP] * 50)[:right] + ["no"] * (100 - right),
+            }
             pd.DataFrame(answers).to_csv(tmp_path / run / "predictions.csv", index=False)
     return pd.DataFrame(rows), tmp_path
 
@@ -46,12 +66,18 @@ def test_it_starts_with_the_best_and_the_worst_run_and_draws_once(sweep, monkeyp
     drawn = []
     for name in ("curves_side_by_side", "confusions_side_by_side"):
         real = getattr(plots, name)
-        monkeypatch.setattr(plots, name, lambda runs, real=real, name=name: drawn.append((name, list(runs))) or real(runs))
+        monkeypatch.setattr(
+            plots, name, lambda runs, real=real, name=name: drawn.append((name, list(runs))) or real(runs)
+        )
     box = RunComparison(*sweep)
     assert box.choice.value == ("rate-0_seed-1", "rate-2_seed-3")
     names = ["learning_rate 2e-05, seed 1", "learning_rate 0.0005, seed 3"]
     assert drawn == [("curves_side_by_side", names), ("confusions_side_by_side", names)]
-    assert [label for label, _ in box.choice.options][::4] == ["learning_rate 2e-05, seed 1", "learning_rate 5e-05, seed 2", "learning_rate 0.0005, seed 3"]
+    assert [label for label, _ in box.choice.options][::4] == [
+        "learning_rate 2e-05, seed 1",
+        "learning_rate 5e-05, seed 2",
+        "learning_rate 0.0005, seed 3",
+    ]
     assert box.choice.options[6] == ("learning_rate 0.0005, seed 1 (failed)", "rate-2_seed-1")
     for image in (box.curves, box.confusions):
         assert bytes(image.value).startswith(b"\x89PNG")
@@ -62,14 +88,25 @@ def test_it_starts_with_the_best_and_the_worst_run_and_draws_once(sweep, monkeyp
 def test_another_choice_shows_other_curves_confusions_and_scores(sweep):
     box = RunComparison(*sweep, chosen=["rate-0_seed-1", "rate-0_seed-2"])
     # the rate is the same, and is not shown; nor is an error where there is none
-    assert cells(box) == {"seed": ["1", "2"], "validation_f1_macro": ["0.89", "0.88"], "test_f1_macro": ["0.88", "0.87"], "seconds": ["9.5", "9.5"]}
+    assert cells(box) == {
+        "seed": ["1", "2"],
+        "validation_f1_macro": ["0.89", "0.88"],
+        "test_f1_macro": ["0.88", "0.87"],
+        "seconds": ["9.5", "9.5"],
+    }
     before = bytes(box.curves.value), bytes(box.confusions.value)
     box.choice.value = ("rate-0_seed-1", "rate-1_seed-1", "rate-2_seed-3")
     assert cells(box)["learning_rate"] == ["2e-05", "5e-05", "0.0005"]
     assert box.curves.value != before[0]
     assert box.confusions.value != before[1]
-    assert [axes.lines[0].get_ydata()[1] for axes in box.figures["curves"].axes] == pytest.approx([0.5, 0.25, 0.5 / 3])
-    assert [axes.texts[0].get_text() for axes in box.figures["confusions"].axes[:3]] == ["44", "44", "42"]  # the first label, right
+    assert [axes.lines[0].get_ydata()[1] for axes in box.figures["curves"].axes] == pytest.approx(
+        [0.5, 0.25, 0.5 / 3]
+    )
+    assert [axes.texts[0].get_text() for axes in box.figures["confusions"].axes[:3]] == [
+        "44",
+        "44",
+        "42",
+    ]  # the first label, right
     assert box.curves.layout.display is box.confusions.layout.display is None
 
 
@@ -97,7 +134,10 @@ def test_text_from_data_is_escaped(sweep):
     leaderboard, folder = sweep
     leaderboard.loc[0, "model_name"] = '<img src=x onerror="alert(1)">'  # two models now, so it is shown
     box = RunComparison(leaderboard, folder)
-    assert cells(box)["model_name"] == ["&lt;img src=x onerror=&quot;alert(1)&quot;&gt;", "&lt;script&gt;window.hacked = 1&lt;/script&gt;"]
+    assert cells(box)["model_name"] == [
+        "&lt;img src=x onerror=&quot;alert(1)&quot;&gt;",
+        "&lt;script&gt;window.hacked = 1&lt;/script&gt;",
+    ]
     assert "<img" not in box.table.value
     assert "<script" not in box.table.value
 

@@ -38,11 +38,19 @@ def test_a_last_batch_that_is_not_full_counts_its_own_rows():
 def test_no_way_computes_less_than_the_real_tokens_or_more_than_all_to_the_maximum(many_lengths, batch_size):
     numbers = length_numbers(many_lengths, 64, batch_size)
     tokens = numbers["tokens_per_text"]
-    assert numbers["real_tokens_per_text"] <= tokens["grouped"] <= tokens["longest in batch"] <= tokens["max_length"] == 64
+    assert (
+        numbers["real_tokens_per_text"]
+        <= tokens["grouped"]
+        <= tokens["longest in batch"]
+        <= tokens["max_length"]
+        == 64
+    )
     assert (batch_size == 1) == (numbers["padding"]["longest in batch"] == pytest.approx(0))
 
 
-@pytest.mark.parametrize(("lengths", "max_length", "batch_size"), [([], 8, 2), ([0, 3], 8, 2), ([3], 0, 2), ([3], 8, 0)])
+@pytest.mark.parametrize(
+    ("lengths", "max_length", "batch_size"), [([], 8, 2), ([0, 3], 8, 2), ([3], 0, 2), ([3], 8, 0)]
+)
 def test_impossible_values_are_refused(lengths, max_length, batch_size):
     with pytest.raises(ValueError, match="1 or more"):
         length_explorer(lengths, max_length, batch_size)

@@ -69,7 +69,14 @@ def test_token_explorer_takes_anything(tokenizer):
 
 def test_token_kinds(tokenizer):
     kinds = {piece: kind for piece, _, kind in token_kinds(tokenizer, "tokenizers 🤖")}
-    assert kinds == {"[CLS]": "special", "token": "word", "##izer": "piece of a word", "##s": "piece of a word", "[UNK]": "unknown", "[SEP]": "special"}
+    assert kinds == {
+        "[CLS]": "special",
+        "token": "word",
+        "##izer": "piece of a word",
+        "##s": "piece of a word",
+        "[UNK]": "unknown",
+        "[SEP]": "special",
+    }
 
 
 def test_token_explorer_reacts_within_100_ms(tokenizer):

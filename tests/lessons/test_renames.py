@@ -31,16 +31,27 @@ def test_no_name_stands_twice():
 
 
 def test_translate_names_what_to_write():
-    table = translate(["output_dir", "warmup_ratio", "evaluation_strategy", "learning_rat"]).set_index("argument")
+    table = translate(["output_dir", "warmup_ratio", "evaluation_strategy", "learning_rat"]).set_index(
+        "argument"
+    )
     assert table["works"].tolist() == [True, False, False, False]
-    assert table["write today"].tolist()[:3] == ["", "warmup_steps=0.1 (below 1: a share of the steps)", "eval_strategy=..."]
+    assert table["write today"].tolist()[:3] == [
+        "",
+        "warmup_steps=0.1 (below 1: a share of the steps)",
+        "eval_strategy=...",
+    ]
     assert "check the spelling" in table.loc["learning_rat", "write today"]
-    assert translate(["tokenizer", "args"], Trainer)["write today"].tolist() == ["processing_class=tokenizer", ""]
+    assert translate(["tokenizer", "args"], Trainer)["write today"].tolist() == [
+        "processing_class=tokenizer",
+        "",
+    ]
 
 
 def test_an_old_name_that_still_works_stays_only_while_there_is_no_new_one():
     advice = translate(["gradient_checkpointing"])["write today"].item()
-    assert advice == ("activation_checkpointing=..." if accepts(TrainingArguments, "activation_checkpointing") else "")
+    assert advice == (
+        "activation_checkpointing=..." if accepts(TrainingArguments, "activation_checkpointing") else ""
+    )
     if advice:
         with pytest.warns(FutureWarning, match="activation_checkpointing"):
             TrainingArguments("unused", gradient_checkpointing=True)

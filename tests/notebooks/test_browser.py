@@ -31,7 +31,14 @@ SCREENSHOTS = ROOT / "runs" / "screenshots"
 WINDOW = {"width": 1280, "height": 1100}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # The name resolution rule keeps the browser on this machine, whatever a page asks for.
-FLAGS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
 # milliseconds that a step, all cells of a notebook, and the answer to a moved control may take on a busy machine; and between two looks at a cell
 STEP, RUN, CHANGE, LOOK = 60_000, 600_000, 15_000, 250
@@ -39,7 +46,11 @@ LONG_RUN = 1_800_000  # 04 and 06 take five minutes on a machine that does nothi
 
 SETTINGS = {  # JupyterLab's settings, by the plugin that reads them
     "notebook-extension/tracker": {"windowingMode": "none"},  # otherwise cells out of sight are not drawn
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "apputils-extension/notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+        "doNotDisturbMode": True,
+    },
 }
 SLIDER = ".jp-OutputArea-output .widget-slider:not([disabled]) .noUi-handle"
 TEXT = ".jp-OutputArea-output .jupyter-widgets :is(input[type=text], textarea):not([disabled])"
@@ -138,7 +149,9 @@ ASK_KERNEL = """async code => {
 
 def screenshot(page, of=""):
     """Store what the page shows in runs/screenshots/, under the test's name and what it is a picture `of`, and return the path."""
-    name = re.sub(r"[^\w.-]+", "_", os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0] + of).strip("_")
+    name = re.sub(
+        r"[^\w.-]+", "_", os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0] + of
+    ).strip("_")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     path = SCREENSHOTS / f"{name}.png"
     page.screenshot(path=path)
@@ -172,7 +185,9 @@ def copy_repository(folder):
 
 def call(server, path, method="GET"):
     """Ask Jupyter's own interface; return the parsed answer, or None for an empty one."""
-    request = urllib.request.Request(server["url"] + path, method=method, headers={"Authorization": f"token {server['token']}"})
+    request = urllib.request.Request(
+        server["url"] + path, method=method, headers={"Authorization": f"token {server['token']}"}
+    )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.loads(answer.read() or "null")
 
@@ -180,7 +195,9 @@ def call(server, path, method="GET"):
 def wait_for_server(process, runtime, log, seconds=60):
     """Return url and token once the server answers; its own runtime file says where it listens."""
     for _ in range(seconds * 10):
-        assert process.poll() is None, f"JupyterLab ended with status {process.returncode}:\n{log.read_text()[-3000:]}"
+        assert process.poll() is None, (
+            f"JupyterLab ended with status {process.returncode}:\n{log.read_text()[-3000:]}"
+        )
         with suppress(OSError, ValueError, StopIteration):  # no file yet, half a file, not listening yet
             server = json.loads(next(runtime.glob("jpserver-*.json")).read_text())
             call(server, "api/status")
@@ -200,8 +217,14 @@ def serve(folder, command=(sys.executable, "-m", "jupyterlab"), **more):
     others = ("JUPYTER_PATH", "JUPYTER_TOKEN", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     environment = {name: value for name, value in os.environ.items() if name not in others}
     environment |= {f"JUPYTERLAB_{name}_DIR": str(path) for name, path in own.items()}
-    environment |= {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    environment |= {"IPYTHONDIR": str(folder / "ipython"), "BROWSER": str(folder / "browser"), "PYTHONPATH": str(folder / "work")} | more
+    environment |= {
+        f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
+    }
+    environment |= {
+        "IPYTHONDIR": str(folder / "ipython"),
+        "BROWSER": str(folder / "browser"),
+        "PYTHONPATH": str(folder / "work"),
+    } | more
     for plugin, values in SETTINGS.items():
         path = own["SETTINGS"] / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
@@ -220,11 +243,17 @@ def serve(folder, command=(sys.executable, "-m", "jupyterlab"), **more):
     (folder / "browser").chmod(0o700)
     log = folder / "server.log"
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=folder / "work")
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=folder / "work"
+        )
     try:
         yield wait_for_server(process, folder / "runtime", log)
     finally:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
+        family = (
+            [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            if process.poll() is None
+            else []
+        )
         process.terminate()  # Jupyter ends its kernels first
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=20)
@@ -257,9 +286,14 @@ def browser():
     """A headless Chromium with a new, empty profile."""
     if CHROMIUM is None:
         cannot_test("no Chromium on this machine; on Debian: apt-get install chromium")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a CI job that is cut off cleans up, too
+    before = signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a CI job that is cut off cleans up, too
     try:
-        with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as home, play() as playwright:
+        with (
+            tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as home,
+            play() as playwright,
+        ):
             own = {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home}
             chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env=os.environ | own)
             yield chromium
@@ -284,7 +318,9 @@ def new_page(browser, server):
     context.set_default_timeout(STEP)
     asked, complaints = [], []
     context.on("request", lambda request: asked.append(request.url))
-    context.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    context.on(
+        "console", lambda message: complaints.append(message.text) if message.type == "error" else None
+    )
     try:
         page = context.new_page()
         yield page
@@ -326,8 +362,15 @@ def outputs_are_drawn(page, committed):
 
     There may be more widgets than committed: progress bars, which `make notebooks` turns off.
     """
-    kinds = [(cell.id, [kind for output in cell.outputs for kind in output.get("data", {})]) for cell in committed.cells if cell.cell_type == "code"]
-    expected = [{"id": cell, "widgets": found.count(WIDGET), "figures": found.count("image/png")} for cell, found in kinds]
+    kinds = [
+        (cell.id, [kind for output in cell.outputs for kind in output.get("data", {})])
+        for cell in committed.cells
+        if cell.cell_type == "code"
+    ]
+    expected = [
+        {"id": cell, "widgets": found.count(WIDGET), "figures": found.count("image/png")}
+        for cell, found in kinds
+    ]
     with step(page, "Looking for the widgets and figures"):
         for _ in range(CHANGE // LOOK):
             wrong = page.evaluate(WRONG, expected)
@@ -346,7 +389,10 @@ def pictures(page, cells):
     notebook = page.locator(".jp-NotebookPanel:visible .jp-WindowedPanel-outer")
     notebook.evaluate("panel => { panel.scrollTop = 0; }")
     screenshot(page, "_top")
-    page.set_viewport_size(WINDOW | {"height": WINDOW["height"] + notebook.evaluate("panel => panel.scrollHeight - panel.clientHeight")})
+    page.set_viewport_size(
+        WINDOW
+        | {"height": WINDOW["height"] + notebook.evaluate("panel => panel.scrollHeight - panel.clientHeight")}
+    )
     screenshot(page, "_all")
     page.set_viewport_size(WINDOW)
 
@@ -364,13 +410,19 @@ def shown(page, cell, figures=False, before=None):
     last = None
     for _ in range(CHANGE // LOOK):
         now = cell.evaluate(SHOWN, figures)
-        lost = (before or "").startswith("pictures") and not (now or "").startswith("pictures")  # gone is not redrawn
+        lost = (before or "").startswith("pictures") and not (now or "").startswith(
+            "pictures"
+        )  # gone is not redrawn
         if now == last and now not in (None, before) and not lost:
             return now
         last = now
         page.wait_for_timeout(LOOK)
     state = (
-        "the kernel is not idle or a picture is broken" if now is None else "the pictures are gone" if lost else "what it shows is the same, or never settles"
+        "the kernel is not idle or a picture is broken"
+        if now is None
+        else "the pictures are gone"
+        if lost
+        else "what it shows is the same, or never settles"
     )
     raise AssertionError(f"after {CHANGE / 1000:.0f} s {state}")
 
@@ -404,7 +456,9 @@ def type_text(page, text):
 
 def what_ran(page):
     """Say which part of typed MARKUP became live: its effect, elements that carry it, or any script among the outputs."""
-    scripts = "[...document.querySelectorAll('.jp-OutputArea-output script')].map(element => element.outerHTML)"
+    scripts = (
+        "[...document.querySelectorAll('.jp-OutputArea-output script')].map(element => element.outerHTML)"
+    )
     return page.evaluate(markup.LIVE) + page.evaluate(scripts)
 
 
@@ -450,7 +504,10 @@ USE = {  # how the control of each notebook is used
 }
 SHORT = ("01_loading", "02_data_prep", "03_training_arguments")
 # One chapter is within `make test`; all are for `make browser`: each is a second run of what the comparison of outputs has run already.
-CHAPTERS = [pytest.param(path, id=path.stem, marks=[] if path.stem == "02_data_prep" else pytest.mark.browser) for path in NOTEBOOKS]
+CHAPTERS = [
+    pytest.param(path, id=path.stem, marks=[] if path.stem == "02_data_prep" else pytest.mark.browser)
+    for path in NOTEBOOKS
+]
 
 
 def test_every_control_is_used():
@@ -466,8 +523,14 @@ def test_chapter(lab, path):
     widgets = outputs_are_drawn(lab, read(path))
     pictures(lab, widgets)
     if widgets:
-        with step(lab, "Asking for the style of figures: what a cell leaves there changes those that the control draws"):
-            assert lab.evaluate(ASK_KERNEL, "import matplotlib; print(matplotlib.rcParams['axes.facecolor'])") == "white\n"
+        with step(
+            lab,
+            "Asking for the style of figures: what a cell leaves there changes those that the control draws",
+        ):
+            assert (
+                lab.evaluate(ASK_KERNEL, "import matplotlib; print(matplotlib.rcParams['axes.facecolor'])")
+                == "white\n"
+            )
         USE[path.stem](lab)
 
 
@@ -523,7 +586,9 @@ def test_markup_in_tables_reports_and_formulas_does_not_run(lab, server):
     """A notebook that has just been run is trusted: JupyterLab sanitises nothing, and it typesets what stands between dollars, links in formulas too."""
     run_all(lab, write_notebook(server, "tables", TABLES.replace("TEXT", repr(" ".join(markup.ALL)))))
     with step(lab, "Waiting for formulas to be typeset"):
-        lab.wait_for_function("document.querySelectorAll('.jp-OutputArea-output mjx-container').length === 3 + 1 + 2")  # the report's fix is code
+        lab.wait_for_function(
+            "document.querySelectorAll('.jp-OutputArea-output mjx-container').length === 3 + 1 + 2"
+        )  # the report's fix is code
     assert lab.evaluate(markup.LIVE) == []
     seen = lab.locator(".jp-OutputArea-output").all_inner_texts()
     assert [text.count(markup.SCRIPT) for text in seen] == [1, 3, 3]
@@ -542,7 +607,12 @@ def test_make_lab_opens_the_template_with_the_kernel_of_the_environment(browser,
     (tmp_path / "work" / ".venv").symlink_to(sys.prefix, target_is_directory=True)
     write_decoy(tmp_path / "others")
     with (
-        serve(tmp_path, ["make", "lab", "--old-file=setup"], JUPYTER_PREFER_ENV_PATH="0", **{decoy: str(tmp_path / "others")}) as server,
+        serve(
+            tmp_path,
+            ["make", "lab", "--old-file=setup"],
+            JUPYTER_PREFER_ENV_PATH="0",
+            **{decoy: str(tmp_path / "others")},
+        ) as server,
         new_page(browser, server) as page,
         step(page, "Opening what `make lab` opens"),
     ):
@@ -573,7 +643,11 @@ def opened(folder, seconds=30):
 
 def write_decoy(folder):
     """A kernel of the usual name, as `python -m ipykernel install --user` leaves it; the variable DECOY tells it."""
-    spec = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Python 3", "language": "python"}
+    spec = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python 3",
+        "language": "python",
+    }
     path = folder / "kernels" / "python3" / "kernel.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(spec | {"env": {"DECOY": "yes"}}))
@@ -614,7 +688,15 @@ widgets.VBox([entry, shown])
 
 @pytest.mark.slow
 def test_self_test_controls_that_work(lab, server):
-    run_all(lab, write_notebook(server, "good", FIGURE.format(height="slider.value"), TEXT_WIDGET.format(value="html.escape(change.new)")))
+    run_all(
+        lab,
+        write_notebook(
+            server,
+            "good",
+            FIGURE.format(height="slider.value"),
+            TEXT_WIDGET.format(value="html.escape(change.new)"),
+        ),
+    )
     move_slider(lab)
     type_text(lab, MARKUP)
     assert not what_ran(lab)
@@ -622,8 +704,15 @@ def test_self_test_controls_that_work(lab, server):
 
 @pytest.mark.slow
 def test_self_test_controls_that_do_not(lab, server, monkeypatch):
-    run_all(lab, write_notebook(server, "bad", FIGURE.format(height="7"), TEXT_WIDGET.format(value="change.new")))
-    with monkeypatch.context() as patient, pytest.raises(pytest.fail.Exception, match=r"(?s)Moved the slider from 10.0 to 7.0.*runs/screenshots/.*png"):
+    run_all(
+        lab, write_notebook(server, "bad", FIGURE.format(height="7"), TEXT_WIDGET.format(value="change.new"))
+    )
+    with (
+        monkeypatch.context() as patient,
+        pytest.raises(
+            pytest.fail.Exception, match=r"(?s)Moved the slider from 10.0 to 7.0.*runs/screenshots/.*png"
+        ),
+    ):
         patient.setitem(globals(), "CHANGE", 4_000)  # it waits in vain
         move_slider(lab)
     type_text(lab, MARKUP)
@@ -632,10 +721,17 @@ def test_self_test_controls_that_do_not(lab, server, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", ["1 / 0", "import ipywidgets\ninside = ipywidgets.Output()\nwith inside:\n    1 / 0\ninside"], ids=["cell", "output_widget"])
+@pytest.mark.parametrize(
+    "cell",
+    ["1 / 0", "import ipywidgets\ninside = ipywidgets.Output()\nwith inside:\n    1 / 0\ninside"],
+    ids=["cell", "output_widget"],
+)
 def test_self_test_error(lab, server, cell):
     notebook = write_notebook(server, "error", "print('fine')", cell, "print('last')")
-    with pytest.raises(pytest.fail.Exception, match=r"(?s)error\.ipynb: it ended with an error.*ZeroDivisionError.*runs/screenshots/.*png"):
+    with pytest.raises(
+        pytest.fail.Exception,
+        match=r"(?s)error\.ipynb: it ended with an error.*ZeroDivisionError.*runs/screenshots/.*png",
+    ):
         run_all(lab, notebook)
 
 
@@ -654,10 +750,16 @@ def png(*points):
 OUTPUTS = {  # what a cell shows, and what is said of it where the committed notebook has a widget and a figure there
     "as_it_should_be": ("display(widgets.Image(value=png(1, 2)), Image(png(1, 2)))", []),
     "nothing": ("", ["has 0 widgets", "has 0 figures"]),
-    "closed_widget": ("slider = widgets.IntSlider()\ndisplay(slider, Image(png(1, 2)))\nslider.close()", ["a widget"]),
+    "closed_widget": (
+        "slider = widgets.IntSlider()\ndisplay(slider, Image(png(1, 2)))\nslider.close()",
+        ["a widget"],
+    ),
     "hidden": ("display(widgets.HTML(layout={'display': 'none'}), Image(png(1, 2)))", ["not drawn"]),
     "empty_figure": ("display(widgets.IntSlider(), Image(png()))", ["broken or blank"]),
-    "broken_figure_in_a_widget": ("display(widgets.Image(value=b'no picture'), Image(png(1, 2)))", ["broken or blank"]),
+    "broken_figure_in_a_widget": (
+        "display(widgets.Image(value=b'no picture'), Image(png(1, 2)))",
+        ["broken or blank"],
+    ),
     "two_figures": ("display(widgets.IntSlider(), Image(png(1, 2)), Image(png(1, 2)))", ["has 2 figures"]),
 }
 

@@ -41,8 +41,20 @@ trainer = Trainer(args=args, model_init=model_init, train_dataset=rows, eval_dat
 
 def start(folder, trials):
     notebook = read(next(path for path in NOTEBOOKS if path.stem == "06_batch_runs"))
-    script = "\n".join([SCRIPT, cell_of(notebook, "study").source, cell_of(notebook, "search-function").source, f"search({trials})"])
-    return subprocess.Popen([sys.executable, "-c", script, str(folder)], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    script = "\n".join(
+        [
+            SCRIPT,
+            cell_of(notebook, "study").source,
+            cell_of(notebook, "search-function").source,
+            f"search({trials})",
+        ]
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def finished(folder):
@@ -52,7 +64,11 @@ def finished(folder):
         trials = optuna.load_study(study_name="rate and warmup", storage=storage).trials
     except (KeyError, optuna.exceptions.StorageInternalError):  # the process is about to make it
         return {}
-    return {trial.number: (trial.params, trial.value) for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")}
+    return {
+        trial.number: (trial.params, trial.value)
+        for trial in trials
+        if trial.state.name in ("COMPLETE", "PRUNED")
+    }
 
 
 def test_a_killed_search_goes_on_without_repeating_a_trial(tmp_path):

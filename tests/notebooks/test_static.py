@@ -58,7 +58,9 @@ def test_it_is_valid_and_every_cell_parses(path):
     nbformat.validate(notebook)
     for cell in code_cells(notebook):
         ast.parse(plain_python(cell), filename=f"{path.name}:{cell.id}")
-    assert all(re.fullmatch(r"[a-z0-9-]+", cell.id) for cell in notebook.cells), "ids are chosen, so that they stay"
+    assert all(re.fullmatch(r"[a-z0-9-]+", cell.id) for cell in notebook.cells), (
+        "ids are chosen, so that they stay"
+    )
 
 
 def test_it_opens_as_every_other(path):
@@ -68,7 +70,9 @@ def test_it_opens_as_every_other(path):
     ids = [cell.id for cell in code_cells(notebook)]
     opening = ids[: ids.index("parameters")]
     assert opening[:2] == ["bootstrap", "imports"]
-    assert all(cell_id.startswith("imports") for cell_id in opening[1:]), "a long list of imports may be two cells"
+    assert all(cell_id.startswith("imports") for cell_id in opening[1:]), (
+        "a long list of imports may be two cells"
+    )
     assert cell_of(notebook, "bootstrap").source == cell_of(read(NOTEBOOKS[0]), "bootstrap").source
     assert notebook.metadata.kernelspec.name == "python3"
 
@@ -96,7 +100,11 @@ def test_parameters_are_commented_literals_that_pass_their_own_check(path):
 
 
 def test_cells_are_short(path):
-    cells = [cell for cell in code_cells(read(path)) if cell.id not in ("bootstrap", "parameters") and not cell.id.startswith("imports")]
+    cells = [
+        cell
+        for cell in code_cells(read(path))
+        if cell.id not in ("bootstrap", "parameters") and not cell.id.startswith("imports")
+    ]
     lengths = {cell.id: len(cell.source.splitlines()) for cell in cells}
     assert statistics.median(lengths.values()) <= 8
     # one call of TrainingArguments with a reason beside each value is one idea, and the one that the reader came for
@@ -106,8 +114,14 @@ def test_cells_are_short(path):
 def test_it_imports_by_name_and_trusts_nobody(path):
     for cell in code_cells(read(path)):
         for node in ast.walk(ast.parse(plain_python(cell))):
-            assert not (isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)), f"star import in {cell.id}"
-            assert not (isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and getattr(node.value, "value", True)), cell.id
+            assert not (
+                isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
+            ), f"star import in {cell.id}"
+            assert not (
+                isinstance(node, ast.keyword)
+                and node.arg == "trust_remote_code"
+                and getattr(node.value, "value", True)
+            ), cell.id
 
 
 def test_outputs_are_those_of_one_run_and_clean(path):
@@ -117,7 +131,9 @@ def test_outputs_are_those_of_one_run_and_clean(path):
     for cell in code_cells(notebook):
         assert not [output for output in cell.outputs if output.output_type == "error"], cell.id
         for text in outputs_as_text(cell):
-            assert not re.search(r"/(home|root|work|tmp|Users|content)/\w", text), f"a machine's path in {cell.id}: {text[:300]}"
+            assert not re.search(r"/(home|root|work|tmp|Users|content)/\w", text), (
+                f"a machine's path in {cell.id}: {text[:300]}"
+            )
             assert not re.search(r"(it|examples)/s\b|\d%\||<progress", text), f"a progress bar in {cell.id}"
             assert "<script" not in text.lower(), cell.id
     widgets = notebook.metadata.get("widgets")
@@ -135,10 +151,20 @@ def test_every_figure_is_described(path):
 
 def test_figures_bring_their_white_paper(path):
     """Black axis labels on a transparent ground can't be read where the page is dark. Pictures within widgets are in the notebook's metadata."""
-    pictures = [output.data["image/png"] for cell in code_cells(read(path)) for output in cell.outputs if "image/png" in output.get("data", {})]
+    pictures = [
+        output.data["image/png"]
+        for cell in code_cells(read(path))
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
     state = read(path).metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     images = [model for model in state.values() if model["model_name"] == "ImageModel"]
-    pictures += [buffer["data"] for model in images for buffer in model.get("buffers", []) if buffer["path"] == ["value"]]
+    pictures += [
+        buffer["data"]
+        for model in images
+        for buffer in model.get("buffers", [])
+        if buffer["path"] == ["value"]
+    ]
     assert pictures
     for picture in pictures:
         image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA")
@@ -199,7 +225,9 @@ def test_drift_sees_an_argument_that_is_gone(path, cell):
     if path != NOTEBOOKS[0]:
         return  # once is enough
     imports = "import torch\nfrom transformers import BertConfig, Trainer, TrainingArguments"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (imports, cell)])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in (imports, cell)]
+    )
     assert [use.verdict for use in drift.uses(notebook)].count(drift.MISSING) == 1
 
 
@@ -208,7 +236,9 @@ def test_comments_and_text_name_no_machine(path):
         assert not re.search(r"/(home|root|work|Users)/\w", cell.source), cell.id
         if cell.cell_type == "code":
             for token in tokenize.generate_tokens(io.StringIO(cell.source).readline):
-                assert not (token.type == tokenize.COMMENT and re.search(r"\b(TODO|FIXME|XXX)\b", token.string)), cell.id
+                assert not (
+                    token.type == tokenize.COMMENT and re.search(r"\b(TODO|FIXME|XXX)\b", token.string)
+                ), cell.id
 
 
 def test_parameter_files_fit_the_template(path):
@@ -220,7 +250,13 @@ def test_parameter_files_fit_the_template(path):
         given = yaml.safe_load(file.read_text())
         if "notebook" in given:  # a sweep, for utils.batch; tests/batch/test_batch.py reads it
             continue
-        lines = [yaml.safe_load(line) for line in re.findall(r"^# (\w+: .+)$", file.read_text(), flags=re.M)]  # values to be uncommented
+        lines = [
+            yaml.safe_load(line) for line in re.findall(r"^# (\w+: .+)$", file.read_text(), flags=re.M)
+        ]  # values to be uncommented
         for values in (given, *(line for line in lines if set(line) <= set(PARAMETERS))):
-            check_parameters(defaults(notebook) | values | {"In": ["# Parameters\n" + "\n".join(f"{name} = 0" for name in values)]})
+            check_parameters(
+                defaults(notebook)
+                | values
+                | {"In": ["# Parameters\n" + "\n".join(f"{name} = 0" for name in values)]}
+            )
         assert f"-f notebooks/params/{file.name}" in file.read_text()

@@ -32,10 +32,25 @@ QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS
 
 def papermill(folder, parameters, notebook=TEMPLATE, start=subprocess.run, file=None, **options):
     """Run the notebook with the command line tool, from `folder`; a list of `-p name value` as a user types it."""
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), str(folder / "out.ipynb")]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "--no-progress-bar",
+        str(notebook),
+        str(folder / "out.ipynb"),
+    ]
     command += [word for name, value in parameters.items() for word in ("-p", name, str(value))]
     command += ["-f", str(file)] if file else []
-    return start(command, cwd=folder, env=os.environ | QUIET, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    return start(
+        command,
+        cwd=folder,
+        env=os.environ | QUIET,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
 
 
 def metrics_of(folder):
@@ -48,7 +63,15 @@ HAPPY, UNHAPPY = f"happy, 😀 {IMAGE} | `", f"not so <b>happy</b> {SCRIPT} {LIN
 DATA, TEST, RUN = f"mine{IN_FILE_NAME}.csv", f"test{IN_FILE_NAME}.jsonl", f"run{IN_FILE_NAME}"
 SECRETS = {
     name: f"{name.lower()}-5e7c2e7"
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "MY_PASSWORD")
+    for name in (
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "WANDB_API_KEY",
+        "OPENAI_API_KEY",
+        "AWS_SECRET_ACCESS_KEY",
+        "DATABASE_URL",
+        "MY_PASSWORD",
+    )
 }
 
 
@@ -61,7 +84,13 @@ def own_table(tweets, tmp_path_factory):
     names = {"positive": HAPPY, "negative": UNHAPPY}
 
     def frame(rows):
-        nasty = [SCRIPT, IMAGE, LINK, FORMULA, DRAWING]  # in the first rows, which 04 shows; more would only take time
+        nasty = [
+            SCRIPT,
+            IMAGE,
+            LINK,
+            FORMULA,
+            DRAWING,
+        ]  # in the first rows, which 04 shows; more would only take time
         texts = [f"{nasty[k]} {text}" if k < len(nasty) else text for k, text in enumerate(rows["text"])]
         return pd.DataFrame({MOOD: rows["label"].map(names), TEXT: texts, OTHER: rows["row"]})
 
@@ -104,7 +133,11 @@ def test_it_learns_and_beats_the_baselines(own_run):
     metrics = metrics_of(own_run)
     assert metrics["test"]["accuracy"] >= metrics["baselines"]["tfidf_logreg"]["accuracy"] + 0.05
     assert metrics["baselines"]["tfidf_logreg"]["accuracy"] > metrics["baselines"]["majority"]["accuracy"]
-    assert metrics["test"]["accuracy_ci95"][0] < metrics["test"]["accuracy"] < metrics["test"]["accuracy_ci95"][1]
+    assert (
+        metrics["test"]["accuracy_ci95"][0]
+        < metrics["test"]["accuracy"]
+        < metrics["test"]["accuracy_ci95"][1]
+    )
     assert metrics["untrained"]["loss"] == pytest.approx(np.log(2), abs=0.1)
     assert metrics["validation"]["loss"] < metrics["untrained"]["loss"] - 0.2
 
@@ -123,12 +156,16 @@ def test_the_record_accounts_for_every_row_and_step(own_run):
 
 @pytest.mark.slow
 def test_the_record_keeps_the_learning_curves_of_the_newest_checkpoint(own_run):
-    state = json.loads(saved_checkpoints(own_run / "checkpoints")[-1].joinpath("trainer_state.json").read_text())
+    state = json.loads(
+        saved_checkpoints(own_run / "checkpoints")[-1].joinpath("trainer_state.json").read_text()
+    )
     kept = metrics_of(own_run)["history"]
     assert kept == history(state["log_history"])
     evaluations = [entry for entry in kept if "eval_loss" in entry]
     assert [entry["epoch"] for entry in evaluations] == [1, 2]
-    assert max(entry["eval_f1_macro"] for entry in evaluations) == pytest.approx(metrics_of(own_run)["validation"]["f1_macro"], abs=1e-6)
+    assert max(entry["eval_f1_macro"] for entry in evaluations) == pytest.approx(
+        metrics_of(own_run)["validation"]["f1_macro"], abs=1e-6
+    )
     assert len([entry for entry in kept if "loss" in entry]) >= 10  # five an epoch
     text = (own_run / "metrics.json").read_text()
     assert text.count('\n  {"epoch": ') == len(kept), "a line an entry"
@@ -140,9 +177,13 @@ def test_predictions_stand_in_the_order_of_the_test_file(own_run):
     from transformers import pipeline
 
     with open(own_run / "predictions.csv", newline="", encoding="utf-8") as file:
-        rows = [row | {"text": unquote_formula(row["text"])} for row in csv.DictReader(file)]  # "@anonymous" has an apostrophe in front, for spreadsheets
+        rows = [
+            row | {"text": unquote_formula(row["text"])} for row in csv.DictReader(file)
+        ]  # "@anonymous" has an apostrophe in front, for spreadsheets
     given = [json.loads(line) for line in (own_run.parent / TEST).read_text().splitlines()]
-    assert [(row["row"], row["text"], row["label"]) for row in rows] == [(str(k), row[TEXT], row[MOOD]) for k, row in enumerate(given, 1)]
+    assert [(row["row"], row["text"], row["label"]) for row in rows] == [
+        (str(k), row[TEXT], row[MOOD]) for k, row in enumerate(given, 1)
+    ]
     accuracy = np.mean([row["label"] == row["predicted"] for row in rows])
     assert accuracy == pytest.approx(metrics_of(own_run)["test"]["accuracy"])
 
@@ -155,7 +196,9 @@ def test_predictions_stand_in_the_order_of_the_test_file(own_run):
 
 @pytest.mark.slow
 def test_the_folder_holds_what_the_design_promises_and_no_pickle_to_load(own_run):
-    assert {"metrics.json", "model", "predictions.csv", "figures", "README.md", "checkpoints"} <= {path.name for path in own_run.iterdir()}
+    assert {"metrics.json", "model", "predictions.csv", "figures", "README.md", "checkpoints"} <= {
+        path.name for path in own_run.iterdir()
+    }
     assert sorted(path.name for path in (own_run / "figures").iterdir()) == [
         "balance.png",
         "learning_curves.png",
@@ -199,7 +242,12 @@ def test_the_executed_notebook_as_a_page_shows_markup_as_it_is(own_run, browser,
     html, _ = HTMLExporter(template_name=template).from_notebook_node(notebook)
     live, seen = look_at(browser, html, tmp_path)
     assert live == []
-    shown = [output.data["text/html"] for cell in notebook.cells for output in cell.get("outputs", []) if "text/html" in output.get("data", {})]
+    shown = [
+        output.data["text/html"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "text/html" in output.get("data", {})
+    ]
     tables = [table for table in shown if "hacked" in table]
     assert len(tables) >= 4  # the first rows, the scores by label, mistakes, doubts
     for table in tables:
@@ -225,26 +273,44 @@ def test_the_model_card_of_a_run_shows_markup_as_it_is(own_run, browser, tmp_pat
 def test_a_run_writes_nothing_outside_its_folder(own_run, own_tree):
     new = own_tree["after"] - own_tree["before"]
     outside = {path for path in new if path.parts[:2] != ("project", RUN)}
-    assert {path for path in outside if not path.parts[0].startswith(".")} == {Path("project", "out.ipynb")}  # papermill's
+    assert {path for path in outside if not path.parts[0].startswith(".")} == {
+        Path("project", "out.ipynb")
+    }  # papermill's
     assert len(new - outside) > 20
     assert not [path for path in own_run.rglob("*") if path.is_symlink()]
-    print("the libraries' own, in the home folder:", sorted({path.parts[:2] for path in outside if path.parts[0].startswith(".")}))
+    print(
+        "the libraries' own, in the home folder:",
+        sorted({path.parts[:2] for path in outside if path.parts[0].startswith(".")}),
+    )
 
 
 @pytest.mark.slow
 def test_a_run_leaves_no_secret_and_no_path(own_run):
     """Paths stand in the checkpoints only, where Trainer looks for the best one by it; they are no result, and secrets are not even there."""
-    files = {path.relative_to(own_run).as_posix(): path.read_bytes() for path in own_run.rglob("*") if path.is_file() and path.stat().st_size < 2e7}
+    files = {
+        path.relative_to(own_run).as_posix(): path.read_bytes()
+        for path in own_run.rglob("*")
+        if path.is_file() and path.stat().st_size < 2e7
+    }
     notebook = executed(own_run)
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"):
-        output.text = re.sub("LOAD REPORT.*", "", output.text)  # Transformers says where it loads from, and this is another folder than where we work
+    for output in (
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stderr"
+    ):
+        output.text = re.sub(
+            "LOAD REPORT.*", "", output.text
+        )  # Transformers says where it loads from, and this is another folder than where we work
     files["out.ipynb"] = nbformat.writes(notebook).encode()
 
     def holders(*words):
         return {name for name, content in files.items() if any(word.encode() in content for word in words)}
 
     results = {name for name in files if not name.startswith("checkpoints/")}
-    assert {"metrics.json", "README.md", "predictions.csv", "model/config.json", "out.ipynb"} <= holders("happy, ") & results, "it did look"
+    assert {"metrics.json", "README.md", "predictions.csv", "model/config.json", "out.ipynb"} <= holders(
+        "happy, "
+    ) & results, "it did look"
     assert holders(*SECRETS.values()) == set()
     home, python = str(own_run.parent.parent), sys.prefix
     assert holders(home, str(ROOT), python, str(Path.home()) + os.sep) & results == set()
@@ -283,7 +349,12 @@ def test_the_parameter_file_for_an_own_csv_runs_from_any_directory(tmp_path):
     assert [metrics["data"][f"{name}_rows"] for name in ("train", "validation", "test")] == [28, 6, 6]
 
 
-SHORT = OWN | {"max_train_samples": 160, "num_train_epochs": 2, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}
+SHORT = OWN | {
+    "max_train_samples": 160,
+    "num_train_epochs": 2,
+    "gradient_accumulation_steps": 2,
+    "per_device_train_batch_size": 4,
+}
 
 
 def kill_after(checkpoint: Path, process):
@@ -318,7 +389,9 @@ def test_killed_and_continued_it_ends_with_the_same_weights(own_table):
     assert other["train"]["continued_from_step"] >= 20
     assert one["train"]["continued_from_step"] == 0
     assert one["test"] == other["test"]  # to the last digit
-    weights = [(own_table / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "broken")]
+    weights = [
+        (own_table / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "broken")
+    ]
     assert weights[0] == weights[1]
 
     assert one["history"] == other["history"]  # what came before the interruption is in it
@@ -329,14 +402,24 @@ def test_killed_and_continued_it_ends_with_the_same_weights(own_table):
 @pytest.mark.slow
 def test_class_weights_and_tensorboard_do_what_they_say(own_table, tweets):
     rows = split_table(tweets, seed=3).train
-    rare = pd.concat([rows[rows["label"] == "positive"].head(270), rows[rows["label"] == "negative"].head(50)])
+    rare = pd.concat(
+        [rows[rows["label"] == "positive"].head(270), rows[rows["label"] == "negative"].head(50)]
+    )
     rare[["text", "label"]].to_csv(own_table / "rare.csv", index=False)
-    parameters = {"data_file": "rare.csv", "class_weights": True, "report_to": "tensorboard", "demonstrations": False, "num_train_epochs": 4}
+    parameters = {
+        "data_file": "rare.csv",
+        "class_weights": True,
+        "report_to": "tensorboard",
+        "demonstrations": False,
+        "num_train_epochs": 4,
+    }
     parameters |= {"learning_rate": 2e-4, "per_device_train_batch_size": 16, "output_dir": "rare"}
     result = papermill(own_table, parameters)
     assert result.returncode == 0, result.stdout[-3000:]
     metrics = metrics_of(own_table / "rare")
-    assert metrics["untrained"]["loss"] == pytest.approx(np.log(2), abs=0.12)  # balanced weights keep the scale of the loss
+    assert metrics["untrained"]["loss"] == pytest.approx(
+        np.log(2), abs=0.12
+    )  # balanced weights keep the scale of the loss
     assert metrics["test"]["f1_macro"] > metrics["baselines"]["tfidf_logreg"]["f1_macro"]
     assert list((own_table / "rare" / "tensorboard").glob("events.out.tfevents.*"))
 
@@ -344,7 +427,12 @@ def test_class_weights_and_tensorboard_do_what_they_say(own_table, tweets):
 def loss_cell(rows, labels, task="single_label", class_weights=True):
     """Run the notebook's own cell for a column of labels, and return its loss function and weights."""
     encoded = None if task == "regression" else encode_labels(pd.DataFrame({"label": rows}), labels, task)
-    namespace = {"model": type("Model", (), {})(), "labels": labels, "task": task, "class_weights": class_weights}
+    namespace = {
+        "model": type("Model", (), {})(),
+        "labels": labels,
+        "task": task,
+        "class_weights": class_weights,
+    }
     namespace |= {"torch": torch, "np": np, "true": {"train": encoded}}
     exec(cell_of(read(TEMPLATE), "loss").source, namespace)
     assert namespace["model"].accepts_loss_kwargs is False
@@ -369,26 +457,45 @@ def test_the_weighted_loss_counts_a_rare_row_for_more_and_survives_accumulation(
     loss, weights = weighted_loss_of([30, 10])
     outputs = type("Outputs", (), {"logits": torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, 0.0]])})
     labels = torch.tensor([0, 1, 1, 0])
-    by_hand = sum(weights[label] * -torch.log_softmax(row, -1)[label] for row, label in zip(outputs.logits, labels, strict=True)) / 4
+    by_hand = (
+        sum(
+            weights[label] * -torch.log_softmax(row, -1)[label]
+            for row, label in zip(outputs.logits, labels, strict=True)
+        )
+        / 4
+    )
     assert loss(outputs, labels).item() == pytest.approx(by_hand.item())
     halves = [type("Outputs", (), {"logits": outputs.logits[rows]}) for rows in (slice(0, 2), slice(2, 4))]
-    accumulated = sum(loss(half, labels[rows], num_items_in_batch=torch.tensor(4)) for half, rows in zip(halves, (slice(0, 2), slice(2, 4)), strict=True))
+    accumulated = sum(
+        loss(half, labels[rows], num_items_in_batch=torch.tensor(4))
+        for half, rows in zip(halves, (slice(0, 2), slice(2, 4)), strict=True)
+    )
     assert accumulated.item() == pytest.approx(by_hand.item())
 
 
 def test_the_weighted_loss_of_several_labels_weighs_what_is_rare_and_survives_accumulation():
     loss, weights = loss_cell(["a", "a|b", "", "a"], ["a", "b"], "multi_label")
     assert weights.tolist() == [pytest.approx(1 / 3), 3]
-    logits, targets = torch.tensor([[2.0, -1.0], [0.5, 0.0], [-1.0, 1.0], [0.0, 0.0]]), torch.tensor([[1.0, 0], [1, 1], [0, 0], [1, 0]])
+    logits, targets = (
+        torch.tensor([[2.0, -1.0], [0.5, 0.0], [-1.0, 1.0], [0.0, 0.0]]),
+        torch.tensor([[1.0, 0], [1, 1], [0, 0], [1, 0]]),
+    )
     outputs = type("Outputs", (), {"logits": logits})
     by_hand = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights).item()
     assert loss(outputs, targets).item() == pytest.approx(by_hand)
-    halves = [(type("Outputs", (), {"logits": logits[rows]}), targets[rows]) for rows in (slice(0, 2), slice(2, 4))]
-    assert sum(loss(*half, num_items_in_batch=targets.ne(-100).sum()) for half in halves).item() == pytest.approx(by_hand)
+    halves = [
+        (type("Outputs", (), {"logits": logits[rows]}), targets[rows]) for rows in (slice(0, 2), slice(2, 4))
+    ]
+    assert sum(
+        loss(*half, num_items_in_batch=targets.ne(-100).sum()) for half in halves
+    ).item() == pytest.approx(by_hand)
 
 
 def test_class_weights_for_numbers_are_refused():
-    with pytest.raises(ValueError, match="class_weights=True needs classes, and task is 'regression'. Set class_weights to False."):
+    with pytest.raises(
+        ValueError,
+        match="class_weights=True needs classes, and task is 'regression'. Set class_weights to False.",
+    ):
         loss_cell(["1.5"], ["value"], "regression")
 
 
@@ -399,7 +506,15 @@ def test_the_history_leaves_out_clocks_summaries_and_what_json_cannot_hold():
     log = [
         {"epoch": 0.5, "step": 2, "loss": 0.7, "grad_norm": 3.0, "learning_rate": 1e-4},
         {"epoch": 1.0, "step": 4, "loss": float("nan"), "grad_norm": float("inf"), "learning_rate": 5e-5},
-        {"epoch": 1.0, "step": 4, "eval_loss": 0.6, "eval_accuracy": 0.8, "eval_predicted_classes": 2, "eval_runtime": 1.0, "eval_samples_per_second": 9.0},
+        {
+            "epoch": 1.0,
+            "step": 4,
+            "eval_loss": 0.6,
+            "eval_accuracy": 0.8,
+            "eval_predicted_classes": 2,
+            "eval_runtime": 1.0,
+            "eval_samples_per_second": 9.0,
+        },
         {"epoch": 1.0, "step": 4, "train_runtime": 3.0, "train_loss": 0.65, "total_flos": 1.0},
     ]
     assert history(log) == [
@@ -411,7 +526,11 @@ def test_the_history_leaves_out_clocks_summaries_and_what_json_cannot_hold():
 
 def watched(metrics):
     """Let Watch see predictions with these metrics, after training."""
-    watch, args, state = Watch(), type("Args", (), {"learning_rate": 5e-5}), type("State", (), {"global_step": 4, "epoch": 1.0})
+    watch, args, state = (
+        Watch(),
+        type("Args", (), {"learning_rate": 5e-5}),
+        type("State", (), {"global_step": 4, "epoch": 1.0}),
+    )
     watch.on_predict(args, state, None, metrics=metrics, model=None, eval_dataloader=None)
     return watch.report.findings
 

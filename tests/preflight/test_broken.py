@@ -65,8 +65,15 @@ def tokenizer_of(words=WORDS, pad="[PAD]", **changes):
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     inner.normalizer, inner.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-    inner.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    known = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "model_max_length": 64} | changes
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    known = {
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "model_max_length": 64,
+    } | changes
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token=pad, **known)
 
 
@@ -76,8 +83,19 @@ TOKENIZER = tokenizer_of()
 def bert(labels=LABELS, **changes):
     """A BERT of one layer; `labels` are the names of the classes, or a number of outputs without names."""
     torch.manual_seed(0)
-    names = {"num_labels": labels} if isinstance(labels, int) else {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
-    settings = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}
+    names = (
+        {"num_labels": labels}
+        if isinstance(labels, int)
+        else {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    )
+    settings = {
+        "vocab_size": 200,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 64,
+    }
     return BertForSequenceClassification(BertConfig(**settings | names | changes))
 
 
@@ -91,7 +109,9 @@ def table(rows=24, seed=0, **changes):
     return made_table(rows, seed, **changes) if changes else plain_table(rows, seed)
 
 
-def made_table(rows, seed, labels=None, texts=None, tokenizer=TOKENIZER, names=LABELS, column="label", **tokenising):
+def made_table(
+    rows, seed, labels=None, texts=None, tokenizer=TOKENIZER, names=LABELS, column="label", **tokenising
+):
     texts = texts_of(rows, seed) if texts is None else texts
     named = labels is None
     data = {"text": texts, column: [i % len(names) for i in range(len(texts))] if named else labels}
@@ -125,7 +145,12 @@ HEALTHY = {
 def trainer_for(folder, kind=Trainer, **changes):
     """A Trainer with nothing wrong, but for what `changes` says: arguments of TrainingArguments and of Trainer alike."""
     settings = HEALTHY | {name: value for name, value in changes.items() if name in ARGUMENTS}
-    given = {"train_dataset": table(24, 0), "eval_dataset": table(12, 1), "processing_class": TOKENIZER, "compute_metrics": compute_metrics}
+    given = {
+        "train_dataset": table(24, 0),
+        "eval_dataset": table(12, 1),
+        "processing_class": TOKENIZER,
+        "compute_metrics": compute_metrics,
+    }
     given |= {name: value for name, value in changes.items() if name not in ARGUMENTS}
     if "model" not in given and "model_init" not in given:
         given["model"] = bert()
@@ -136,7 +161,13 @@ def found(trainer, id, **kwargs):
     return [finding for finding in preflight(trainer, **kwargs).findings if finding.id == id]
 
 
-NEVER_EVALUATES = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "metric_for_best_model": None, "greater_is_better": None}
+NEVER_EVALUATES = {
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "metric_for_best_model": None,
+    "greater_is_better": None,
+}
 
 # --- the set-ups ------------------------------------------------------------------------------------------------------
 
@@ -150,7 +181,11 @@ def broken(id, says="", level=None, raises=None, build_raises=None, fixes=True, 
     """
 
     def enter(build):
-        CASES.append(SimpleNamespace(id=id, says=says, level=level or CATALOGUE[id].level, raises=raises, fixes=fixes, build=build))
+        CASES.append(
+            SimpleNamespace(
+                id=id, says=says, level=level or CATALOGUE[id].level, raises=raises, fixes=fixes, build=build
+            )
+        )
         return build
 
     return enter
@@ -167,13 +202,17 @@ def built(case, folder, mended):
 @broken("wrong-container", "train_dataset is a DataFrame", raises="KeyError")
 def a_frame(folder, mended):
     frame = table().to_pandas()
-    return trainer_for(folder, train_dataset=Dataset.from_pandas(frame, preserve_index=False) if mended else frame)
+    return trainer_for(
+        folder, train_dataset=Dataset.from_pandas(frame, preserve_index=False) if mended else frame
+    )
 
 
 @broken("wrong-container", "train_dataset is a DatasetDict", raises="Invalid key: 0|KeyError")
 def a_dataset_dict(folder, mended):
     data = DatasetDict(train=table(), validation=table(12, 1))
-    return trainer_for(folder, train_dataset=data["train"] if mended else data, eval_dataset=data["validation"])
+    return trainer_for(
+        folder, train_dataset=data["train"] if mended else data, eval_dataset=data["validation"]
+    )
 
 
 @broken("wrong-container", "train_dataset is a DatasetDict", fixes=False)
@@ -186,7 +225,12 @@ def a_series(folder, mended):
     return trainer_for(folder, train_dataset=pd.Series(texts_of(24, 0)))
 
 
-@broken("wrong-container", "train_dataset is a BatchEncoding", raises="KeyError|Invalid key|indices|no attribute 'keys'", fixes=False)
+@broken(
+    "wrong-container",
+    "train_dataset is a BatchEncoding",
+    raises="KeyError|Invalid key|indices|no attribute 'keys'",
+    fixes=False,
+)
 def a_batch_encoding(folder, mended):
     return trainer_for(folder, train_dataset=TOKENIZER(texts_of(24, 0)))
 
@@ -245,7 +289,10 @@ def label_and_labels_in_the_evaluation(folder, mended):
 
 @broken("two-label-columns", "takes 'labels' and loses 'label'")
 def label_and_labels_by_the_default_collator(folder, mended):
-    data, collator = table(padding="max_length", max_length=12).add_column("labels", [1, 0] * 12), default_data_collator
+    data, collator = (
+        table(padding="max_length", max_length=12).add_column("labels", [1, 0] * 12),
+        default_data_collator,
+    )
     return trainer_for(
         folder,
         train_dataset=data.remove_columns("labels") if mended else data,
@@ -282,10 +329,18 @@ def labels_called_target(folder, mended):
 @broken("no-loss", "set_format hides the column 'label'", raises="did not return a loss from the inputs")
 def labels_hidden(folder, mended):
     columns = ["input_ids", "attention_mask"] + ["label"] * mended
-    return trainer_for(folder, train_dataset=table().with_format("torch", columns=columns), eval_dataset=table(12, 1).with_format("torch", columns=columns))
+    return trainer_for(
+        folder,
+        train_dataset=table().with_format("torch", columns=columns),
+        eval_dataset=table(12, 1).with_format("torch", columns=columns),
+    )
 
 
-@broken("no-loss", "BertModel computes no loss", raises="did not return a loss|unexpected keyword argument 'labels'")
+@broken(
+    "no-loss",
+    "BertModel computes no loss",
+    raises="did not return a loss|unexpected keyword argument 'labels'",
+)
 def a_model_without_a_head(folder, mended):
     return trainer_for(folder, model=bert() if mended else BertModel(bert().config))
 
@@ -299,7 +354,16 @@ def no_labels_in_a_list_of_rows(folder, mended):
 @broken("no-loss", "is called label, labels or label_ids", raises="did not return a loss from the inputs")
 def no_labels_in_a_stream(folder, mended):
     stream = table().remove_columns([] if mended else "label").to_iterable_dataset()
-    return trainer_for(folder, train_dataset=stream, max_steps=4, eval_strategy="steps", save_strategy="steps", eval_steps=2, save_steps=2, num_train_epochs=3)
+    return trainer_for(
+        folder,
+        train_dataset=stream,
+        max_steps=4,
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=2,
+        save_steps=2,
+        num_train_epochs=3,
+    )
 
 
 PAD = DataCollatorWithPadding(TOKENIZER)
@@ -330,13 +394,21 @@ def tensors_of_one_row(folder, mended):
     return trainer_for(folder, train_dataset=table().select_columns(["text", "label"]).map(tokenise))
 
 
-@broken("not-tokenised", "collator in use does not pad", raises="Unable to create tensor|expected sequence of length")
+@broken(
+    "not-tokenised",
+    "collator in use does not pad",
+    raises="Unable to create tensor|expected sequence of length",
+)
 def no_padding(folder, mended):
     data = table(texts=[" ".join(WORDS[i : i + 3 + i % 7]) for i in range(24)])
     return trainer_for(folder, train_dataset=data, processing_class=TOKENIZER if mended else None)
 
 
-@broken("not-tokenised", "hands the text column 'text' of the training data to the collator", raises="Unable to create tensor")
+@broken(
+    "not-tokenised",
+    "hands the text column 'text' of the training data to the collator",
+    raises="Unable to create tensor",
+)
 def texts_kept(folder, mended):
     return trainer_for(folder, remove_unused_columns=mended)
 
@@ -346,7 +418,12 @@ def texts_from_a_transform(folder, mended):
     data = table().select_columns(["text", "label"])
     tokenise = lambda batch: {**TOKENIZER(batch["text"]), "label": batch["label"]}  # noqa: E731
     data = data.with_transform(tokenise if mended else lambda batch: batch)
-    return trainer_for(folder, train_dataset=data, eval_dataset=table(12, 1).remove_columns("text"), remove_unused_columns=False)
+    return trainer_for(
+        folder,
+        train_dataset=data,
+        eval_dataset=table(12, 1).remove_columns("text"),
+        remove_unused_columns=False,
+    )
 
 
 @broken("not-tokenised", "no column 'input_ids'", raises="should supply an encoding")
@@ -358,7 +435,9 @@ def texts_in_a_subset(folder, mended):
 # labels
 
 
-@broken("label-type", "are texts ('negative', 'positive')", raises="excessive nesting|Unable to create tensor")
+@broken(
+    "label-type", "are texts ('negative', 'positive')", raises="excessive nesting|Unable to create tensor"
+)
 def labels_as_texts(folder, mended):
     data = table(labels=LABELS * 12)
     return trainer_for(folder, train_dataset=data.class_encode_column("label") if mended else data)
@@ -370,10 +449,16 @@ def labels_as_digits(folder, mended):
     return trainer_for(folder, train_dataset=data.cast_column("label", Value("int64")) if mended else data)
 
 
-@broken("label-type", "A label is missing in row 17 of the training data", raises="excessive nesting|Unable to create tensor")
+@broken(
+    "label-type",
+    "A label is missing in row 17 of the training data",
+    raises="excessive nesting|Unable to create tensor",
+)
 def a_label_missing(folder, mended):
     data = table(labels=[None if i == 17 else i % 2 for i in range(24)])
-    return trainer_for(folder, train_dataset=data.filter(lambda row: row["label"] is not None) if mended else data)
+    return trainer_for(
+        folder, train_dataset=data.filter(lambda row: row["label"] is not None) if mended else data
+    )
 
 
 @broken("label-type", "A label is missing in row 59999 of the training data")
@@ -392,7 +477,11 @@ def labels_as_lists_of_texts(folder, mended):
     return trainer_for(folder, train_dataset=table(labels=labels), **NEVER_EVALUATES)
 
 
-@broken("label-type", "several kinds", raises="excessive nesting|Unable to create tensor|new\\(\\): invalid data type|too many dimensions")
+@broken(
+    "label-type",
+    "several kinds",
+    raises="excessive nesting|Unable to create tensor|new\\(\\): invalid data type|too many dimensions",
+)
 def labels_of_several_kinds(folder, mended):
     rows = [without_text(row) | {"label": i % 2 if mended or i % 2 else "0"} for i, row in enumerate(table())]
     return trainer_for(folder, train_dataset=rows)
@@ -400,7 +489,9 @@ def labels_of_several_kinds(folder, mended):
 
 @broken("label-type", "datetime", fixes=False)
 def labels_as_dates(folder, mended):
-    return trainer_for(folder, train_dataset=table(labels=[datetime.datetime(2020, 1, 1 + i % 2) for i in range(24)]))
+    return trainer_for(
+        folder, train_dataset=table(labels=[datetime.datetime(2020, 1, 1 + i % 2) for i in range(24)])
+    )
 
 
 @broken("label-type", "Decimal", fixes=False)
@@ -411,7 +502,9 @@ def labels_as_decimals(folder, mended):
 @broken("label-type", "row 5 of the training data", fixes=False)
 def a_rating_that_is_nan(folder, mended):
     ratings = [math.nan if i == 5 else i / 24 for i in range(24)]
-    return trainer_for(folder, model=bert(1), train_dataset=table(labels=ratings), **NEVER_EVALUATES, compute_metrics=None)
+    return trainer_for(
+        folder, model=bert(1), train_dataset=table(labels=ratings), **NEVER_EVALUATES, compute_metrics=None
+    )
 
 
 @broken("num-labels-one", "num_labels=1 makes the model a regression")
@@ -421,7 +514,12 @@ def one_output_for_two_classes(folder, mended):
 
 @broken("num-labels-one", "only (0, 1)")
 def one_output_for_zeros_and_ones(folder, mended):
-    return trainer_for(folder, model=bert(1, problem_type="regression" if mended else None), train_dataset=table(labels=[0.0, 1.0] * 12), **NEVER_EVALUATES)
+    return trainer_for(
+        folder,
+        model=bert(1, problem_type="regression" if mended else None),
+        train_dataset=table(labels=[0.0, 1.0] * 12),
+        **NEVER_EVALUATES,
+    )
 
 
 @broken("num-labels-one", "whole numbers (1, 2, 3, 4, 5)")
@@ -432,14 +530,18 @@ def one_output_for_stars(folder, mended):
 
 @broken("num-labels-one", "num_labels=1 makes the model a regression", fixes=False)
 def one_output_for_booleans(folder, mended):
-    return trainer_for(folder, model=bert(1), train_dataset=table(labels=[True, False] * 12), **NEVER_EVALUATES)
+    return trainer_for(
+        folder, model=bert(1), train_dataset=table(labels=[True, False] * 12), **NEVER_EVALUATES
+    )
 
 
 STARS = [1 + i % 5 for i in range(24)]
 
 
 @broken(
-    "label-range", "run from 1 to 5, but the model has num_labels=5, so they must run from 0 to 4: 4 rows (4, 9, 14, 19)", raises="Target 5 is out of bounds"
+    "label-range",
+    "run from 1 to 5, but the model has num_labels=5, so they must run from 0 to 4: 4 rows (4, 9, 14, 19)",
+    raises="Target 5 is out of bounds",
 )
 def stars_from_one(folder, mended):
     data, other = table(labels=STARS), table(20, 1, labels=STARS[:20])
@@ -451,13 +553,20 @@ def stars_from_one(folder, mended):
 @broken("label-range", "from 0 to 2, but the model has num_labels=2", raises="Target 2 is out of bounds")
 def num_labels_forgotten(folder, mended):
     names = ["bad", "fair", "good"]
-    return trainer_for(folder, model=bert(3 if mended else 2), train_dataset=table(names=names), eval_dataset=table(12, 1, names=names))
+    return trainer_for(
+        folder,
+        model=bert(3 if mended else 2),
+        train_dataset=table(names=names),
+        eval_dataset=table(12, 1, names=names),
+    )
 
 
 @broken("label-range", "run from -1 to 1", raises="Target -1 is out of bounds")
 def labels_of_minus_one(folder, mended):
     data = table(labels=[-1, 1] * 12)
-    return trainer_for(folder, train_dataset=data.map(lambda row: {"label": (row["label"] + 1) // 2}) if mended else data)
+    return trainer_for(
+        folder, train_dataset=data.map(lambda row: {"label": (row["label"] + 1) // 2}) if mended else data
+    )
 
 
 @broken("label-range", "row 59999")
@@ -499,7 +608,10 @@ def a_wrong_label_in_a_torch_dataset(folder, mended):
 @broken("label-range", "run from 0 to 2", raises="Target 2 is out of bounds", fixes=False)
 def a_wrong_label_in_a_random_split(folder, mended):
     rows = Rows(table(labels=[0, 1, 2] * 8), torch.tensor)
-    return trainer_for(folder, train_dataset=torch.utils.data.random_split(rows, [20, 4], torch.Generator().manual_seed(0))[0])
+    return trainer_for(
+        folder,
+        train_dataset=torch.utils.data.random_split(rows, [20, 4], torch.Generator().manual_seed(0))[0],
+    )
 
 
 @broken("label-range", "run from 0 to 2", raises="Target 2 is out of bounds", fixes=False)
@@ -509,14 +621,28 @@ def a_wrong_label_in_a_list(folder, mended):
 
 @broken("label-range", "run from 0 to 2", raises="Target 2 is out of bounds", fixes=False)
 def a_wrong_label_in_a_stream(folder, mended):
-    settings = {"max_steps": 6, "num_train_epochs": 3, "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 3, "save_steps": 3}
+    settings = {
+        "max_steps": 6,
+        "num_train_epochs": 3,
+        "eval_strategy": "steps",
+        "save_strategy": "steps",
+        "eval_steps": 3,
+        "save_steps": 3,
+    }
     return trainer_for(folder, train_dataset=table(labels=[0, 1, 2] * 8).to_iterable_dataset(), **settings)
 
 
 @broken("label-range", "run from 0 to 2", raises="Target 2 is out of bounds", fixes=False)
 def a_wrong_label_from_a_transform(folder, mended):
-    data = table(labels=[0, 1, 2] * 8).with_transform(lambda batch: {**TOKENIZER(batch["text"]), "labels": batch["label"]})
-    return trainer_for(folder, train_dataset=data, remove_unused_columns=False, eval_dataset=table(12, 1).remove_columns("text"))
+    data = table(labels=[0, 1, 2] * 8).with_transform(
+        lambda batch: {**TOKENIZER(batch["text"]), "labels": batch["label"]}
+    )
+    return trainer_for(
+        folder,
+        train_dataset=data,
+        remove_unused_columns=False,
+        eval_dataset=table(12, 1).remove_columns("text"),
+    )
 
 
 @broken("label-range", "run from 1 to 2", raises="Target 2 is out of bounds", fixes=False)
@@ -526,7 +652,9 @@ def small_whole_numbers(folder, mended):
 
 @broken("label-range", "row 7 of the training data", "warning")
 def a_label_of_minus_hundred(folder, mended):
-    return trainer_for(folder, train_dataset=table(labels=[-100 if i == 7 and not mended else i % 2 for i in range(24)]))
+    return trainer_for(
+        folder, train_dataset=table(labels=[-100 if i == 7 and not mended else i % 2 for i in range(24)])
+    )
 
 
 @broken("label-range", "All labels of the training data are -100", fixes=False)
@@ -538,10 +666,18 @@ def labels_of_minus_hundred(folder, mended):
 def many_rows(last, rows=60_000):
     """Rows of one word each, all different in their first tokens, with labels 0 and 1 but for the last one."""
     ids = [[2, 4 + i % 190, 4 + i // 190 % 190, 4 + i // 36_100, 3] for i in range(rows)]
-    return Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * 5] * rows, "label": [i % 2 for i in range(rows - 1)] + [last]})
+    return Dataset.from_dict(
+        {
+            "input_ids": ids,
+            "attention_mask": [[1] * 5] * rows,
+            "label": [i % 2 for i in range(rows - 1)] + [last],
+        }
+    )
 
 
-@broken("label-float", "reach the model as float32", raises="must be the same as input size|same size as input")
+@broken(
+    "label-float", "reach the model as float32", raises="must be the same as input size|same size as input"
+)
 def labels_as_floats(folder, mended):
     data = table(labels=[0.0, 1.0] * 12)
     return trainer_for(folder, train_dataset=data.cast_column("label", Value("int64")) if mended else data)
@@ -557,23 +693,39 @@ def labels_as_booleans(folder, mended):
 def labels_in_half_precision(folder, mended):
     labels = np.array([0, 1] * 12, dtype=np.float16)
     data = table(labels=labels)
-    return trainer_for(folder, train_dataset=data.cast_column("label", Value("float32")).cast_column("label", Value("int64")) if mended else data)
+    return trainer_for(
+        folder,
+        train_dataset=data.cast_column("label", Value("float32")).cast_column("label", Value("int64"))
+        if mended
+        else data,
+    )
 
 
 @broken("label-float", "reach the model as int32", raises="must be the same as input size|Int|scalar type")
 def labels_as_small_tensors(folder, mended):
     as_label = lambda value: torch.tensor(value, dtype=torch.int64 if mended else torch.int32)  # noqa: E731
     data = table(padding="max_length", max_length=12)
-    return trainer_for(folder, train_dataset=Rows(data, as_label), data_collator=default_data_collator, **NEVER_EVALUATES)
+    return trainer_for(
+        folder, train_dataset=Rows(data, as_label), data_collator=default_data_collator, **NEVER_EVALUATES
+    )
 
 
-@broken("label-float", "The labels of the evaluation data reach the model as float32", raises="Float|must be the same|scalar type")
+@broken(
+    "label-float",
+    "The labels of the evaluation data reach the model as float32",
+    raises="Float|must be the same|scalar type",
+)
 def labels_as_floats_in_the_evaluation(folder, mended):
     data = table(12, 1, labels=[0.0, 1.0] * 6)
     return trainer_for(folder, eval_dataset=data.cast_column("label", Value("int64")) if mended else data)
 
 
-@broken("label-float", "reach the model as float32", raises="must be the same as input size|same size as input", fixes=False)
+@broken(
+    "label-float",
+    "reach the model as float32",
+    raises="must be the same as input size|same size as input",
+    fixes=False,
+)
 def labels_as_floats_in_a_torch_dataset(folder, mended):
     return trainer_for(folder, train_dataset=Rows(table(), lambda value: torch.tensor(float(value))))
 
@@ -597,16 +749,26 @@ def vectors_of_whole_numbers_for_a_multi_label_model(folder, mended):
 
 @broken("multi-label-ints", "the model has 2 outputs", raises="must be the same as input size|same size")
 def vectors_too_long(folder, mended):
-    return trainer_for(folder, model=bert(TOPICS if mended else 2), train_dataset=table(labels=VECTORS), **NEVER_EVALUATES)
+    return trainer_for(
+        folder, model=bert(TOPICS if mended else 2), train_dataset=table(labels=VECTORS), **NEVER_EVALUATES
+    )
 
 
-@broken("multi-label-ints", "row 23 of the training data have label vectors of 2 numbers", raises="excessive nesting|Unable to create tensor|expected sequence")
+@broken(
+    "multi-label-ints",
+    "row 23 of the training data have label vectors of 2 numbers",
+    raises="excessive nesting|Unable to create tensor|expected sequence",
+)
 def one_vector_too_short(folder, mended):
     labels = VECTORS if mended else [*VECTORS[:-1], [1.0, 0.0]]
     return trainer_for(folder, model=bert(TOPICS), train_dataset=table(labels=labels), **NEVER_EVALUATES)
 
 
-@broken("problem-type-stuck", "'multi_label_classification'", raises="must be the same as input size|same size as input")
+@broken(
+    "problem-type-stuck",
+    "'multi_label_classification'",
+    raises="must be the same as input size|same size as input",
+)
 def a_multi_label_checkpoint(folder, mended):
     return trainer_for(folder, model=bert(problem_type=None if mended else "multi_label_classification"))
 
@@ -616,13 +778,21 @@ def a_regression_checkpoint(folder, mended):
     return trainer_for(folder, model=bert(problem_type=None if mended else "regression"))
 
 
-@broken("problem-type-stuck", "'single_label_classification'", raises="multi-target|Expected|batch_size|cast|scalar type")
+@broken(
+    "problem-type-stuck",
+    "'single_label_classification'",
+    raises="multi-target|Expected|batch_size|cast|scalar type",
+)
 def a_single_label_checkpoint(folder, mended):
     model = bert(TOPICS, problem_type=None if mended else "single_label_classification")
     return trainer_for(folder, model=model, train_dataset=table(labels=VECTORS), **NEVER_EVALUATES)
 
 
-@broken("problem-type-stuck", "'multi_label_classification'", raises="must be the same as input size|same size as input")
+@broken(
+    "problem-type-stuck",
+    "'multi_label_classification'",
+    raises="must be the same as input size|same size as input",
+)
 def a_model_that_met_float_labels_before(folder, mended):
     model = bert()
     model(torch.tensor([[2, 4, 3]]), labels=torch.tensor([[0.0, 1.0]]))
@@ -670,7 +840,14 @@ def a_class_missing_in_the_training(folder, mended):
     return trainer_for(folder, model=bert(names), train_dataset=data, eval_dataset=table(12, 1, names=names))
 
 
-STREAMED = {"max_steps": 4, "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2, "num_train_epochs": 3.0}
+STREAMED = {
+    "max_steps": 4,
+    "eval_strategy": "steps",
+    "save_strategy": "steps",
+    "eval_steps": 2,
+    "save_steps": 2,
+    "num_train_epochs": 3.0,
+}
 
 
 def words_in_rows(labels):
@@ -679,16 +856,23 @@ def words_in_rows(labels):
     return Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * 4] * len(ids), "label": labels})
 
 
-@broken("single-class-split", "The first 2,000 rows of the training data are of one class, 'negative', and the evaluation data have 'negative', 'positive'")
+@broken(
+    "single-class-split",
+    "The first 2,000 rows of the training data are of one class, 'negative', and the evaluation data have 'negative', 'positive'",
+)
 def a_stream_that_begins_with_one_class(folder, mended):
     stream = words_in_rows([0] * 2_500 + [1] * 2_500).to_iterable_dataset()
-    return trainer_for(folder, train_dataset=stream.shuffle(seed=42, buffer_size=10_000) if mended else stream, **STREAMED)
+    return trainer_for(
+        folder, train_dataset=stream.shuffle(seed=42, buffer_size=10_000) if mended else stream, **STREAMED
+    )
 
 
 @broken("single-class-split", "The first 2,000 rows of the training data are of one class, 'positive'")
 def a_stream_shuffled_in_a_small_buffer(folder, mended):
     stream = words_in_rows([1] * 2_500 + [0] * 2_500).to_iterable_dataset()
-    return trainer_for(folder, train_dataset=stream.shuffle(seed=42, buffer_size=6_000 if mended else 100), **STREAMED)
+    return trainer_for(
+        folder, train_dataset=stream.shuffle(seed=42, buffer_size=6_000 if mended else 100), **STREAMED
+    )
 
 
 @broken("single-class-split", "The first 24 rows of the training data are of one class, 'negative'")
@@ -697,37 +881,55 @@ def a_short_stream_of_one_class(folder, mended):
     return trainer_for(folder, train_dataset=data.to_iterable_dataset(), **STREAMED)
 
 
-@broken("single-class-split", "The first 2,000 rows of the training data come class by class (2 changes of class in 2,000 rows; by chance 1,")
+@broken(
+    "single-class-split",
+    "The first 2,000 rows of the training data come class by class (2 changes of class in 2,000 rows; by chance 1,",
+)
 def a_stream_sorted_by_three_classes(folder, mended):
     names, data = ["bad", "fair", "good"], words_in_rows([0] * 600 + [1] * 600 + [2] * 1_000)
     stream = (data.shuffle(seed=42) if mended else data).to_iterable_dataset()
-    return trainer_for(folder, model=bert(names), train_dataset=stream, eval_dataset=table(12, 1, names=names), **STREAMED)
+    return trainer_for(
+        folder, model=bert(names), train_dataset=stream, eval_dataset=table(12, 1, names=names), **STREAMED
+    )
 
 
 @broken("single-class-split", "come class by class (")
 def a_sorted_stream_shuffled_in_a_buffer_too_small(folder, mended):
     stream = words_in_rows([0] * 900 + [1] * 900).to_iterable_dataset()
-    return trainer_for(folder, train_dataset=stream.shuffle(seed=42, buffer_size=2_000 if mended else 90), **STREAMED)
+    return trainer_for(
+        folder, train_dataset=stream.shuffle(seed=42, buffer_size=2_000 if mended else 90), **STREAMED
+    )
 
 
 @broken(
-    "single-class-split", "come class by class (1 changes of class in 24 rows; by chance 12), and train_sampling_strategy='sequential' reads them as they stand"
+    "single-class-split",
+    "come class by class (1 changes of class in 24 rows; by chance 12), and train_sampling_strategy='sequential' reads them as they stand",
 )
 def sorted_rows_in_their_order(folder, mended):
     data = table(labels=SORTED)
-    return trainer_for(folder, train_dataset=data.shuffle(seed=42) if mended else data, train_sampling_strategy="sequential")
+    return trainer_for(
+        folder, train_dataset=data.shuffle(seed=42) if mended else data, train_sampling_strategy="sequential"
+    )
 
 
-@broken("single-class-split", "come class by class (2 changes of class in 1,000 rows; by chance 12)", "warning")
+@broken(
+    "single-class-split", "come class by class (2 changes of class in 1,000 rows; by chance 12)", "warning"
+)
 def a_rare_class_that_stands_together(folder, mended):
     data = table(1_000, labels=[0] * 500 + [1] * 6 + [0] * 494)
-    return trainer_for(folder, train_dataset=data.shuffle(seed=42) if mended else data, train_sampling_strategy="sequential")
+    return trainer_for(
+        folder, train_dataset=data.shuffle(seed=42) if mended else data, train_sampling_strategy="sequential"
+    )
 
 
 @broken("single-class-split", "train_sampling_strategy='sequential' reads them as they stand")
 def rows_sorted_by_their_labels_in_their_order(folder, mended):
     """The table itself is mixed; sort() keeps it and notes the order."""
-    return trainer_for(folder, train_dataset=table().sort("label"), train_sampling_strategy="random" if mended else "sequential")
+    return trainer_for(
+        folder,
+        train_dataset=table().sort("label"),
+        train_sampling_strategy="random" if mended else "sequential",
+    )
 
 
 class OwnSampler(Trainer):
@@ -738,7 +940,9 @@ class OwnSampler(Trainer):
 class OwnLoader(Trainer):
     def get_train_dataloader(self):
         data = self.train_dataset.remove_columns("text")
-        return self.accelerator.prepare(torch.utils.data.DataLoader(data, batch_size=4, collate_fn=self.data_collator))
+        return self.accelerator.prepare(
+            torch.utils.data.DataLoader(data, batch_size=4, collate_fn=self.data_collator)
+        )
 
 
 @broken("single-class-split", "_get_train_sampler reads them as they stand")
@@ -776,7 +980,9 @@ def one_map_for_each_split(folder, mended):
     data = []
     for seed in (0, 1):
         order = ["bad", "good"] if mended or not seed else ["good", "bad"]
-        data.append(table(24, seed, labels=[order.index(word) for word in words]).add_column("sentiment", words))
+        data.append(
+            table(24, seed, labels=[order.index(word) for word in words]).add_column("sentiment", words)
+        )
     return trainer_for(folder, model=bert(2), train_dataset=data[0], eval_dataset=data[1])
 
 
@@ -815,19 +1021,28 @@ def names_from_one(folder, mended):
     model = bert(2)
     model.config.id2label = {0: "a", 1: "b"} if mended else {1: "a", 2: "b"}
     model.config.label2id = {"a": 0, "b": 1}
-    return trainer_for(folder, model=model, train_dataset=table(labels=[0, 1] * 12), eval_dataset=table(12, 1, labels=[0, 1] * 6))
+    return trainer_for(
+        folder,
+        model=model,
+        train_dataset=table(labels=[0, 1] * 12),
+        eval_dataset=table(12, 1, labels=[0, 1] * 6),
+    )
 
 
 @broken("label-noise", r"'late', 'late\u200b'")
 def classes_that_look_the_same(folder, mended):
     names = ["early", "late"] if mended else ["early", "late", "late\u200b"]
-    return trainer_for(folder, model=bert(names), train_dataset=table(names=names), eval_dataset=table(12, 1, names=names))
+    return trainer_for(
+        folder, model=bert(names), train_dataset=table(names=names), eval_dataset=table(12, 1, names=names)
+    )
 
 
 @broken("label-noise", "'Pos', 'pos', 'pos '")
 def classes_that_differ_by_a_blank(folder, mended):
     names = ["neg", "pos"] if mended else ["Pos", "neg", "pos", "pos "]
-    return trainer_for(folder, model=bert(names), train_dataset=table(names=names), eval_dataset=table(12, 1, names=names))
+    return trainer_for(
+        folder, model=bert(names), train_dataset=table(names=names), eval_dataset=table(12, 1, names=names)
+    )
 
 
 @broken("label-noise", "'positive' (2)")
@@ -850,7 +1065,10 @@ def elsewhere(folder, name, **changes):
 @broken("empty-tokenizer", "knows 5 tokens, the model 30,522")
 def a_folder_without_a_tokenizer(folder, mended):
     model = BertForSequenceClassification.from_pretrained(
-        find_model("minilm-l6"), num_hidden_layers=1, id2label=dict(enumerate(LABELS)), label2id={name: i for i, name in enumerate(LABELS)}
+        find_model("minilm-l6"),
+        num_hidden_layers=1,
+        id2label=dict(enumerate(LABELS)),
+        label2id={name: i for i, name in enumerate(LABELS)},
     )
     if mended:
         model.config._name_or_path = ""  # its own tokenizer would be too slow to load for a tiny test; the words are those of TOKENIZER
@@ -859,7 +1077,11 @@ def a_folder_without_a_tokenizer(folder, mended):
         model.save_pretrained(folder / "model")
         tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     return trainer_for(
-        folder, model=model, processing_class=tokenizer, train_dataset=table(tokenizer=tokenizer), eval_dataset=table(12, 1, tokenizer=tokenizer)
+        folder,
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=table(tokenizer=tokenizer),
+        eval_dataset=table(12, 1, tokenizer=tokenizer),
     )
 
 
@@ -871,14 +1093,26 @@ def words_that_the_tokenizer_does_not_know(folder, mended):
 
 @broken("empty-tokenizer", "No training token has an id above 3", fixes=False)
 def tokens_of_an_empty_tokenizer_that_nobody_named(folder, mended):
-    data = table(texts=[f"{i:05b}".replace("0", "no ").replace("1", "yes maybe ") for i in range(24)], tokenizer=tokenizer_of([]))
+    data = table(
+        texts=[f"{i:05b}".replace("0", "no ").replace("1", "yes maybe ") for i in range(24)],
+        tokenizer=tokenizer_of([]),
+    )
     changes = {"processing_class": None, "data_collator": PAD_ONLY}
-    return trainer_for(folder, model=bert(vocab_size=30_000), train_dataset=data, eval_dataset=data.select(range(12)), **changes)
+    return trainer_for(
+        folder,
+        model=bert(vocab_size=30_000),
+        train_dataset=data,
+        eval_dataset=data.select(range(12)),
+        **changes,
+    )
 
 
 def PAD_ONLY(rows):
     longest = max(len(row["input_ids"]) for row in rows)
-    batch = {name: torch.tensor([row[name] + [0] * (longest - len(row[name])) for row in rows]) for name in ("input_ids", "attention_mask")}
+    batch = {
+        name: torch.tensor([row[name] + [0] * (longest - len(row[name])) for row in rows])
+        for name in ("input_ids", "attention_mask")
+    }
     return batch | {"labels": torch.tensor([row["label"] for row in rows])}
 
 
@@ -888,15 +1122,28 @@ def a_tokenizer_of_another_folder(folder, mended):
     tokenizer = AutoTokenizer.from_pretrained(mine if mended else other)
     model = BertForSequenceClassification.from_pretrained(mine)
     return trainer_for(
-        folder, model=model, processing_class=tokenizer, train_dataset=table(tokenizer=tokenizer), eval_dataset=table(12, 1, tokenizer=tokenizer)
+        folder,
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=table(tokenizer=tokenizer),
+        eval_dataset=table(12, 1, tokenizer=tokenizer),
     )
 
 
-@broken("tokenizer-mismatch", "hold the token id 299, but the model knows 200 tokens (0 to 199)", raises="index out of range in self")
+@broken(
+    "tokenizer-mismatch",
+    "hold the token id 299, but the model knows 200 tokens (0 to 199)",
+    raises="index out of range in self",
+)
 def a_tokenizer_of_a_larger_vocabulary(folder, mended):
     tokenizer = tokenizer_of([f"w{i}" for i in range(296)])
     texts = [f"{text} w295" for text in texts_of(24, 0)]
-    return trainer_for(folder, model=bert(vocab_size=300 if mended else 200), processing_class=tokenizer, train_dataset=table(texts=texts, tokenizer=tokenizer))
+    return trainer_for(
+        folder,
+        model=bert(vocab_size=300 if mended else 200),
+        processing_class=tokenizer,
+        train_dataset=table(texts=texts, tokenizer=tokenizer),
+    )
 
 
 @broken("tokenizer-mismatch", "The tokenizer knows 202 tokens, the model 200")
@@ -908,7 +1155,10 @@ def tokens_added_to_the_tokenizer_only(folder, mended):
     return trainer_for(folder, model=model, processing_class=tokenizer)
 
 
-@broken("tokenizer-mismatch", "The tokenizer knows 201 tokens, the model 200: a text with one of the others will stop it")
+@broken(
+    "tokenizer-mismatch",
+    "The tokenizer knows 201 tokens, the model 200: a text with one of the others will stop it",
+)
 def a_padding_token_added_to_the_tokenizer_only(folder, mended):
     tokenizer, model = tokenizer_of(), bert()
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
@@ -917,7 +1167,11 @@ def a_padding_token_added_to_the_tokenizer_only(folder, mended):
     return trainer_for(folder, model=model, processing_class=tokenizer)
 
 
-@broken("tokenizer-mismatch", "The tokenizer knows 202 tokens, the model 200: a text with one of the others will stop it", fixes=False)
+@broken(
+    "tokenizer-mismatch",
+    "The tokenizer knows 202 tokens, the model 200: a text with one of the others will stop it",
+    fixes=False,
+)
 def a_word_and_a_special_token_added_to_the_tokenizer_only(folder, mended):
     tokenizer = tokenizer_of()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
@@ -925,7 +1179,12 @@ def a_word_and_a_special_token_added_to_the_tokenizer_only(folder, mended):
     return trainer_for(folder, processing_class=tokenizer)
 
 
-@broken("tokenizer-mismatch", "hold the token id 200, but the model knows 200 tokens", raises="index out of range in self", fixes=False)
+@broken(
+    "tokenizer-mismatch",
+    "hold the token id 200, but the model knows 200 tokens",
+    raises="index out of range in self",
+    fixes=False,
+)
 def a_special_token_that_a_row_has(folder, mended):
     tokenizer = tokenizer_of()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
@@ -942,23 +1201,37 @@ def special_tokens_that_no_row_has(folder, mended):
     return trainer_for(folder, model=model, processing_class=tokenizer)
 
 
-@broken("special-in-text", "2 rows (3, 20) of the training data hold '[CLS]' and '[SEP]' within the text, for example 'w5 [CLS] w6 [SEP] w7'")
+@broken(
+    "special-in-text",
+    "2 rows (3, 20) of the training data hold '[CLS]' and '[SEP]' within the text, for example 'w5 [CLS] w6 [SEP] w7'",
+)
 def special_tokens_of_bert_in_texts(folder, mended):
     texts = texts_of(24, 0)
     texts[3], texts[20] = "w5 [CLS] w6 [SEP] w7", "w8 [SEP] w9"
     return trainer_for(folder, train_dataset=table(texts=texts, split_special_tokens=mended))
 
 
-@broken("special-in-text", "row 7 of the evaluation data hold '[SEP]' within the text, for example ids [2, ", fixes=False)
+@broken(
+    "special-in-text",
+    "row 7 of the evaluation data hold '[SEP]' within the text, for example ids [2, ",
+    fixes=False,
+)
 def special_tokens_of_which_only_ids_are_left(folder, mended):
-    return trainer_for(folder, eval_dataset=table(texts=[*texts_of(7, 1), "w8 [SEP] w9", *texts_of(4, 3)]).remove_columns("text"))
+    return trainer_for(
+        folder,
+        eval_dataset=table(texts=[*texts_of(7, 1), "w8 [SEP] w9", *texts_of(4, 3)]).remove_columns("text"),
+    )
 
 
 def struck():
     """A tokenizer whose beginning and end are written as HTML strikes through."""
     made = tokenizer_of(["<s>", "</s>", *WORDS[:194]])
-    made.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 4), ("</s>", 5)])
-    made.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"})
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 4), ("</s>", 5)]
+    )
+    made.add_special_tokens(
+        {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
+    )
     return made
 
 
@@ -968,30 +1241,52 @@ STRUCK_OUT = " ".join(["w1", "w2", "<s>", "w3", "</s>", "w4"])
 
 def bart():
     torch.manual_seed(0)
-    sizes = {f"{part}_{size}": value for part in ("encoder", "decoder") for size, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 16))}
+    sizes = {
+        f"{part}_{size}": value
+        for part in ("encoder", "decoder")
+        for size, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 16))
+    }
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     ids = {"pad_token_id": 0, "bos_token_id": 4, "eos_token_id": 5, "decoder_start_token_id": 5}
-    return BartForSequenceClassification(BartConfig(vocab_size=200, d_model=16, max_position_embeddings=64, **sizes, **names, **ids))
+    return BartForSequenceClassification(
+        BartConfig(vocab_size=200, d_model=16, max_position_embeddings=64, **sizes, **names, **ids)
+    )
 
 
 def t5():
     torch.manual_seed(0)
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     ids = {"pad_token_id": 0, "eos_token_id": 5, "decoder_start_token_id": 0}
-    return T5ForSequenceClassification(T5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, **names, **ids))
+    return T5ForSequenceClassification(
+        T5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, **names, **ids)
+    )
 
 
 def first_output(prediction):
-    return compute_metrics(prediction._replace(predictions=prediction.predictions[0])) if hasattr(prediction, "_replace") else {"f1_macro": 0.5}
+    return (
+        compute_metrics(prediction._replace(predictions=prediction.predictions[0]))
+        if hasattr(prediction, "_replace")
+        else {"f1_macro": 0.5}
+    )
 
 
 def ends_in_texts(model):
     def build(folder, mended):
         texts = [text.replace("w1", "w") for text in texts_of(24, 0)]
         texts[9] = STRUCK_OUT
-        data = [table(len(some), texts=some, tokenizer=STRUCK, split_special_tokens=mended) for some in (texts, texts_of(12, 1))]
+        data = [
+            table(len(some), texts=some, tokenizer=STRUCK, split_special_tokens=mended)
+            for some in (texts, texts_of(12, 1))
+        ]
         changes = {"compute_metrics": first_output, "per_device_train_batch_size": 24}
-        return trainer_for(folder, model=model(), processing_class=STRUCK, train_dataset=data[0], eval_dataset=data[1], **changes)
+        return trainer_for(
+            folder,
+            model=model(),
+            processing_class=STRUCK,
+            train_dataset=data[0],
+            eval_dataset=data[1],
+            **changes,
+        )
 
     build.__name__ = f"an_end_token_in_a_text_of_{model.__name__}"
     says = "row 9 of the training data have another number of end tokens ('</s>') than the others, for example 'w1 w2 <s> w3 </s> w4'"
@@ -1002,27 +1297,45 @@ ends_in_texts(bart)
 ends_in_texts(t5)
 
 
-@broken("special-in-text", "row 5 of the training data have another number of end tokens", "error", raises="same number of <eos> tokens")
+@broken(
+    "special-in-text",
+    "row 5 of the training data have another number of end tokens",
+    "error",
+    raises="same number of <eos> tokens",
+)
 def ids_cut_by_hand(folder, mended):
     """The cut takes the end token along."""
     texts = [*texts_of(5, 0), " ".join(WORDS[:30]), *texts_of(18, 3)]
     cut = {"max_length": 12} if mended else {}
-    data = table(texts=texts, tokenizer=STRUCK, **cut).map(lambda row: {name: row[name][:12] for name in ("input_ids", "attention_mask")})
-    changes = {"compute_metrics": first_output, "per_device_train_batch_size": 24, "eval_dataset": table(12, 1, tokenizer=STRUCK)}
+    data = table(texts=texts, tokenizer=STRUCK, **cut).map(
+        lambda row: {name: row[name][:12] for name in ("input_ids", "attention_mask")}
+    )
+    changes = {
+        "compute_metrics": first_output,
+        "per_device_train_batch_size": 24,
+        "eval_dataset": table(12, 1, tokenizer=STRUCK),
+    }
     return trainer_for(folder, model=bart(), processing_class=STRUCK, train_dataset=data, **changes)
 
 
 @broken("special-in-text", "row 23 of the training data hold '</s>' within the text, for example")
 def an_end_token_at_the_end_of_a_text(folder, mended):
     tokenizer = struck()
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 4)])
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 4)]
+    )
     data = table(texts=[*texts_of(23, 0), "w8 w9 </s>"], tokenizer=tokenizer, split_special_tokens=mended)
-    return trainer_for(folder, processing_class=tokenizer, train_dataset=data, eval_dataset=table(12, 1, tokenizer=tokenizer))
+    return trainer_for(
+        folder, processing_class=tokenizer, train_dataset=data, eval_dataset=table(12, 1, tokenizer=tokenizer)
+    )
 
 
 @pytest.mark.parametrize("texts_too", [True, False])
 def test_single_texts_and_pairs_together_are_no_marks_in_texts(tmp_path, texts_too):
-    rows = [TOKENIZER(a, *[b] * (i % 3 == 0)) | {"text": a, "label": i % 2} for i, (a, b) in enumerate(zip(texts_of(24, 0), texts_of(24, 3), strict=True))]
+    rows = [
+        TOKENIZER(a, *[b] * (i % 3 == 0)) | {"text": a, "label": i % 2}
+        for i, (a, b) in enumerate(zip(texts_of(24, 0), texts_of(24, 3), strict=True))
+    ]
     data = Dataset.from_list([dict(row) for row in rows])
     data = data if texts_too else data.remove_columns("text")
     assert found(trainer_for(tmp_path, train_dataset=data), "special-in-text") == []
@@ -1037,27 +1350,45 @@ def test_the_fix_for_special_tokens_is_one_that_this_tokenizer_heeds(tmp_path):
         pre_tokenizers.WhitespaceSplit(),
     )  # then '[SEP]' is a word of the vocabulary
     data = table(texts=[*texts_of(23, 0), "w8 [SEP] w9"], tokenizer=tokenizer)
-    (does_not,) = found(trainer_for(tmp_path, processing_class=tokenizer, train_dataset=data), "special-in-text")
-    assert "text.replace('[SEP]', ' ') before tokenising (split_special_tokens=True does not help with this tokenizer)" in does_not.fix
+    (does_not,) = found(
+        trainer_for(tmp_path, processing_class=tokenizer, train_dataset=data), "special-in-text"
+    )
+    assert (
+        "text.replace('[SEP]', ' ') before tokenising (split_special_tokens=True does not help with this tokenizer)"
+        in does_not.fix
+    )
 
 
 @broken("tokenizer-mismatch", "hold the token id -1", raises="index out of range in self", fixes=False)
 def padded_with_minus_one(folder, mended):
     rows = table(12, 0)
-    return trainer_for(folder, train_dataset=rows.map(lambda row: {"input_ids": [*row["input_ids"], -1], "attention_mask": [*row["attention_mask"], 0]}))
+    return trainer_for(
+        folder,
+        train_dataset=rows.map(
+            lambda row: {"input_ids": [*row["input_ids"], -1], "attention_mask": [*row["attention_mask"], 0]}
+        ),
+    )
 
 
 @broken("tokenizer-mismatch", "The test data hold the token id 250", fixes=False)
 def a_foreign_token_in_the_test(folder, mended):
-    return trainer_for(folder), table(12, 2).map(lambda row: {"input_ids": [2, 250, 3], "attention_mask": [1, 1, 1]})
+    return trainer_for(folder), table(12, 2).map(
+        lambda row: {"input_ids": [2, 250, 3], "attention_mask": [1, 1, 1]}
+    )
 
 
 LONG = [*texts_of(23, 0), " ".join(WORDS[:90])]
 
 
-@broken("too-long", "has 92 tokens, but the model has 64 positions: row 23", raises="expanded size of the tensor|must match|index out of range")
+@broken(
+    "too-long",
+    "has 92 tokens, but the model has 64 positions: row 23",
+    raises="expanded size of the tensor|must match|index out of range",
+)
 def a_row_longer_than_the_model(folder, mended):
-    return trainer_for(folder, train_dataset=table(texts=LONG, truncation=True, max_length=64 if mended else 128))
+    return trainer_for(
+        folder, train_dataset=table(texts=LONG, truncation=True, max_length=64 if mended else 128)
+    )
 
 
 @broken("too-long", "row 23", raises="expanded size of the tensor|must match|index out of range", fixes=False)
@@ -1066,7 +1397,12 @@ def truncation_without_a_length(folder, mended):
     return trainer_for(folder, train_dataset=table(texts=LONG, tokenizer=tokenizer))
 
 
-@broken("too-long", "The longest row of the evaluation data has 92 tokens", raises="expanded size of the tensor|must match|index out of range", fixes=False)
+@broken(
+    "too-long",
+    "The longest row of the evaluation data has 92 tokens",
+    raises="expanded size of the tensor|must match|index out of range",
+    fixes=False,
+)
 def a_long_row_in_the_evaluation(folder, mended):
     return trainer_for(folder, eval_dataset=table(texts=[*texts_of(11, 1), LONG[-1]], max_length=128))
 
@@ -1074,11 +1410,22 @@ def a_long_row_in_the_evaluation(folder, mended):
 def roberta(**changes):
     torch.manual_seed(0)
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
-    sizes = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 66}
+    sizes = {
+        "vocab_size": 200,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 66,
+    }
     return RobertaForSequenceClassification(RobertaConfig(**sizes | names | {"pad_token_id": 0} | changes))
 
 
-@broken("too-long", "has 66 tokens, but the model has 65 positions: row 23", raises="index out of range|expanded size|must match|out of bounds")
+@broken(
+    "too-long",
+    "has 66 tokens, but the model has 65 positions: row 23",
+    raises="index out of range|expanded size|must match|out of bounds",
+)
 def roberta_counts_from_its_padding(folder, mended):
     data = table(texts=LONG, max_length=65 if mended else 66)
     return trainer_for(folder, model=roberta(), train_dataset=data)
@@ -1087,10 +1434,20 @@ def roberta_counts_from_its_padding(folder, mended):
 def gpt2(**changes):
     torch.manual_seed(0)
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
-    return GPT2ForSequenceClassification(GPT2Config(**{"vocab_size": 200, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 64} | names | changes))
+    return GPT2ForSequenceClassification(
+        GPT2Config(
+            **{"vocab_size": 200, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 64}
+            | names
+            | changes
+        )
+    )
 
 
-@broken("too-long", "has 92 tokens, but the model has 64 positions: row 23", raises="index out of range|expanded size|must match|out of bounds")
+@broken(
+    "too-long",
+    "has 92 tokens, but the model has 64 positions: row 23",
+    raises="index out of range|expanded size|must match|out of bounds",
+)
 def gpt2_has_positions_too(folder, mended):
     data = table(texts=LONG, max_length=64 if mended else 128)
     return trainer_for(folder, model=gpt2(pad_token_id=0), train_dataset=data)
@@ -1102,14 +1459,22 @@ def gpt2_without_a_padding_token(folder, mended):
     return trainer_for(folder, model=gpt2(), processing_class=tokenizer)
 
 
-@broken("pad-token", "config.pad_token_id is None", raises="Cannot handle batch sizes > 1 if no padding token is defined")
+@broken(
+    "pad-token",
+    "config.pad_token_id is None",
+    raises="Cannot handle batch sizes > 1 if no padding token is defined",
+)
 def a_tokenizer_that_only_the_collator_knows(folder, mended):
-    return trainer_for(folder, model=gpt2(pad_token_id=0 if mended else None), processing_class=None, data_collator=PAD)
+    return trainer_for(
+        folder, model=gpt2(pad_token_id=0 if mended else None), processing_class=None, data_collator=PAD
+    )
 
 
 @broken("pad-token", "The tokenizer pads with 0, the model's config says 7")
 def two_padding_tokens(folder, mended):
-    return trainer_for(folder, model=gpt2(pad_token_id=0 if mended else 7), processing_class=None, data_collator=PAD)
+    return trainer_for(
+        folder, model=gpt2(pad_token_id=0 if mended else 7), processing_class=None, data_collator=PAD
+    )
 
 
 @broken("truncation", "have exactly 12 tokens, the most there are: they were cut")
@@ -1146,12 +1511,19 @@ def padded_to_the_maximum(folder, mended):
 
 @broken("padding-waste", "all rows are padded to 64 tokens")
 def a_collator_that_pads_to_the_maximum(folder, mended):
-    return trainer_for(folder, data_collator=PAD if mended else DataCollatorWithPadding(TOKENIZER, padding="max_length", max_length=64))
+    return trainer_for(
+        folder,
+        data_collator=PAD
+        if mended
+        else DataCollatorWithPadding(TOKENIZER, padding="max_length", max_length=64),
+    )
 
 
 @broken("padding-waste", "batches of 8 are as long as their longest row")
 def one_long_text_in_each_batch(folder, mended):
-    texts = [" ".join(random.Random(i).choices(WORDS, k=60 if i % 8 == 0 and not mended else 4)) for i in range(64)]
+    texts = [
+        " ".join(random.Random(i).choices(WORDS, k=60 if i % 8 == 0 and not mended else 4)) for i in range(64)
+    ]
     return trainer_for(folder, train_dataset=table(texts=texts), per_device_train_batch_size=8)
 
 
@@ -1183,7 +1555,9 @@ def a_text_that_differs_in_what_nobody_sees(folder, mended):
 @broken("split-leak", "for example ids [2, ", fixes=False)
 def tokens_in_both_splits(folder, mended):
     held_out = table(texts=[*texts_of(11, 1), texts_of(24, 0)[3]])
-    return trainer_for(folder, train_dataset=table().remove_columns("text"), eval_dataset=held_out.remove_columns("text"))
+    return trainer_for(
+        folder, train_dataset=table().remove_columns("text"), eval_dataset=held_out.remove_columns("text")
+    )
 
 
 @broken("split-leak", "row 11 of the evaluation data", fixes=False)
@@ -1195,7 +1569,9 @@ def tokens_in_both_splits_one_of_them_with_its_texts(folder, mended):
 @broken("split-leak", "row 11 of the evaluation data", fixes=False)
 def tokens_in_both_splits_one_of_them_padded(folder, mended):
     held_out = table(texts=[*texts_of(11, 1), texts_of(24, 0)[3]], padding="max_length", max_length=12)
-    return trainer_for(folder, train_dataset=table().remove_columns("text"), eval_dataset=held_out.remove_columns("text"))
+    return trainer_for(
+        folder, train_dataset=table().remove_columns("text"), eval_dataset=held_out.remove_columns("text")
+    )
 
 
 @broken("split-leak", "of the test data are also in the training data", fixes=False)
@@ -1210,7 +1586,11 @@ def a_leak_from_the_evaluation_into_the_test(folder, mended):
 
 @broken("split-leak", "of the evaluation data are also in the training data", fixes=False)
 def a_leak_between_torch_datasets(folder, mended):
-    return trainer_for(folder, train_dataset=Rows(table(), torch.tensor), eval_dataset=Rows(table(texts=[*texts_of(11, 1), texts_of(24, 0)[3]]), torch.tensor))
+    return trainer_for(
+        folder,
+        train_dataset=Rows(table(), torch.tensor),
+        eval_dataset=Rows(table(texts=[*texts_of(11, 1), texts_of(24, 0)[3]]), torch.tensor),
+    )
 
 
 @broken("split-leak", "2 rows (0, 23) of the training data hold texts that carry two labels")
@@ -1237,7 +1617,13 @@ def leak_of_tokens(name, says, there, here):
         held_out, train = texts_of(12, 1), texts_of(24, 0)
         train[7], held_out[4] = f"{train[7]} {there}", f"{train[7]} {'w3 w3' if mended else here}"
         parts = [table(len(texts), texts=texts, tokenizer=LIKE_BERT) for texts in (train, held_out)]
-        return trainer_for(folder, model=bert(vocab_size=204), processing_class=LIKE_BERT, train_dataset=parts[0], eval_dataset=parts[1])
+        return trainer_for(
+            folder,
+            model=bert(vocab_size=204),
+            processing_class=LIKE_BERT,
+            train_dataset=parts[0],
+            eval_dataset=parts[1],
+        )
 
     build.__name__ = f"the_same_tokens_of_{name}"
     broken("split-leak", says)(build)
@@ -1247,16 +1633,30 @@ leak_of_tokens("two_unicode_forms", "row 4 of the evaluation data", "caf\u00e9",
 leak_of_tokens("a_blank_without_width", "row 4 of the evaluation data", "na\u00efve", "na\u200b\u00efve")
 leak_of_tokens("a_soft_hyphen", "row 4 of the evaluation data", "naive", "nai\u00adve")
 leak_of_tokens(
-    "two_spellings", "row 4 of the evaluation data have the token ids of rows of the training data (8%), though their texts differ", "caf\u00e9", "cafe"
+    "two_spellings",
+    "row 4 of the evaluation data have the token ids of rows of the training data (8%), though their texts differ",
+    "caf\u00e9",
+    "cafe",
 )
-leak_of_tokens("a_blank_more", "though their texts differ (in blanks, accents or characters that nobody sees)", "cafe!", "cafe !")
+leak_of_tokens(
+    "a_blank_more",
+    "though their texts differ (in blanks, accents or characters that nobody sees)",
+    "cafe!",
+    "cafe !",
+)
 
 
-@broken("split-leak", "2 rows (0, 23) of the training data have token ids that carry two labels, though their texts differ")
+@broken(
+    "split-leak",
+    "2 rows (0, 23) of the training data have token ids that carry two labels, though their texts differ",
+)
 def the_same_tokens_with_two_labels(folder, mended):
     texts = texts_of(24, 0)
     texts[0], texts[23] = "naive w1 w2 w3.", "w9 w9" if mended else "na\u00efve w1 w2 w3 ."
-    data = {"train_dataset": table(texts=texts, tokenizer=LIKE_BERT), "eval_dataset": table(12, 1, tokenizer=LIKE_BERT)}
+    data = {
+        "train_dataset": table(texts=texts, tokenizer=LIKE_BERT),
+        "eval_dataset": table(12, 1, tokenizer=LIKE_BERT),
+    }
     return trainer_for(folder, model=bert(vocab_size=204), processing_class=LIKE_BERT, **data)
 
 
@@ -1267,16 +1667,32 @@ def the_same_tokens_with_two_labels(folder, mended):
 )
 def texts_that_begin_alike_and_were_cut(folder, mended):
     train, held_out = texts_of(24, 0, 14), texts_of(12, 1, 14)
-    train[7], held_out[4] = " ".join([*WORDS[:10], "w50 w51 w52 w53"]), " ".join([*WORDS[:10], "w60 w61 w62 w63"])
+    train[7], held_out[4] = (
+        " ".join([*WORDS[:10], "w50 w51 w52 w53"]),
+        " ".join([*WORDS[:10], "w60 w61 w62 w63"]),
+    )
     long = 64 if mended else 12
-    return trainer_for(folder, train_dataset=table(texts=train, max_length=long), eval_dataset=table(texts=held_out, max_length=long))
+    return trainer_for(
+        folder,
+        train_dataset=table(texts=train, max_length=long),
+        eval_dataset=table(texts=held_out, max_length=long),
+    )
 
 
 @broken("test-as-validation", "The test data are the evaluation data", fixes=False)
 def the_test_in_another_spelling_for_evaluation(folder, mended):
     texts = [f"{text}!" for text in texts_of(12, 1)]
-    parts = [table(texts=some, tokenizer=LIKE_BERT) for some in (texts_of(24, 0), texts, [text.replace("!", " !") for text in texts])]
-    return trainer_for(folder, model=bert(vocab_size=204), processing_class=LIKE_BERT, train_dataset=parts[0], eval_dataset=parts[1]), parts[2]
+    parts = [
+        table(texts=some, tokenizer=LIKE_BERT)
+        for some in (texts_of(24, 0), texts, [text.replace("!", " !") for text in texts])
+    ]
+    return trainer_for(
+        folder,
+        model=bert(vocab_size=204),
+        processing_class=LIKE_BERT,
+        train_dataset=parts[0],
+        eval_dataset=parts[1],
+    ), parts[2]
 
 
 @broken("split-leak", "are also in the training data", fixes=False)
@@ -1313,13 +1729,20 @@ def accuracy(prediction):
 @broken("imbalance", "92% of the evaluation rows are of one class, and the metrics are accuracy")
 def a_rare_class_and_accuracy(folder, mended):
     data = {"train_dataset": table(60, labels=RARE), "eval_dataset": table(60, 1, labels=RARE)}
-    return trainer_for(folder, **data, compute_metrics=compute_metrics if mended else accuracy, metric_for_best_model="accuracy")
+    return trainer_for(
+        folder,
+        **data,
+        compute_metrics=compute_metrics if mended else accuracy,
+        metric_for_best_model="accuracy",
+    )
 
 
 @broken("imbalance", "there is no metric but the loss", fixes=False)
 def a_rare_class_and_no_metric(folder, mended):
     data = {"train_dataset": table(60, labels=RARE), "eval_dataset": table(60, 1, labels=RARE)}
-    return trainer_for(folder, **data, compute_metrics=None, metric_for_best_model="loss", greater_is_better=False)
+    return trainer_for(
+        folder, **data, compute_metrics=None, metric_for_best_model="loss", greater_is_better=False
+    )
 
 
 @broken("imbalance", "the metrics are f1_micro", fixes=False)
@@ -1339,7 +1762,9 @@ def a_rare_class_and_a_blind_f1(folder, mended):
 )
 def a_learning_rate_from_yaml(folder, mended):
     trainer = trainer_for(folder)
-    trainer.args.learning_rate = 2e-5 if mended else "2e-5"  # TrainingArguments converts it on some versions, a dict of settings does not
+    trainer.args.learning_rate = (
+        2e-5 if mended else "2e-5"
+    )  # TrainingArguments converts it on some versions, a dict of settings does not
     return trainer
 
 
@@ -1392,7 +1817,9 @@ def adamw(model, **settings):
 @broken("zero-steps", "None of the model's 25 trainable tensors is in the optimizer")
 def an_optimizer_of_the_model_before(folder, mended):
     model, loaded_again = bert(), bert()
-    return trainer_for(folder, model=loaded_again, optimizers=(adamw(loaded_again if mended else model), None))
+    return trainer_for(
+        folder, model=loaded_again, optimizers=(adamw(loaded_again if mended else model), None)
+    )
 
 
 @broken("zero-steps", "None of the model's 4 trainable tensors is in the optimizer")
@@ -1408,7 +1835,9 @@ def an_optimizer_made_before_the_adapter(folder, mended):
     return trainer_for(folder, model=model, optimizers=(adamw(model) if mended else before, None))
 
 
-@broken("zero-steps", "The optimizer lacks 2 of the model's 25 trainable tensors, for example 'classifier.weight'")
+@broken(
+    "zero-steps", "The optimizer lacks 2 of the model's 25 trainable tensors, for example 'classifier.weight'"
+)
 def a_head_replaced_after_the_optimizer_was_made(folder, mended):
     model = bert()
     optimizer = adamw(model)
@@ -1431,7 +1860,10 @@ def schedules(says, make, level="error", **run):
     def build(folder, mended):
         model = bert()
         optimizer = adamw(model)
-        changes = NO_WARMUP | {"model": model, "optimizers": (optimizer, make(optimizer, 12 if mended else 2))}
+        changes = NO_WARMUP | {
+            "model": model,
+            "optimizers": (optimizer, make(optimizer, 12 if mended else 2)),
+        }
         return trainer_for(folder, **changes | run)
 
     build.__name__ = f"a_schedule_of_epochs: {says}"
@@ -1440,15 +1872,33 @@ def schedules(says, make, level="error", **run):
 
 NO_WARMUP = {"warmup_steps": 0}
 plans = torch.optim.lr_scheduler
-schedules("from step 6 of 12 on (if not before) the learning rate is 0", lambda optimizer, n: get_linear_schedule_with_warmup(optimizer, 0, n))
-schedules("rate is -0.0001: nothing is learnt", lambda optimizer, n: plans.LambdaLR(optimizer, lambda step: 1 - step / n))
+schedules(
+    "from step 6 of 12 on (if not before) the learning rate is 0",
+    lambda optimizer, n: get_linear_schedule_with_warmup(optimizer, 0, n),
+)
+schedules(
+    "rate is -0.0001: nothing is learnt",
+    lambda optimizer, n: plans.LambdaLR(optimizer, lambda step: 1 - step / n),
+)
 schedules("rate is 0", lambda optimizer, n: plans.PolynomialLR(optimizer, n))
 schedules(
-    "the learning rate is 0", lambda optimizer, n: plans.SequentialLR(optimizer, [plans.ConstantLR(optimizer, 1, n), plans.ConstantLR(optimizer, 0, 99)], [n])
+    "the learning rate is 0",
+    lambda optimizer, n: plans.SequentialLR(
+        optimizer, [plans.ConstantLR(optimizer, 1, n), plans.ConstantLR(optimizer, 0, 99)], [n]
+    ),
 )
-schedules("no more than 1e-07", lambda optimizer, n: get_polynomial_decay_schedule_with_warmup(optimizer, 0, n), "warning")
-schedules("no more than 5e-11", lambda optimizer, n: plans.ExponentialLR(optimizer, 0.1 ** (2 / n)), "warning")
-schedules("The schedule fails at step 3 of 12", lambda optimizer, n: plans.OneCycleLR(optimizer, 5e-5, total_steps=n + 1))
+schedules(
+    "no more than 1e-07",
+    lambda optimizer, n: get_polynomial_decay_schedule_with_warmup(optimizer, 0, n),
+    "warning",
+)
+schedules(
+    "no more than 5e-11", lambda optimizer, n: plans.ExponentialLR(optimizer, 0.1 ** (2 / n)), "warning"
+)
+schedules(
+    "The schedule fails at step 3 of 12",
+    lambda optimizer, n: plans.OneCycleLR(optimizer, 5e-5, total_steps=n + 1),
+)
 
 
 @broken("zero-steps", "from step 6 of 12 on (if not before) the learning rate is 0")
@@ -1465,7 +1915,9 @@ def a_schedule_that_a_run_before_used_up(folder, mended):
 @broken("zero-steps", "from step 6 of 12 on (if not before) the learning rate is 0")
 def epochs_in_the_settings_of_a_schedule(folder, mended):
     settings = {"num_stable_steps": 0, "num_decay_steps": 12 if mended else 2}
-    return trainer_for(folder, lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs=settings, **NO_WARMUP)
+    return trainer_for(
+        folder, lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs=settings, **NO_WARMUP
+    )
 
 
 @broken("zero-steps", "The learning rate is 0: no weight would move")
@@ -1497,11 +1949,17 @@ def a_low_rate_in_optimizer_cls_and_kwargs(folder, mended):
 @broken("zero-steps", "The learning rate is 1e-10 for 1 of the optimizer's 2 groups", "warning")
 def one_of_two_groups_stands_still(folder, mended):
     model = bert()
-    groups = [{"params": model.bert.parameters(), "lr": 1e-5 if mended else 1e-10}, {"params": model.classifier.parameters(), "lr": 1e-3}]
+    groups = [
+        {"params": model.bert.parameters(), "lr": 1e-5 if mended else 1e-10},
+        {"params": model.classifier.parameters(), "lr": 1e-3},
+    ]
     return trainer_for(folder, model=model, optimizers=(torch.optim.AdamW(groups), None))
 
 
-@broken("warmup-too-long", "The warmup takes 500 of 12 steps (100%); the learning rate gets no higher than 1.2e-06")
+@broken(
+    "warmup-too-long",
+    "The warmup takes 500 of 12 steps (100%); the learning rate gets no higher than 1.2e-06",
+)
 def a_warmup_of_500_steps(folder, mended):
     return trainer_for(folder, warmup_steps=0.1 if mended else 500)
 
@@ -1533,17 +1991,31 @@ def a_delay_longer_than_the_run(folder, mended):
 
 @broken("best-not-loaded", "It evaluates every 2 steps and saves every 4")
 def saved_less_often_than_evaluated(folder, mended):
-    return trainer_for(folder, eval_strategy="steps", save_strategy="steps", eval_steps=2, save_steps=2 if mended else 4)
+    return trainer_for(
+        folder, eval_strategy="steps", save_strategy="steps", eval_steps=2, save_steps=2 if mended else 4
+    )
 
 
 @broken("best-not-loaded", "It evaluates every 2 steps and saves every 6")
 def saved_less_often_as_shares_of_the_run(folder, mended):
-    return trainer_for(folder, eval_strategy="steps", save_strategy="steps", eval_steps=0.1, save_steps=0.1 if mended else 0.5)
+    return trainer_for(
+        folder,
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=0.1,
+        save_steps=0.1 if mended else 0.5,
+    )
 
 
 @broken("best-not-loaded", "every 1 steps and saves every 4")
 def evaluated_at_each_logging_step(folder, mended):
-    steps = {"eval_strategy": "steps", "save_strategy": "steps", "logging_strategy": "steps", "logging_steps": 1, "save_steps": 1 if mended else 4}
+    steps = {
+        "eval_strategy": "steps",
+        "save_strategy": "steps",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "save_steps": 1 if mended else 4,
+    }
     return trainer_for(folder, **steps)
 
 
@@ -1553,7 +2025,12 @@ def metric_named(name):
 
 def direction(name, right, given=None):
     def build(folder, mended):
-        return trainer_for(folder, compute_metrics=metric_named(name), metric_for_best_model=name, greater_is_better=right if mended else given)
+        return trainer_for(
+            folder,
+            compute_metrics=metric_named(name),
+            metric_for_best_model=name,
+            greater_is_better=right if mended else given,
+        )
 
     build.__name__ = f"chosen_by_{name}_{given}"
     guessed = given in (None, not name.endswith("loss"))  # anything else the user has set: a warning at most
@@ -1588,7 +2065,15 @@ for lower_is_better in (
     "mean_relative_error",
 ):
     direction(lower_is_better, False)
-for higher_is_better in ("accuracy", "eval_f1", "neg_mean_squared_error", "neg_log_loss", "roc_auc", "f1_weighted", "balanced_accuracy"):
+for higher_is_better in (
+    "accuracy",
+    "eval_f1",
+    "neg_mean_squared_error",
+    "neg_log_loss",
+    "roc_auc",
+    "f1_weighted",
+    "balanced_accuracy",
+):
     direction(higher_is_better, True, given=False)
 direction("loss", False, given=True)
 direction("neg_log_loss", True)
@@ -1602,7 +2087,13 @@ direction("hamming_loss", False, given=True)
 def test_the_remedy_for_a_direction_that_was_set_keeps_no_worst_model(tmp_path, name):
     """Nobody but the user knows what the number is: the remedy leaves both ways open, and says which is which."""
     (finding,) = found(
-        trainer_for(tmp_path, compute_metrics=metric_named(name), metric_for_best_model=name, greater_is_better=name == "hamming_loss"), "metric-direction"
+        trainer_for(
+            tmp_path,
+            compute_metrics=metric_named(name),
+            metric_for_best_model=name,
+            greater_is_better=name == "hamming_loss",
+        ),
+        "metric-direction",
     )
     other, right = ("lower", True) if name == "accuracy" else ("higher", False)
     assert finding.fix == f"Nothing, if {name!r} is better when it is {other}; else greater_is_better={right}"
@@ -1626,7 +2117,12 @@ def weights_in_bfloat16(folder, mended):
 @broken("dtype-auto", "trainable weights are float16")
 def a_checkpoint_in_float16(folder, mended):
     bert().half().save_pretrained(folder / "half")
-    return trainer_for(folder, model=BertForSequenceClassification.from_pretrained(folder / "half", **{"dtype": torch.float32} if mended else {}))
+    return trainer_for(
+        folder,
+        model=BertForSequenceClassification.from_pretrained(
+            folder / "half", **{"dtype": torch.float32} if mended else {}
+        ),
+    )
 
 
 def on_a_gpu(trainer):
@@ -1658,7 +2154,12 @@ def steps_and_epochs(folder, mended):
 @broken("overridden-value", "learning_rate=5e-06 is ignored")
 def an_optimizer_of_ones_own(folder, mended):
     model = bert()
-    return trainer_for(folder, model=model, learning_rate=5e-6, optimizers=(torch.optim.AdamW(model.parameters(), lr=5e-6 if mended else 1e-5), None))
+    return trainer_for(
+        folder,
+        model=model,
+        learning_rate=5e-6,
+        optimizers=(torch.optim.AdamW(model.parameters(), lr=5e-6 if mended else 1e-5), None),
+    )
 
 
 @broken("overridden-value", "weight_decay=0.3 is ignored", fixes=False)
@@ -1672,18 +2173,32 @@ def a_weight_decay_beside_an_optimizer(folder, mended):
 def a_schedule_of_ones_own(folder, mended):
     model = bert()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5)
-    return trainer_for(folder, model=model, optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)))
+    return trainer_for(
+        folder, model=model, optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer))
+    )
 
 
-@broken("overridden-value", "The optimizer you made has the learning rate 0.001; learning_rate=2e-05 is ignored")
+@broken(
+    "overridden-value", "The optimizer you made has the learning rate 0.001; learning_rate=2e-05 is ignored"
+)
 def a_rate_beside_optimizer_cls_and_kwargs(folder, mended):
-    return trainer_for(folder, learning_rate=2e-5, optimizer_cls_and_kwargs=(torch.optim.AdamW, {"lr": 2e-5} if mended else {}))
+    return trainer_for(
+        folder,
+        learning_rate=2e-5,
+        optimizer_cls_and_kwargs=(torch.optim.AdamW, {"lr": 2e-5} if mended else {}),
+    )
 
 
 @broken("overridden-value", "optim and adam_epsilon would be ignored")
 def settings_beside_an_optimizer(folder, mended):
     model = bert()
-    return trainer_for(folder, model=model, optim="adafactor", adam_epsilon=1e-6, optimizers=(None if mended else adamw(model), None))
+    return trainer_for(
+        folder,
+        model=model,
+        optim="adafactor",
+        adam_epsilon=1e-6,
+        optimizers=(None if mended else adamw(model), None),
+    )
 
 
 @broken("overridden-value", "adam_beta2 would be ignored", fixes=False)
@@ -1695,7 +2210,10 @@ def a_setting_beside_optimizer_cls_and_kwargs(folder, mended):
 def settings_beside_a_schedule(folder, mended):
     model = bert()
     optimizer = adamw(model)
-    kwargs = {"lr_scheduler_kwargs": {"power": 2}, "optimizers": (optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer))}
+    kwargs = {
+        "lr_scheduler_kwargs": {"power": 2},
+        "optimizers": (optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)),
+    }
     return trainer_for(folder, model=model, **NO_WARMUP, **kwargs)
 
 
@@ -1703,18 +2221,30 @@ def settings_beside_a_schedule(folder, mended):
 def a_schedule_of_the_optimizer_before(folder, mended):
     model = bert()
     before, optimizer = adamw(model), adamw(model)
-    return trainer_for(folder, model=model, optimizers=(optimizer, get_linear_schedule_with_warmup(optimizer if mended else before, 0, 12)), **NO_WARMUP)
+    return trainer_for(
+        folder,
+        model=model,
+        optimizers=(optimizer, get_linear_schedule_with_warmup(optimizer if mended else before, 0, 12)),
+        **NO_WARMUP,
+    )
 
 
 @broken("overridden-value", "The schedule was made for another optimizer")
 def a_schedule_without_its_optimizer(folder, mended):
     model = bert()
     optimizer = adamw(model)
-    return trainer_for(folder, model=model, optimizers=(optimizer if mended else None, get_linear_schedule_with_warmup(optimizer, 0, 12)), **NO_WARMUP)
+    return trainer_for(
+        folder,
+        model=model,
+        optimizers=(optimizer if mended else None, get_linear_schedule_with_warmup(optimizer, 0, 12)),
+        **NO_WARMUP,
+    )
 
 
 def plain_loss(outputs, labels, num_items_in_batch=None):
-    return torch.nn.functional.cross_entropy(outputs.logits, labels, reduction="sum") / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+    return torch.nn.functional.cross_entropy(outputs.logits, labels, reduction="sum") / (
+        len(labels) if num_items_in_batch is None else num_items_in_batch
+    )
 
 
 class DeafLoss(Trainer):
@@ -1745,7 +2275,9 @@ def a_loss_function_beside_a_compute_loss(folder, mended):
 @broken("ignored-value", "compute_metrics is never called with prediction_loss_only=True")
 def metrics_for_the_loss_only(folder, mended):
     never = {"save_strategy": "no", "load_best_model_at_end": False, "metric_for_best_model": None}
-    return trainer_for(folder, prediction_loss_only=True, compute_metrics=None if mended else compute_metrics, **never)
+    return trainer_for(
+        folder, prediction_loss_only=True, compute_metrics=None if mended else compute_metrics, **never
+    )
 
 
 @broken("early-stopping", "has no metric to watch", raises="AssertionError")
@@ -1753,7 +2285,9 @@ def early_stopping_without_a_metric(folder, mended):
     return trainer_for(
         folder,
         callbacks=[EarlyStoppingCallback(2)],
-        **{} if mended else {"load_best_model_at_end": False, "metric_for_best_model": None, "greater_is_better": None},
+        **{}
+        if mended
+        else {"load_best_model_at_end": False, "metric_for_best_model": None, "greater_is_better": None},
     )
 
 
@@ -1782,7 +2316,10 @@ def no_tracker_by_none(folder, mended):
     return trainer
 
 
-@broken("several-gpus", "2 GPUs are visible in one process: Trainer splits each batch over them, so a batch has 8 rows, not 4")
+@broken(
+    "several-gpus",
+    "2 GPUs are visible in one process: Trainer splits each batch over them, so a batch has 8 rows, not 4",
+)
 def two_gpus(folder, mended):
     trainer = trainer_for(folder)
     if not mended:  # a stand-in: there are no two GPUs here
@@ -1798,7 +2335,12 @@ def two_gpus(folder, mended):
 @broken("smoothing-float", "label_smoothing_factor=0.1 needs whole numbers", raises="gather")
 def smoothing_of_floats(folder, mended):
     return trainer_for(
-        folder, model=bert(TOPICS), label_smoothing_factor=0.0 if mended else 0.1, train_dataset=table(labels=VECTORS), **NEVER_EVALUATES, compute_metrics=None
+        folder,
+        model=bert(TOPICS),
+        label_smoothing_factor=0.0 if mended else 0.1,
+        train_dataset=table(labels=VECTORS),
+        **NEVER_EVALUATES,
+        compute_metrics=None,
     )
 
 
@@ -1817,7 +2359,14 @@ def old_checkpoints(folder, mended):
 
 
 def run_of_4_steps(folder, **changes):
-    settings = {"max_steps": 4, "num_train_epochs": 3.0, "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": 2}
+    settings = {
+        "max_steps": 4,
+        "num_train_epochs": 3.0,
+        "eval_strategy": "steps",
+        "save_strategy": "steps",
+        "eval_steps": 2,
+        "save_steps": 2,
+    }
     trainer = trainer_for(folder, **settings)
     trainer.train()
     return trainer_for(folder, **settings | {"resume_from_checkpoint": True} | changes)
@@ -1825,12 +2374,21 @@ def run_of_4_steps(folder, **changes):
 
 @broken("resume-mismatch", "checkpoint-4 has done 4 steps, and this run has 4: it would end at once")
 def a_finished_run_resumed(folder, mended):
-    return run_of_4_steps(folder, resume_from_checkpoint=str(folder / "run" / "checkpoint-2") if mended else True)
+    return run_of_4_steps(
+        folder, resume_from_checkpoint=str(folder / "run" / "checkpoint-2") if mended else True
+    )
 
 
-@broken("resume-mismatch", "checkpoint-2 was trained with learning_rate=5e-05, and that is what would be used, not 1e-05")
+@broken(
+    "resume-mismatch",
+    "checkpoint-2 was trained with learning_rate=5e-05, and that is what would be used, not 1e-05",
+)
 def another_learning_rate(folder, mended):
-    return run_of_4_steps(folder, learning_rate=5e-5 if mended else 1e-5, resume_from_checkpoint=str(folder / "run" / "checkpoint-2"))
+    return run_of_4_steps(
+        folder,
+        learning_rate=5e-5 if mended else 1e-5,
+        resume_from_checkpoint=str(folder / "run" / "checkpoint-2"),
+    )
 
 
 @broken("resume-mismatch", "belongs to a run of 4 steps, this one has 8", fixes=False)
@@ -1840,7 +2398,9 @@ def a_longer_plan(folder, mended):
 
 @broken("resume-mismatch", "was trained in batches of 4, this run has 8", fixes=False)
 def another_batch_size(folder, mended):
-    return run_of_4_steps(folder, per_device_train_batch_size=8, resume_from_checkpoint=str(folder / "run" / "checkpoint-2"))
+    return run_of_4_steps(
+        folder, per_device_train_batch_size=8, resume_from_checkpoint=str(folder / "run" / "checkpoint-2")
+    )
 
 
 @broken("resume-mismatch", "checkpoint-9 cannot be resumed", fixes=False)
@@ -1858,7 +2418,9 @@ def the_same_trainer_again(folder, mended):
 @broken("trained-twice", "has been trained since it was loaded")
 def a_new_trainer_for_the_same_model(folder, mended):
     model = bert()
-    trainer_for(folder, model=model, callbacks=[Watch()], output_dir=str(folder / "first")).train()  # Watch alone remembers the weights
+    trainer_for(
+        folder, model=model, callbacks=[Watch()], output_dir=str(folder / "first")
+    ).train()  # Watch alone remembers the weights
     return trainer_for(folder, model=bert() if mended else model)
 
 
@@ -1880,7 +2442,13 @@ def folds_of_a_cross_validation(folder, mended):
     for fold in range(2):
         model = bert() if mended else model
         held_out = data.shard(2, fold)
-        trainer = trainer_for(folder, model=model, train_dataset=data.shard(2, 1 - fold), eval_dataset=held_out, output_dir=str(folder / str(fold)))
+        trainer = trainer_for(
+            folder,
+            model=model,
+            train_dataset=data.shard(2, 1 - fold),
+            eval_dataset=held_out,
+            output_dir=str(folder / str(fold)),
+        )
         if fold == 0:
             preflight(trainer)
             trainer.train()
@@ -1919,7 +2487,10 @@ class SavedWithIt(torch.nn.Module):
 
     def __init__(self, module, on=True):
         super().__init__()
-        self.original_module, self.modules_to_save = module, torch.nn.ModuleDict({"default": copy.deepcopy(module)})
+        self.original_module, self.modules_to_save = (
+            module,
+            torch.nn.ModuleDict({"default": copy.deepcopy(module)}),
+        )
         self.modules_to_save.requires_grad_(on)
 
     def forward(self, *args, **kwargs):
@@ -1931,7 +2502,12 @@ class LowRank(torch.nn.Module):
 
     def __init__(self, layer, on=True):
         super().__init__()
-        self.base_layer, self.lora_A = layer, torch.nn.ModuleDict({"default": torch.nn.Linear(layer.in_features, layer.out_features, bias=False)})
+        self.base_layer, self.lora_A = (
+            layer,
+            torch.nn.ModuleDict(
+                {"default": torch.nn.Linear(layer.in_features, layer.out_features, bias=False)}
+            ),
+        )
         self.lora_A.requires_grad_(on)
 
     def forward(self, x):
@@ -1952,13 +2528,21 @@ def with_adapter(model, *saved, target="query", config=LoraConfig, on=True, **se
     for name, module in list(model.named_modules()):
         parent, _, last = name.rpartition(".")
         if last == target or name in saved:
-            setattr(model.get_submodule(parent), last, SavedWithIt(module, on) if name in saved else LowRank(module, on))
+            setattr(
+                model.get_submodule(parent),
+                last,
+                SavedWithIt(module, on) if name in saved else LowRank(module, on),
+            )
     model.peft_config = {"default": config(task_type=None, modules_to_save=list(saved) or None, **settings)}
     model.get_base_model = lambda: model
     return model
 
 
-@broken("frozen", "The classification head (classifier) is frozen, and not saved with the adapter: its random numbers would stay", "error")
+@broken(
+    "frozen",
+    "The classification head (classifier) is frozen, and not saved with the adapter: its random numbers would stay",
+    "error",
+)
 def the_head_frozen_beside_an_adapter(folder, mended):
     return trainer_for(folder, model=with_adapter(bert(), *["classifier"] * mended))
 
@@ -1970,22 +2554,33 @@ def the_head_of_gpt2_frozen_beside_an_adapter(folder, mended):
 
 @broken("frozen", "The classification head (classifier) is frozen, and not saved with the adapter", "error")
 def the_head_of_a_checkpoint_without_one_beside_an_adapter(folder, mended):
-    (bert() if mended else bert().bert).save_pretrained(folder / "base")  # a head that the checkpoint has is no new one
+    (bert() if mended else bert().bert).save_pretrained(
+        folder / "base"
+    )  # a head that the checkpoint has is no new one
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
-    return trainer_for(folder, model=with_adapter(BertForSequenceClassification.from_pretrained(folder / "base", **names)))
+    return trainer_for(
+        folder, model=with_adapter(BertForSequenceClassification.from_pretrained(folder / "base", **names))
+    )
 
 
 @broken("frozen", "A part of the head (classifier) is frozen, and not saved with the adapter")
 def the_last_layer_of_the_head_alone_beside_an_adapter(folder, mended):
-    return trainer_for(folder, model=with_adapter(roberta(), "classifier" if mended else "classifier.out_proj"))
+    return trainer_for(
+        folder, model=with_adapter(roberta(), "classifier" if mended else "classifier.out_proj")
+    )
 
 
 @broken("frozen", "A part of the head (classifier) is frozen, and not saved with the adapter")
 def an_adapter_on_the_new_head(folder, mended):
-    return trainer_for(folder, model=with_adapter(bert(), *["classifier"] * mended, target="query" if mended else "classifier"))
+    return trainer_for(
+        folder,
+        model=with_adapter(bert(), *["classifier"] * mended, target="query" if mended else "classifier"),
+    )
 
 
-@broken("frozen", "The classification head (classifier) is trained, but not saved with the adapter", "warning")
+@broken(
+    "frozen", "The classification head (classifier) is trained, but not saved with the adapter", "warning"
+)
 def a_head_thawed_by_hand_beside_an_adapter(folder, mended):
     model = with_adapter(bert(), *["classifier"] * mended)
     if not mended:
@@ -1999,20 +2594,32 @@ def an_adapter_loaded_to_predict(folder, mended):
 
 
 def xlnet():
-    config = XLNetConfig(vocab_size=200, d_model=32, n_layer=1, n_head=2, d_inner=32, id2label=dict(enumerate(LABELS)))
+    config = XLNetConfig(
+        vocab_size=200, d_model=32, n_layer=1, n_head=2, d_inner=32, id2label=dict(enumerate(LABELS))
+    )
     return XLNetForSequenceClassification(config)
 
 
 @pytest.mark.parametrize(
     ("model", "settings", "fix"),
     [
-        (bert, {}, 'LoraConfig(..., task_type="SEQ_CLS") with get_peft_model, or LoraConfig(..., modules_to_save=["classifier"])'),
-        (gpt2, {"config": IA3Config}, 'IA3Config(..., task_type="SEQ_CLS") with get_peft_model, or IA3Config(..., modules_to_save=["score"])'),
+        (
+            bert,
+            {},
+            'LoraConfig(..., task_type="SEQ_CLS") with get_peft_model, or LoraConfig(..., modules_to_save=["classifier"])',
+        ),
+        (
+            gpt2,
+            {"config": IA3Config},
+            'IA3Config(..., task_type="SEQ_CLS") with get_peft_model, or IA3Config(..., modules_to_save=["score"])',
+        ),
         (xlnet, {}, 'LoraConfig(..., modules_to_save=["sequence_summary", "logits_proj"])'),
     ],
 )
 def test_the_fix_for_a_frozen_head_names_it(tmp_path, model, settings, fix):
-    (finding,) = found(trainer_for(tmp_path, model=with_adapter(model(), target="value", **settings)), "frozen")
+    (finding,) = found(
+        trainer_for(tmp_path, model=with_adapter(model(), target="value", **settings)), "frozen"
+    )
     assert (finding.level, finding.fix) == ("error", fix)
 
 
@@ -2037,7 +2644,12 @@ def test_a_head_frozen_beside_an_adapter_is_not_called_random_where_the_checkpoi
 def a_head_of_three_classes_thrown_away(folder, mended):
     bert(2 if mended else 3).save_pretrained(folder / "three")
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
-    return trainer_for(folder, model=BertForSequenceClassification.from_pretrained(folder / "three", ignore_mismatched_sizes=True, **names))
+    return trainer_for(
+        folder,
+        model=BertForSequenceClassification.from_pretrained(
+            folder / "three", ignore_mismatched_sizes=True, **names
+        ),
+    )
 
 
 # the loss and the metrics
@@ -2053,7 +2665,9 @@ class NewLoss(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels = inputs.pop("labels")
         outputs = model(**inputs)
-        loss = torch.nn.functional.cross_entropy(outputs.logits, labels, reduction="mean" if num_items_in_batch is None else "sum")
+        loss = torch.nn.functional.cross_entropy(
+            outputs.logits, labels, reduction="mean" if num_items_in_batch is None else "sum"
+        )
         loss = loss if num_items_in_batch is None else loss / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
 
@@ -2066,16 +2680,26 @@ class BlindLoss(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-@broken("old-compute-loss", "OldLoss.compute_loss does not take num_items_in_batch", raises="unexpected keyword argument 'num_items_in_batch'")
+@broken(
+    "old-compute-loss",
+    "OldLoss.compute_loss does not take num_items_in_batch",
+    raises="unexpected keyword argument 'num_items_in_batch'",
+)
 def an_old_compute_loss(folder, mended):
     return trainer_for(folder, kind=NewLoss if mended else OldLoss)
 
 
 def weighted(outputs, labels, num_items_in_batch=None):
-    return torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / (num_items_in_batch or len(labels))
+    return torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / (
+        num_items_in_batch or len(labels)
+    )
 
 
-@broken("old-compute-loss", "compute_loss_func does not take num_items_in_batch", raises="unexpected keyword argument 'num_items_in_batch'")
+@broken(
+    "old-compute-loss",
+    "compute_loss_func does not take num_items_in_batch",
+    raises="unexpected keyword argument 'num_items_in_batch'",
+)
 def an_old_loss_function(folder, mended):
     old = lambda outputs, labels: torch.nn.functional.cross_entropy(outputs["logits"], labels)  # noqa: E731
     return trainer_for(folder, compute_loss_func=weighted if mended else old)
@@ -2084,7 +2708,10 @@ def an_old_loss_function(folder, mended):
 ACCUMULATE = {"gradient_accumulation_steps": 3, "logging_strategy": "steps", "logging_steps": 1}
 
 
-@broken("ga-loss", "BertForSequenceClassification takes num_items_in_batch and ignores it, so nobody divides by the 3 accumulated batches")
+@broken(
+    "ga-loss",
+    "BertForSequenceClassification takes num_items_in_batch and ignores it, so nobody divides by the 3 accumulated batches",
+)
 def accumulated_gradients(folder, mended):
     model = bert()
     if mended:
@@ -2107,7 +2734,9 @@ def accumulated_gradients_of_a_compute_loss(folder, mended):
 
 @broken("ga-loss", "compute_loss_func takes num_items_in_batch and ignores it")
 def accumulated_gradients_of_a_loss_function(folder, mended):
-    blind = lambda outputs, labels, num_items_in_batch=None: torch.nn.functional.cross_entropy(outputs["logits"], labels)  # noqa: E731
+    def blind(outputs, labels, num_items_in_batch=None):
+        return torch.nn.functional.cross_entropy(outputs["logits"], labels)
+
     return trainer_for(folder, compute_loss_func=weighted if mended else blind, **ACCUMULATE)
 
 
@@ -2144,19 +2773,36 @@ def raise_odd(prediction):
     raise Odd
 
 
-metrics_case("AttributeError", lambda p: {"f1_macro": p.predictions.argmx(-1)}, "no attribute 'argmx'", "a_misspelt_method")
+metrics_case(
+    "AttributeError",
+    lambda p: {"f1_macro": p.predictions.argmx(-1)},
+    "no attribute 'argmx'",
+    "a_misspelt_method",
+)
 metrics_case("returns float", lambda p: 0.5, "float|TypeError|AttributeError", "a_number_for_metrics")
 metrics_case("returns NoneType", lambda p: None, "NoneType|TypeError|AttributeError", "a_forgotten_return")
-metrics_case("returns tuple", lambda p: ("f1_macro", 0.5), "tuple|TypeError|AttributeError", "a_pair_for_metrics")
+metrics_case(
+    "returns tuple", lambda p: ("f1_macro", 0.5), "tuple|TypeError|AttributeError", "a_pair_for_metrics"
+)
 metrics_case("takes 0 positional arguments", lambda: {}, "positional argument", "no_parameter")
 metrics_case("average='binary'", odd_f1, "average='binary'", "an_f1_of_two_classes")
 metrics_case("Odd", raise_odd, "Odd", "an_odd_exception")
-metrics_case("could not be broadcast", lambda p: {"f1_macro": (p.predictions.argmax(0) == p.label_ids).mean()}, "shape|broadcast", "the_wrong_axis")
+metrics_case(
+    "could not be broadcast",
+    lambda p: {"f1_macro": (p.predictions.argmax(0) == p.label_ids).mean()},
+    "shape|broadcast",
+    "the_wrong_axis",
+)
 
 
 @broken("metrics-shape", "predictions is a tuple", raises="no attribute 'argmax'")
 def hidden_states_among_the_predictions(folder, mended):
-    return trainer_for(folder, model=bert(output_hidden_states=not mended), compute_metrics=accuracy, metric_for_best_model="accuracy")
+    return trainer_for(
+        folder,
+        model=bert(output_hidden_states=not mended),
+        compute_metrics=accuracy,
+        metric_for_best_model="accuracy",
+    )
 
 
 @broken("metrics-shape", "returns an array as 'per_class'")
@@ -2167,7 +2813,11 @@ def an_array_among_the_metrics(folder, mended):
 
 def odd_metric(value, says, raises="not JSON serializable|keys must be", **run):
     def build(folder, mended):
-        return trainer_for(folder, compute_metrics=lambda prediction: {"f1_macro": 0.5, "extra": 0.5 if mended else value}, **run)
+        return trainer_for(
+            folder,
+            compute_metrics=lambda prediction: {"f1_macro": 0.5, "extra": 0.5 if mended else value},
+            **run,
+        )
 
     build.__name__ = f"the_metric_{value!r}"
     broken("metrics-shape", says, raises=raises)(build)
@@ -2182,13 +2832,21 @@ odd_metric({(0, 1): 0.5}, "returns dict as 'extra'")
 odd_metric(1j, "returns complex as 'extra'")
 for undecided in (None, "good", [0.5, 0.6], {"a": 0.5}):
     best = {"metric_for_best_model": "extra", "load_best_model_at_end": True}
-    odd_metric(undecided, "as 'extra', which decides what is kept", "not supported between|ambiguous|ufunc", **best)
+    odd_metric(
+        undecided, "as 'extra', which decides what is kept", "not supported between|ambiguous|ufunc", **best
+    )
 
 
 @broken("metrics-shape", "returns an array as 'extra'", "warning")
 def an_array_that_is_written_nowhere(folder, mended):
     metrics = lambda prediction: {"extra": 0.5 if mended else np.array([0.5])}  # noqa: E731
-    return trainer_for(folder, compute_metrics=metrics, save_strategy="no", load_best_model_at_end=False, metric_for_best_model=None)
+    return trainer_for(
+        folder,
+        compute_metrics=metrics,
+        save_strategy="no",
+        load_best_model_at_end=False,
+        metric_for_best_model=None,
+    )
 
 
 def batched(function):
@@ -2201,17 +2859,27 @@ def batched(function):
 
 @broken("metrics-shape", "'Tensor' object has no attribute 'argmx'", raises="argmx")
 def a_misspelt_method_batch_by_batch(folder, mended):
-    return trainer_for(folder, batch_eval_metrics=True, compute_metrics=batched(lambda p: 0.5 if mended else p.predictions.argmx(-1)))
+    return trainer_for(
+        folder,
+        batch_eval_metrics=True,
+        compute_metrics=batched(lambda p: 0.5 if mended else p.predictions.argmx(-1)),
+    )
 
 
 @broken("metrics-shape", "'Tensor' object has no attribute 'astype'", raises="astype")
 def arrays_expected_batch_by_batch(folder, mended):
     right = batched(lambda p: (p.predictions.argmax(-1) == p.label_ids).float().mean().item())
-    return trainer_for(folder, batch_eval_metrics=True, compute_metrics=right if mended else batched(lambda p: p.predictions.astype(float).mean()))
+    return trainer_for(
+        folder,
+        batch_eval_metrics=True,
+        compute_metrics=right if mended else batched(lambda p: p.predictions.astype(float).mean()),
+    )
 
 
 def needs_rows(rows):
-    return lambda p: {"f1_macro": float((p.predictions.argmax(-1) == p.label_ids)[np.arange(rows) % 2 == 0].mean())}
+    return lambda p: {
+        "f1_macro": float((p.predictions.argmax(-1) == p.label_ids)[np.arange(rows) % 2 == 0].mean())
+    }
 
 
 @broken("metrics-shape", "IndexError: boolean index did not match", raises="boolean index did not match")
@@ -2221,11 +2889,18 @@ def metrics_for_other_rows(folder, mended):
 
 @broken("metrics-shape", "IndexError: boolean index did not match", fixes=False)
 def metrics_for_other_rows_of_too_many_to_begin_with(folder, mended):
-    return trainer_for(folder, model=bert([f"c{i}" for i in range(2000)]), eval_dataset=many_rows(0, 2_010), compute_metrics=needs_rows(2_011))
+    return trainer_for(
+        folder,
+        model=bert([f"c{i}" for i in range(2000)]),
+        eval_dataset=many_rows(0, 2_010),
+        compute_metrics=needs_rows(2_011),
+    )
 
 
 @broken(
-    "best-metric-missing", "metric_for_best_model='f1' is not among what an evaluation returns (accuracy, f1_macro, loss, predicted_classes)", raises="eval_f1"
+    "best-metric-missing",
+    "metric_for_best_model='f1' is not among what an evaluation returns (accuracy, f1_macro, loss, predicted_classes)",
+    raises="eval_f1",
 )
 def a_metric_of_another_name(folder, mended):
     return trainer_for(folder, metric_for_best_model="f1_macro" if mended else "f1")
@@ -2234,12 +2909,21 @@ def a_metric_of_another_name(folder, mended):
 @broken("best-metric-missing", "metric_for_best_model='loss'", raises="eval_loss")
 def the_loss_of_two_evaluations(folder, mended):
     parts = {"one": table(12, 1), "two": table(12, 2)}
-    return trainer_for(folder, eval_dataset=parts, metric_for_best_model="one_loss" if mended else "loss", greater_is_better=False)
+    return trainer_for(
+        folder,
+        eval_dataset=parts,
+        metric_for_best_model="one_loss" if mended else "loss",
+        greater_is_better=False,
+    )
 
 
 @broken("best-metric-missing", "metric_for_best_model='f1'", raises="eval_f1")
 def no_metrics_at_all(folder, mended):
-    return trainer_for(folder, compute_metrics=compute_metrics if mended else None, metric_for_best_model="f1_macro" if mended else "f1")
+    return trainer_for(
+        folder,
+        compute_metrics=compute_metrics if mended else None,
+        metric_for_best_model="f1_macro" if mended else "f1",
+    )
 
 
 @broken("best-metric-missing", "metric_for_best_model='accuracy'", raises="eval_accuracy", fixes=False)
@@ -2250,7 +2934,9 @@ def a_metric_missing_for_save_strategy_best(folder, mended):
 @broken("eval-memory", "numbers for each of 12 rows")
 def hidden_states_kept(folder, mended):
     first = lambda logits, labels: logits[0] if isinstance(logits, tuple) else logits  # noqa: E731
-    return trainer_for(folder, model=bert(output_hidden_states=True), preprocess_logits_for_metrics=first if mended else None)
+    return trainer_for(
+        folder, model=bert(output_hidden_states=True), preprocess_logits_for_metrics=first if mended else None
+    )
 
 
 class OddModel(BertForSequenceClassification):
@@ -2258,7 +2944,12 @@ class OddModel(BertForSequenceClassification):
         raise RuntimeError("no such kernel")
 
 
-@broken("dry-run", "the first forward pass fails: RuntimeError: no such kernel", raises="no such kernel", fixes=False)
+@broken(
+    "dry-run",
+    "the first forward pass fails: RuntimeError: no such kernel",
+    raises="no such kernel",
+    fixes=False,
+)
 def a_model_that_fails(folder, mended):
     return trainer_for(folder, model=OddModel(bert().config))
 
@@ -2267,15 +2958,29 @@ def odd_collator(rows):
     raise Odd("no batch today")
 
 
-@broken("dry-run", "making a batch of the training data fails: Odd: no batch today", raises="no batch today", fixes=False)
+@broken(
+    "dry-run",
+    "making a batch of the training data fails: Odd: no batch today",
+    raises="no batch today",
+    fixes=False,
+)
 def a_collator_that_fails(folder, mended):
     return trainer_for(folder, data_collator=odd_collator)
 
 
 @broken("disk-full", "12 checkpoints of", raises=None)
 def a_checkpoint_each_step(folder, mended):
-    trainer = trainer_for(folder, save_strategy="steps", save_steps=1, eval_strategy="steps", eval_steps=1, save_total_limit=2 if mended else None)
-    parameter = next(trainer.model.parameters())  # a stand-in for a large model: 60% of the free disk for its checkpoints if all 12 are kept ...
+    trainer = trainer_for(
+        folder,
+        save_strategy="steps",
+        save_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_total_limit=2 if mended else None,
+    )
+    parameter = next(
+        trainer.model.parameters()
+    )  # a stand-in for a large model: 60% of the free disk for its checkpoints if all 12 are kept ...
     size = shutil.disk_usage(folder).free // 6 // 4  # float32
     parameter.numel = lambda: size // 3
     return trainer
@@ -2297,7 +3002,9 @@ def name_of(case):
 def test_found_with_the_values_at_hand(case, tmp_path):
     trainer, test = built(case, tmp_path, mended=False)
     report = preflight(trainer, test_dataset=test)
-    matching = [finding for finding in report.findings if finding.id == case.id and finding.level == case.level]
+    matching = [
+        finding for finding in report.findings if finding.id == case.id and finding.level == case.level
+    ]
     assert any(case.says in finding.message for finding in matching), str(report)
     assert all(finding.fix for finding in report.findings)
     assert not [finding for finding in report.findings if finding.id == "check-failed"], str(report)
@@ -2316,9 +3023,17 @@ def test_found_with_the_values_at_hand(case, tmp_path):
 def test_gone_once_mended(case, tmp_path):
     trainer, test = built(case, tmp_path, mended=True)
     report = preflight(trainer, test_dataset=test)
-    assert not [finding for finding in report.findings if finding.id in (case.id, "dry-run", "check-failed") or finding.level == "error"], str(report)
+    assert not [
+        finding
+        for finding in report.findings
+        if finding.id in (case.id, "dry-run", "check-failed") or finding.level == "error"
+    ], str(report)
     if case.raises:
-        trainer.args.max_steps, trainer.args.save_strategy, trainer.args.load_best_model_at_end = 2, "no", False  # as short as it can be
+        trainer.args.max_steps, trainer.args.save_strategy, trainer.args.load_best_model_at_end = (
+            2,
+            "no",
+            False,
+        )  # as short as it can be
         assert trainer.train().global_step == 2
 
 
@@ -2348,7 +3063,13 @@ def test_gradient_accumulation_logs_a_loss_four_times_too_large(tmp_path):
         model = bert()
         if not accepts:
             model.accepts_loss_kwargs = False
-        trainer = trainer_for(tmp_path / str(accepts), model=model, gradient_accumulation_steps=4, per_device_train_batch_size=2, **NEVER_EVALUATES)
+        trainer = trainer_for(
+            tmp_path / str(accepts),
+            model=model,
+            gradient_accumulation_steps=4,
+            per_device_train_batch_size=2,
+            **NEVER_EVALUATES,
+        )
         trainer.train()
         logged[accepts] = losses(trainer)[0]
     assert logged[True] == pytest.approx(4 * math.log(2), rel=0.1)
@@ -2359,8 +3080,19 @@ def test_the_best_model_is_not_loaded_where_it_was_not_saved(tmp_path):
     """best-not-loaded: the best evaluation is made to be the first, at step 2, where nothing is saved."""
     for save_steps, found_one in ((4, False), (2, True)):
         scores = iter([0.9] + [0.1] * 20)
-        steps = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 2, "save_steps": save_steps, "max_steps": 8, "num_train_epochs": 3}
-        trainer = trainer_for(tmp_path / str(save_steps), compute_metrics=lambda _, scores=scores: {"f1_macro": next(scores)}, **steps)
+        steps = {
+            "eval_strategy": "steps",
+            "save_strategy": "steps",
+            "eval_steps": 2,
+            "save_steps": save_steps,
+            "max_steps": 8,
+            "num_train_epochs": 3,
+        }
+        trainer = trainer_for(
+            tmp_path / str(save_steps),
+            compute_metrics=lambda _, scores=scores: {"f1_macro": next(scores)},
+            **steps,
+        )
         trainer.train()
         assert (trainer.state.best_model_checkpoint is not None) == found_one
 
@@ -2378,7 +3110,15 @@ def test_nan_is_logged_as_a_loss_of_zero(tmp_path):
     """nan-hidden, and what Watch says of the same run stands in the tests of Watch."""
     model = bert()
     torch.nn.init.constant_(model.classifier.weight, math.nan)
-    trainer = trainer_for(tmp_path, model=model, logging_strategy="steps", logging_steps=1, max_steps=2, num_train_epochs=3, **NEVER_EVALUATES)
+    trainer = trainer_for(
+        tmp_path,
+        model=model,
+        logging_strategy="steps",
+        logging_steps=1,
+        max_steps=2,
+        num_train_epochs=3,
+        **NEVER_EVALUATES,
+    )
     trainer.train()
     assert losses(trainer) == [0.0, 0.0]
     assert all(math.isnan(entry["grad_norm"]) for entry in trainer.state.log_history if "grad_norm" in entry)
@@ -2393,7 +3133,10 @@ def test_an_old_checkpoint_is_loaded_as_the_best(tmp_path):
     trainer.train()
     again = trainer_for(tmp_path, max_steps=2, num_train_epochs=3)
     assert found(again, "stale-checkpoints")
-    assert not found(trainer_for(tmp_path, max_steps=4, num_train_epochs=3, resume_from_checkpoint=True), "stale-checkpoints")
+    assert not found(
+        trainer_for(tmp_path, max_steps=4, num_train_epochs=3, resume_from_checkpoint=True),
+        "stale-checkpoints",
+    )
 
 
 def test_the_learning_rate_of_the_checkpoint_wins(tmp_path):
@@ -2412,11 +3155,16 @@ def test_a_finished_run_resumed_does_nothing(tmp_path):
 def test_a_warmup_of_500_steps_never_gets_there(tmp_path):
     trainer = trainer_for(tmp_path, warmup_steps=500, logging_strategy="steps", logging_steps=1)
     trainer.train()
-    assert max(entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry) < 1.3e-6
+    assert (
+        max(entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry)
+        < 1.3e-6
+    )
 
 
 @pytest.mark.parametrize(
-    "build", [an_optimizer_of_the_model_before, an_optimizer_with_a_rate_of_nothing, an_exponent_too_long], ids=lambda build: build.__name__
+    "build",
+    [an_optimizer_of_the_model_before, an_optimizer_with_a_rate_of_nothing, an_exponent_too_long],
+    ids=lambda build: build.__name__,
 )
 def test_a_run_to_the_end_that_changes_nothing(tmp_path, build):
     trainer = build(tmp_path, mended=False)
@@ -2426,7 +3174,12 @@ def test_a_run_to_the_end_that_changes_nothing(tmp_path, build):
 
 
 def test_smoothing_beside_a_loss_function_does_nothing(tmp_path):
-    scores = [trainer_for(tmp_path, label_smoothing_factor=factor, compute_loss_func=plain_loss).evaluate()["eval_loss"] for factor in (0.0, 0.5)]
+    scores = [
+        trainer_for(tmp_path, label_smoothing_factor=factor, compute_loss_func=plain_loss).evaluate()[
+            "eval_loss"
+        ]
+        for factor in (0.0, 0.5)
+    ]
     assert scores[0] == scores[1]
 
 
@@ -2517,7 +3270,13 @@ def odd_transform(batch):
     raise Odd("the transform is broken")
 
 
-NESTED = Dataset.from_dict({"input_ids": [[2, 4, 3]] * 12, "label": [{"name": {"deep": [1, None]}}] * 12, "more": [[{"a": None}]] * 12})
+NESTED = Dataset.from_dict(
+    {
+        "input_ids": [[2, 4, 3]] * 12,
+        "label": [{"name": {"deep": [1, None]}}] * 12,
+        "more": [[{"a": None}]] * 12,
+    }
+)
 NOTHING = Dataset.from_dict({})
 GARBAGE = {
     "rows that cannot be read": lambda: {"train_dataset": Raises()},
@@ -2533,7 +3292,9 @@ GARBAGE = {
     "a collator that returns a list": lambda: {"data_collator": lambda rows: rows},
     "metrics of odd names": lambda: {"compute_metrics": lambda prediction: {0: 0.5, None: "much"}},
     "metrics that are no function": lambda: {"compute_metrics": 7},
-    "a processing class that is no tokenizer": lambda: {"processing_class": SimpleNamespace(save_pretrained=None)},
+    "a processing class that is no tokenizer": lambda: {
+        "processing_class": SimpleNamespace(save_pretrained=None)
+    },
     "a text as processing class": lambda: {"processing_class": "bert-base-uncased"},
     "a collator whose tokenizer is none": lambda: {"processing_class": None, "data_collator": Odd()},
     "no rows anywhere": lambda: {"train_dataset": table().select([]), "eval_dataset": table().select([])},
@@ -2545,21 +3306,45 @@ GARBAGE = {
     "nested structs": lambda: {"train_dataset": NESTED, "eval_dataset": NESTED},
     "rows of nothing": lambda: {"train_dataset": [{}] * 12},
     "rows of None": lambda: {"train_dataset": [None] * 12},
-    "rows of different columns": lambda: {"train_dataset": [{"input_ids": [2, 3], "label": 0}, {"ids": "x"}, {"label": [1]}] * 4},
-    "rows that are tuples": lambda: {"train_dataset": torch.utils.data.TensorDataset(torch.ones(12, 3), torch.ones(12))},
-    "ids that are None": lambda: {"train_dataset": Dataset.from_dict({"input_ids": [None] * 12, "label": [0, 1] * 6})},
-    "ids of which some are None": lambda: {"train_dataset": Dataset.from_dict({"input_ids": [None, [2, 3]] * 6, "label": [0, 1] * 6})},
-    "ids with None inside": lambda: {"train_dataset": Dataset.from_dict({"input_ids": [[2, None, 3]] * 12, "label": [0, 1] * 6})},
-    "ids without any token": lambda: {"train_dataset": Dataset.from_dict({"input_ids": [[]] * 12, "attention_mask": [[]] * 12, "label": [0, 1] * 6})},
-    "ids that are huge": lambda: {"train_dataset": Dataset.from_dict({"input_ids": [[2**62, -5, 3]] * 12, "label": [2**62, -(2**62)] * 6})},
+    "rows of different columns": lambda: {
+        "train_dataset": [{"input_ids": [2, 3], "label": 0}, {"ids": "x"}, {"label": [1]}] * 4
+    },
+    "rows that are tuples": lambda: {
+        "train_dataset": torch.utils.data.TensorDataset(torch.ones(12, 3), torch.ones(12))
+    },
+    "ids that are None": lambda: {
+        "train_dataset": Dataset.from_dict({"input_ids": [None] * 12, "label": [0, 1] * 6})
+    },
+    "ids of which some are None": lambda: {
+        "train_dataset": Dataset.from_dict({"input_ids": [None, [2, 3]] * 6, "label": [0, 1] * 6})
+    },
+    "ids with None inside": lambda: {
+        "train_dataset": Dataset.from_dict({"input_ids": [[2, None, 3]] * 12, "label": [0, 1] * 6})
+    },
+    "ids without any token": lambda: {
+        "train_dataset": Dataset.from_dict(
+            {"input_ids": [[]] * 12, "attention_mask": [[]] * 12, "label": [0, 1] * 6}
+        )
+    },
+    "ids that are huge": lambda: {
+        "train_dataset": Dataset.from_dict(
+            {"input_ids": [[2**62, -5, 3]] * 12, "label": [2**62, -(2**62)] * 6}
+        )
+    },
     "a mask of another length": lambda: {
-        "train_dataset": Dataset.from_dict({"input_ids": [[2, 4, 3]] * 12, "attention_mask": [[1]] * 12, "label": [0, 1] * 6})
+        "train_dataset": Dataset.from_dict(
+            {"input_ids": [[2, 4, 3]] * 12, "attention_mask": [[1]] * 12, "label": [0, 1] * 6}
+        )
     },
     "labels that are all None": lambda: {"train_dataset": table(labels=[None] * 24)},
     "labels that are all nan": lambda: {"train_dataset": table(labels=[math.nan] * 24)},
     "vectors with None": lambda: {"train_dataset": table(labels=[[0.0, None], [None, 1.0]] * 12)},
-    "names that are no names": lambda: {"model": with_config(bert(), id2label={0: None, 1: 3}, label2id={None: 0})},
-    "a config of odd values": lambda: {"model": with_config(bert(), id2label=None, label2id=None, problem_type="bogus", _name_or_path=7)},
+    "names that are no names": lambda: {
+        "model": with_config(bert(), id2label={0: None, 1: 3}, label2id={None: 0})
+    },
+    "a config of odd values": lambda: {
+        "model": with_config(bert(), id2label=None, label2id=None, problem_type="bogus", _name_or_path=7)
+    },
     "optimizers that are none": lambda: {"optimizers": (SimpleNamespace(param_groups=[]), SimpleNamespace())},
     "an evaluation that is a number": lambda: {"eval_dataset": 7},
     "a training set that is a text": lambda: {"train_dataset": "train.csv"},
@@ -2593,7 +3378,9 @@ def test_garbage_yields_a_report(garbage, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "test_dataset", [7, "test.csv", [None], NESTED, Raises(), pd.DataFrame({"text": ["a"]}), DatasetDict(), {}, []], ids=lambda value: type(value).__name__
+    "test_dataset",
+    [7, "test.csv", [None], NESTED, Raises(), pd.DataFrame({"text": ["a"]}), DatasetDict(), {}, []],
+    ids=lambda value: type(value).__name__,
 )
 def test_garbage_for_the_test_yields_a_report(test_dataset, tmp_path):
     assert str(preflight(trainer_for(tmp_path), test_dataset=test_dataset))
@@ -2601,7 +3388,9 @@ def test_garbage_for_the_test_yields_a_report(test_dataset, tmp_path):
 
 def test_a_dataset_that_cannot_be_read_is_an_error_that_names_it(tmp_path):
     report = preflight(trainer_for(tmp_path, train_dataset=RaisesLater(table(), torch.tensor)))
-    assert [finding.message for finding in report.errors] == ["The training data cannot be read: RuntimeError: reading row 7: Odd: row 7 is broken"]
+    assert [finding.message for finding in report.errors] == [
+        "The training data cannot be read: RuntimeError: reading row 7: Odd: row 7 is broken"
+    ]
 
 
 def test_a_check_that_fails_is_a_finding_that_names_it(tmp_path, monkeypatch):
@@ -2642,8 +3431,19 @@ def test_float32_weights_are_fine_on_a_gpu(tmp_path):
 
 def watched(folder, **changes):
     """A run of 24 steps that logs and evaluates often, watched."""
-    steps = {"logging_strategy": "steps", "logging_steps": 2, "eval_strategy": "steps", "eval_steps": 4, "num_train_epochs": 4}
-    kept = {"save_strategy": "no", "load_best_model_at_end": False, "metric_for_best_model": None, "greater_is_better": None}
+    steps = {
+        "logging_strategy": "steps",
+        "logging_steps": 2,
+        "eval_strategy": "steps",
+        "eval_steps": 4,
+        "num_train_epochs": 4,
+    }
+    kept = {
+        "save_strategy": "no",
+        "load_best_model_at_end": False,
+        "metric_for_best_model": None,
+        "greater_is_better": None,
+    }
     watch = Watch()
     return trainer_for(folder, callbacks=[watch], **steps | kept | changes), watch
 
@@ -2655,7 +3455,10 @@ def stopped(trainer):
 
 
 @pytest.mark.parametrize("clip", [1.0, 0.0])
-@pytest.mark.parametrize("where", ["classifier.weight", "bert.embeddings.word_embeddings.weight", "bert.encoder.layer.0.output.dense.bias"])
+@pytest.mark.parametrize(
+    "where",
+    ["classifier.weight", "bert.embeddings.word_embeddings.weight", "bert.encoder.layer.0.output.dense.bias"],
+)
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_nan_is_stopped_at_the_very_step(tmp_path, clip, where, value):
     model = bert()
@@ -2739,7 +3542,9 @@ def test_overfitting_is_noted_and_the_run_goes_on(tmp_path):
     """Labels by the flip of a coin can only be learnt by heart."""
     draw = random.Random(0)
     coins = [draw.randint(0, 1) for _ in range(24)]
-    trainer, watch = watched(tmp_path, train_dataset=table(labels=coins), learning_rate=1e-3, num_train_epochs=16, eval_steps=12)
+    trainer, watch = watched(
+        tmp_path, train_dataset=table(labels=coins), learning_rate=1e-3, num_train_epochs=16, eval_steps=12
+    )
     trainer.train()
     assert trainer.state.global_step == 96
     (finding,) = [finding for finding in watch.report.findings if finding.id == "overfitting"]
@@ -2750,7 +3555,12 @@ def test_overfitting_is_noted_and_the_run_goes_on(tmp_path):
 
 def test_an_accuracy_of_the_commonest_class_is_noted(tmp_path):
     """imbalance, stage W."""
-    trainer, watch = watched(tmp_path, train_dataset=table(60, labels=RARE), eval_dataset=table(60, 1, labels=RARE), learning_rate=1e-3)
+    trainer, watch = watched(
+        tmp_path,
+        train_dataset=table(60, labels=RARE),
+        eval_dataset=table(60, 1, labels=RARE),
+        learning_rate=1e-3,
+    )
     trainer.train()
     (finding,) = [finding for finding in watch.report.findings if finding.id == "imbalance"]
     assert finding.level == "warning"
@@ -2765,14 +3575,21 @@ def test_a_healthy_run_is_left_alone(tmp_path):
 
 
 def learnable(rows, seed):
-    return table(texts=[f"{'w1 w2' if i % 2 else 'w3 w4'} {text}" for i, text in enumerate(texts_of(rows, seed))])
+    return table(
+        texts=[f"{'w1 w2' if i % 2 else 'w3 w4'} {text}" for i, text in enumerate(texts_of(rows, seed))]
+    )
 
 
 LEARNABLE = {"train_dataset": learnable(96, 0), "eval_dataset": learnable(24, 1)}
 
 
 def test_every_id_of_watch_is_tried():
-    assert {entry.id for entry in CATALOGUE.values() if "W" in entry.stages} == {"nan-hidden", "lr-too-high", "overfitting", "imbalance"}
+    assert {entry.id for entry in CATALOGUE.values() if "W" in entry.stages} == {
+        "nan-hidden",
+        "lr-too-high",
+        "overfitting",
+        "imbalance",
+    }
 
 
 # --- check_saved: what was saved is what was trained ------------------------------------------------------------------
@@ -2809,8 +3626,9 @@ def test_weights_of_another_step(saved):
 def test_labels_in_another_order(saved):
     trainer, folder = saved
     trainer.model.config.id2label = dict(enumerate(LABELS[::-1]))
-    assert "The model's labels are ['positive', 'negative'], in saved they are ['negative', 'positive']" in one_error(
-        check_saved(folder, trainer), "saved-differs"
+    assert (
+        "The model's labels are ['positive', 'negative'], in saved they are ['negative', 'positive']"
+        in one_error(check_saved(folder, trainer), "saved-differs")
     )
 
 
@@ -2853,7 +3671,9 @@ def test_no_folder_an_empty_one_and_no_weights(saved, tmp_path):
     trainer, folder = saved
     (tmp_path / "empty").mkdir()
     assert "no config.json in empty" in one_error(check_saved(tmp_path / "empty", trainer), "saved-differs")
-    assert "no config.json in nowhere" in one_error(check_saved(tmp_path / "nowhere", trainer), "saved-differs")
+    assert "no config.json in nowhere" in one_error(
+        check_saved(tmp_path / "nowhere", trainer), "saved-differs"
+    )
     (folder / "model.safetensors").unlink()
     assert "no safetensors weights in saved" in one_error(check_saved(folder, trainer), "saved-differs")
 
@@ -2862,7 +3682,9 @@ def test_no_folder_an_empty_one_and_no_weights(saved, tmp_path):
 def test_weights_cut_short(saved, kept):
     trainer, folder = saved
     whole = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    (folder / "model.safetensors").write_bytes(
+        whole[: int(kept * len(whole)) if isinstance(kept, float) else kept]
+    )
     assert "saved cannot be compared" in one_error(check_saved(folder, trainer), "saved-differs")
 
 
@@ -2890,8 +3712,13 @@ def test_a_config_whose_labels_are_only_in_one_map(saved):
 
 def unnamed_tokenizer(folder, **changes):
     """A Trainer that knows no tokenizer: rows of one length, and a collator that does not pad."""
-    parts = {"train_dataset": table(24, 0, padding="max_length", max_length=12), "eval_dataset": table(12, 1, padding="max_length", max_length=12)}
-    return trainer_for(folder, **parts | {"processing_class": None, "data_collator": default_data_collator} | changes)
+    parts = {
+        "train_dataset": table(24, 0, padding="max_length", max_length=12),
+        "eval_dataset": table(12, 1, padding="max_length", max_length=12),
+    }
+    return trainer_for(
+        folder, **parts | {"processing_class": None, "data_collator": default_data_collator} | changes
+    )
 
 
 @pytest.mark.parametrize("model", [bert, lambda: roberta(vocab_size=3000)], ids=["bert", "roberta"])
@@ -2924,7 +3751,10 @@ class Lora(torch.nn.Module):
 class ModulesToSave(torch.nn.Module):
     def __init__(self, module, adapter):
         super().__init__()
-        self.original_module, self.modules_to_save = module, torch.nn.ModuleDict({adapter: copy.deepcopy(module)})
+        self.original_module, self.modules_to_save = (
+            module,
+            torch.nn.ModuleDict({adapter: copy.deepcopy(module)}),
+        )
         self.adapter = adapter
 
     def forward(self, states):
@@ -2935,7 +3765,10 @@ def adapted_to_save(model, head=True, adapter="default"):
     """Freeze a model, and put an adapter beside its queries and values; with a head to be trained, unless somebody forgot the task_type."""
     model.requires_grad_(False)
     attention = model.bert.encoder.layer[0].attention.self
-    attention.query, attention.value = Lora(attention.query, adapter).requires_grad_(True), Lora(attention.value, adapter).requires_grad_(True)
+    attention.query, attention.value = (
+        Lora(attention.query, adapter).requires_grad_(True),
+        Lora(attention.value, adapter).requires_grad_(True),
+    )
     for layer in (attention.query, attention.value):
         layer.base_layer.requires_grad_(False)
     if head:
@@ -2949,11 +3782,21 @@ def save_adapter(model, folder, base):
     """Write what peft writes: the trainable tensors, without the adapter's name."""
     (adapter,) = model.peft_config
     names = {
-        name: "base_model.model." + name.replace(".modules_to_save", "").replace(f".{adapter}.", ".") for name, p in model.named_parameters() if p.requires_grad
+        name: "base_model.model." + name.replace(".modules_to_save", "").replace(f".{adapter}.", ".")
+        for name, p in model.named_parameters()
+        if p.requires_grad
     }
     folder.mkdir(parents=True)
-    save_file({names[name]: p.detach().clone() for name, p in model.named_parameters() if name in names}, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "base_model_name_or_path": base and str(base), "target_modules": ["query", "value"], "r": 2}
+    save_file(
+        {names[name]: p.detach().clone() for name, p in model.named_parameters() if name in names},
+        folder / "adapter_model.safetensors",
+    )
+    config = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base and str(base),
+        "target_modules": ["query", "value"],
+        "r": 2,
+    }
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
@@ -2969,7 +3812,9 @@ def adapter_trainer(tmp_path, base=None, **how):
     model = (
         bert()
         if base is None
-        else BertForSequenceClassification.from_pretrained(base, id2label=dict(enumerate(LABELS)), label2id={"negative": 0, "positive": 1})
+        else BertForSequenceClassification.from_pretrained(
+            base, id2label=dict(enumerate(LABELS)), label2id={"negative": 0, "positive": 1}
+        )
     )
     return trainer_for(tmp_path, model=adapted_to_save(model, **how))
 
@@ -2992,7 +3837,10 @@ def test_an_adapter_on_a_head_that_was_trained_before_has_no_finding(tmp_path):
     assert str(check_saved(folder, trainer)) == "Nothing found."
 
 
-@pytest.mark.parametrize(("base", "says"), [(None, "no base is named there"), ("owner/not-here", "its base owner/not-here is not on this machine")])
+@pytest.mark.parametrize(
+    ("base", "says"),
+    [(None, "no base is named there"), ("owner/not-here", "its base owner/not-here is not on this machine")],
+)
 def test_an_adapter_whose_base_is_not_here_cannot_be_compared_whole(tmp_path, base, says):
     trainer = adapter_trainer(tmp_path)
     save_adapter(trainer.model, tmp_path / "lora", base)
@@ -3012,12 +3860,18 @@ def test_an_adapter_without_the_head(tmp_path, here, thawed):
     trainer.model.classifier.requires_grad_(thawed)
     (finding,) = check_saved(folder, trainer).findings
     assert (finding.id, finding.level) == ("saved-differs", "error")
-    assert "classifier.weight, classifier.bias of the trainer's model are not in the adapter lora" in finding.message
+    assert (
+        "classifier.weight, classifier.bias of the trainer's model are not in the adapter lora"
+        in finding.message
+    )
     assert ("nor in its base" if here else "no base is named there") in finding.message
     assert 'modules_to_save=["classifier"]' in finding.fix
 
 
-@pytest.mark.parametrize("part", ["lora_B.default.weight", "classifier.modules_to_save.default.bias", "bert.embeddings.LayerNorm.weight"])
+@pytest.mark.parametrize(
+    "part",
+    ["lora_B.default.weight", "classifier.modules_to_save.default.bias", "bert.embeddings.LayerNorm.weight"],
+)
 def test_an_adapter_or_a_base_of_another_step(tmp_path, part):
     base, folder = base_folder(tmp_path / "base"), tmp_path / "lora"
     trainer = adapter_trainer(tmp_path, base)
@@ -3046,8 +3900,13 @@ def test_an_adapter_of_nan(tmp_path):
     trainer = adapter_trainer(tmp_path, base)
     torch.nn.init.constant_(trainer.model.classifier.modules_to_save["default"].weight, math.nan)
     save_adapter(trainer.model, folder, base)
-    assert "'base_model.model.classifier.weight' in lora holds nan" in one_error(check_saved(folder, trainer), "nan-hidden")
+    assert "'base_model.model.classifier.weight' in lora holds nan" in one_error(
+        check_saved(folder, trainer), "nan-hidden"
+    )
 
 
 def test_every_id_of_check_saved_is_tried():
-    assert {entry.id for entry in CATALOGUE.values() if "S" in entry.stages} == {"saved-differs", "empty-tokenizer"}
+    assert {entry.id for entry in CATALOGUE.values() if "S" in entry.stages} == {
+        "saved-differs",
+        "empty-tokenizer",
+    }

@@ -30,7 +30,10 @@ def copy(tmp_path):
 
 
 def texts(folder):
-    return {path.name: path.read_text(encoding="utf-8") for path in (folder / "README.md", *sorted((folder / "notebooks").glob("*.ipynb")))}
+    return {
+        path.name: path.read_text(encoding="utf-8")
+        for path in (folder / "README.md", *sorted((folder / "notebooks").glob("*.ipynb")))
+    }
 
 
 def test_readme_and_notebooks_are_in_step_with_the_address():
@@ -48,15 +51,23 @@ def test_one_command_writes_every_badge_and_the_address_that_colab_installs(copy
     command = ["make", "-C", str(copy), "badges", "REPO=someone/some.thing", "TAG=v1.0"]
     subprocess.run(command, check=True, capture_output=True)
     after = texts(copy)
-    urls = [f"https://colab.research.google.com/github/someone/some.thing/blob/v1.0/notebooks/{path.name}" for path in NOTEBOOKS]
+    urls = [
+        f"https://colab.research.google.com/github/someone/some.thing/blob/v1.0/notebooks/{path.name}"
+        for path in NOTEBOOKS
+    ]
     assert COLAB.findall(after["README.md"]) == urls
     for path, url in zip(NOTEBOOKS, urls, strict=True):
         notebook = read(copy / "notebooks" / path.name)
         assert COLAB.findall(notebook.cells[0].source) == [url]
         assert notebook.cells[0].source.startswith("# ")
-        assert "git+https://github.com/someone/some.thing@v1.0#egg=finetuning" in cell_of(notebook, "bootstrap").source
+        assert (
+            "git+https://github.com/someone/some.thing@v1.0#egg=finetuning"
+            in cell_of(notebook, "bootstrap").source
+        )
 
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.count("badges of") == 0, "a second time there is nothing to do"
+    assert (
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.count("badges of") == 0
+    ), "a second time there is nothing to do"
     assert texts(copy) == after
     badges.main(["--repository", "another/one"], copy)  # the tag stays
     assert {url.split("/notebooks/")[0] for text in texts(copy).values() for url in COLAB.findall(text)} == {

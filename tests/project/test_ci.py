@@ -21,7 +21,11 @@ def test_it_starts_on_changes_and_every_week_with_rights_to_read_only():
     assert re.fullmatch(r"\d+ \d+ \* \* \d", when["cron"])
     assert CI["permissions"] == {"contents": "read"}
     assert not any("permissions" in job for job in CI["jobs"].values())
-    assert all(step["with"]["persist-credentials"] is False for _, step in STEPS if step.get("uses", "").startswith("actions/checkout"))
+    assert all(
+        step["with"]["persist-credentials"] is False
+        for _, step in STEPS
+        if step.get("uses", "").startswith("actions/checkout")
+    )
 
 
 def test_the_weekly_run_has_every_supported_python_on_every_system():

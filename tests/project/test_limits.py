@@ -41,7 +41,19 @@ def pytest_collection_finish(session):
 
 
 def run_pytest(folder, *options):
-    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-p", "no:cacheprovider", *options, str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        "--rootdir",
+        str(folder),
+        "-p",
+        "no:cacheprovider",
+        *options,
+        str(folder),
+    ]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
 

@@ -22,7 +22,11 @@ from utils.runs import model_card
 browser = test_browser.browser
 
 
-@pytest.mark.parametrize("html", [SCRIPT, IMAGE, DRAWING, f"<a href=' JavaScript:{MARK}'>x</a>"], ids=["script", "image", "drawing", "link"])
+@pytest.mark.parametrize(
+    "html",
+    [SCRIPT, IMAGE, DRAWING, f"<a href=' JavaScript:{MARK}'>x</a>"],
+    ids=["script", "image", "drawing", "link"],
+)
 def test_self_test_what_is_not_escaped_is_found(browser, tmp_path, html):
     live, _ = look_at(browser, f"<table><tr><td>{html}</td></tr></table>", tmp_path)
     assert live
@@ -38,7 +42,12 @@ def test_self_test_what_is_not_escaped_in_markdown_is_found(browser, tmp_path, r
 def nasty_record():
     text = " ".join(ALL)
     labels = [f"{text} | {k}" for k in ("`a", "*b*", "_c_")] + ["# d", "1. e", "- f", "&lt;g"]
-    used = GOOD | {"data_file": f"a` {IN_FILE_NAME} {IMAGE}.csv", "text_column": text, "label_column": text, "model_name": f"`{IMAGE}` {LINK}"}
+    used = GOOD | {
+        "data_file": f"a` {IN_FILE_NAME} {IMAGE}.csv",
+        "text_column": text,
+        "label_column": text,
+        "model_name": f"`{IMAGE}` {LINK}",
+    }
     return record() | {"parameters": used, "data": record()["data"] | {"labels": labels}}
 
 
@@ -56,7 +65,15 @@ def test_the_model_card_shows_markup_as_it_is(browser, tmp_path, renderer):
 def test_tables_and_reports_show_markup_as_it_is(browser, tmp_path):
     """A leaderboard, the comparison of its runs, preflight's report, tokens: in one page."""
     text = " ".join(ALL)
-    run = {"run_id": text, "name": text, "seed": 1, "status": "failed", "validation_f1_macro": 0.5, "seconds": 1.0, "error": text}
+    run = {
+        "run_id": text,
+        "name": text,
+        "seed": 1,
+        "status": "failed",
+        "validation_f1_macro": 0.5,
+        "seconds": 1.0,
+        "error": text,
+    }
     board = pd.DataFrame([run, run | {"run_id": "other", "name": "other"}])
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "metrics.json").write_text(json.dumps({"parameters": {"task": text}}))
@@ -71,14 +88,20 @@ def test_tables_and_reports_show_markup_as_it_is(browser, tmp_path):
     tokens = tokens_html(AutoTokenizer.from_pretrained(find_model("minilm-l6")), text)
     live, seen = look_at(browser, "<hr>".join([*parts, tokens]), tmp_path)
     assert live == []
-    assert seen.count(text) == (1 + 2 + 2) + (1 + 2) + 3  # index, column and errors; name and errors; id, message and fix
+    assert (
+        seen.count(text) == (1 + 2 + 2) + (1 + 2) + 3
+    )  # index, column and errors; name and errors; id, message and fix
     assert "&lt;<br>" in tokens
 
 
 def test_the_error_of_a_run_that_failed_is_shown_as_it_is(browser, tmp_path):
     """As a page made by nbconvert: messages name columns, labels and files."""
     text = " ".join(ALL)
-    outputs = [nbformat.v4.new_output("error", ename="TableError", evalue=text, traceback=[f"\x1b[31mTableError\x1b[39m: {text}"])]
+    outputs = [
+        nbformat.v4.new_output(
+            "error", ename="TableError", evalue=text, traceback=[f"\x1b[31mTableError\x1b[39m: {text}"]
+        )
+    ]
     outputs += [nbformat.v4.new_output("stream", name=name, text=text) for name in ("stdout", "stderr")]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0", outputs=outputs)])
     live, seen = look_at(browser, HTMLExporter().from_notebook_node(notebook)[0], tmp_path)

@@ -22,7 +22,13 @@ def test_each_environment_gets_what_it_is_named_after():
 
 def test_colab_has_the_versions_of_colab():
     versions = matrix.colab_versions()
-    expected = {"transformers": "5.15.0", "datasets": "4.0.0", "pandas": "2.2.3", "scikit-learn": "1.6.1", "accelerate": "1.14.0"}
+    expected = {
+        "transformers": "5.15.0",
+        "datasets": "4.0.0",
+        "pandas": "2.2.3",
+        "scikit-learn": "1.6.1",
+        "accelerate": "1.14.0",
+    }
     expected |= {"ipywidgets": "7.7.1", "ipykernel": "6.17.1", "ipython": "7.34.0", "matplotlib": "3.10.0"}
     assert {name: versions[name] for name in expected} == expected
     assert len(versions) > 600, "all that is preinstalled, not what we use"
@@ -30,7 +36,9 @@ def test_colab_has_the_versions_of_colab():
     assert {f"{name}=={version}" for name, version in expected.items()} <= set(given)
     (pytorch,) = [line for line in given if line.startswith("torch==")]
     assert pytorch in matrix.constraints("pinned")
-    assert not [line for line in given if "+" in line or line.startswith("nvidia-")], "what is not on PyPI, or belongs to another PyTorch"
+    assert not [line for line in given if "+" in line or line.startswith("nvidia-")], (
+        "what is not on PyPI, or belongs to another PyTorch"
+    )
 
 
 def test_as_colab_the_first_cell_finds_what_colab_has_and_has_to_install_the_rest():
@@ -75,10 +83,18 @@ def test_a_notebook_that_fails_as_colab_fails_the_environment(monkeypatch, tmp_p
     assert matrix.try_out("colab", "none")["result"] == "FAILED (as Colab)"
 
 
-@pytest.mark.parametrize(("failing", "status"), [((), 0), (("newest",), 0), (("colab",), 1), (("pinned", "newest"), 1)])
+@pytest.mark.parametrize(
+    ("failing", "status"), [((), 0), (("newest",), 0), (("colab",), 1), (("pinned", "newest"), 1)]
+)
 def test_a_failure_is_said_and_counts_unless_it_is_the_newest(monkeypatch, capsys, failing, status):
     row = {"tests": "3 passed", "minutes": "1.0", "python": "3.11"}
-    monkeypatch.setattr(matrix, "try_out", lambda name, tests: row | {"environment": name, "result": "FAILED (tests)" if name in failing else "passed"})
+    monkeypatch.setattr(
+        matrix,
+        "try_out",
+        lambda name, tests: (
+            row | {"environment": name, "result": "FAILED (tests)" if name in failing else "passed"}
+        ),
+    )
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert matrix.main([], "tests") == status
     printed = capsys.readouterr().out

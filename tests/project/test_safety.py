@@ -16,14 +16,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markup import ALL
 from test_runs import GOOD, record
-from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainingArguments,
+)
 
 from utils import ROOT
 from utils.batch.plan import BatchError, run_id
 from utils.batch.runner import run_batch
-from utils.runs import RunError, environment, model_card, open_run, write_record
+from utils.runs import RunError, model_card, open_run, versions, write_record
 
-SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 50}
+SIZES = {
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 8,
+    "vocab_size": 50,
+}
 
 
 class Bomb:
@@ -37,8 +49,17 @@ class Bomb:
 
 
 def trainer(folder, **more):
-    rows = Dataset.from_dict({"input_ids": [[1 + k % 40, 2] for k in range(16)], "label": [k % 2 for k in range(16)]})
-    given = {"max_steps": 4, "save_steps": 2, "logging_strategy": "no", "disable_tqdm": True, "use_cpu": True, "dataloader_pin_memory": False} | more
+    rows = Dataset.from_dict(
+        {"input_ids": [[1 + k % 40, 2] for k in range(16)], "label": [k % 2 for k in range(16)]}
+    )
+    given = {
+        "max_steps": 4,
+        "save_steps": 2,
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+    } | more
     args = TrainingArguments(str(folder), **given)
     return Trainer(BertForSequenceClassification(BertConfig(**SIZES)), args, train_dataset=rows)
 
@@ -72,7 +93,9 @@ def test_weights_that_are_a_pickle_are_not_loaded(tmp_path):
     BertConfig(**SIZES).save_pretrained(tmp_path)
     torch.save(Bomb(tmp_path / "went-off"), tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
-        AutoModelForSequenceClassification.from_pretrained(Path(tmp_path), use_safetensors=True)  # as every notebook loads
+        AutoModelForSequenceClassification.from_pretrained(
+            Path(tmp_path), use_safetensors=True
+        )  # as every notebook loads
     assert not (tmp_path / "went-off").exists()
 
 
@@ -100,12 +123,24 @@ def test_code_that_lies_in_a_checkpoint_is_not_run(tmp_path, run_python):
         model = tmp_path / kind
         BertForSequenceClassification(BertConfig(**SIZES)).save_pretrained(model)
         config = json.loads((model / "config.json").read_text())
-        classes = {"AutoConfig": "own.Config", "AutoModel": "own.Model", "AutoModelForSequenceClassification": "own.Model"}
+        classes = {
+            "AutoConfig": "own.Config",
+            "AutoModel": "own.Model",
+            "AutoModelForSequenceClassification": "own.Model",
+        }
         (model / "config.json").write_text(json.dumps(config | {"model_type": kind, "auto_map": classes}))
         (model / "own.py").write_text(f"import os\nos.mkdir({str(model / 'went-off')!r})\n")
-        (model / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}))
+        (model / "tokenizer_config.json").write_text(
+            json.dumps({"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}})
+        )
         (model / "vocab.txt").write_text("[PAD]\n[UNK]\n")
-    answer = run_python(LOADING, tmp_path / "bert", tmp_path / "unheard-of", HF_HUB_OFFLINE="1", HF_MODULES_CACHE=str(tmp_path / "modules"))
+    answer = run_python(
+        LOADING,
+        tmp_path / "bert",
+        tmp_path / "unheard-of",
+        HF_HUB_OFFLINE="1",
+        HF_MODULES_CACHE=str(tmp_path / "modules"),
+    )
     said = answer.stdout  # Transformers asks, too, and nobody answers
     assert "unheard-of refused: True\n" in said, answer.stderr
     for kind in ("bert", "unheard-of"):
@@ -153,7 +188,9 @@ def test_a_continued_run_takes_what_trainer_saved_and_its_rotation_leaves_the_re
 
 
 @pytest.mark.parametrize("resume", [False, True])
-@pytest.mark.parametrize("name", ["README.md", "metrics.json", "figures/mine.png", "model/model.safetensors", "thesis.docx"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "metrics.json", "figures/mine.png", "model/model.safetensors", "thesis.docx"]
+)
 def test_a_folder_with_something_of_your_own_is_refused_and_left_alone(tmp_path, name, resume):
     path = tmp_path / "mine" / name
     path.parent.mkdir(parents=True)
@@ -164,7 +201,11 @@ def test_a_folder_with_something_of_your_own_is_refused_and_left_alone(tmp_path,
     assert not (tmp_path / "mine" / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("folder", [ROOT, ROOT / "notebooks", ROOT / "data", ROOT / "utils", ROOT.parent], ids=["root", "notebooks", "data", "utils", "parent"])
+@pytest.mark.parametrize(
+    "folder",
+    [ROOT, ROOT / "notebooks", ROOT / "data", ROOT / "utils", ROOT.parent],
+    ids=["root", "notebooks", "data", "utils", "parent"],
+)
 def test_the_repository_and_what_it_lies_in_are_refused(folder):
     before = sorted(folder.iterdir())
     with pytest.raises(RunError, match="holds what no run of this notebook has made"):
@@ -202,7 +243,9 @@ def test_a_batch_refuses_a_folder_that_is_no_batchs_and_the_one_with_the_noteboo
     before = tree(tmp_path)
     with pytest.raises(BatchError, match="holds the notebook, which a copy without outputs would replace"):
         run_batch({"notebook": notebook}, tmp_path)
-    with pytest.raises(BatchError, match="holds what no batch has made: figures; give a new or an empty folder"):
+    with pytest.raises(
+        BatchError, match="holds what no batch has made: figures; give a new or an empty folder"
+    ):
         run_batch({"notebook": notebook}, tmp_path / "mine")
     with pytest.raises(BatchError, match="holds what no batch has made"):
         run_batch({"notebook": notebook}, ROOT)
@@ -227,7 +270,10 @@ def test_the_folder_of_a_run_is_in_the_batchs_whatever_the_parameters(parameters
 
 def test_a_batch_of_nasty_parameters_writes_into_its_folder_only(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    parameters, work = "name = 'a'\noutput_dir = None", "import pathlib\npathlib.Path(output_dir, 'result.txt').write_text(name)"
+    parameters, work = (
+        "name = 'a'\noutput_dir = None",
+        "import pathlib\npathlib.Path(output_dir, 'result.txt').write_text(name)",
+    )
     notebook = notebook_of(tmp_path / "small.ipynb", parameters, work)
     before = tree(tmp_path)
     nasty = "../../../outside " + " ".join(ALL)
@@ -245,10 +291,20 @@ def test_record_and_card_name_no_home_folder_no_host_and_no_secret(tmp_path, mon
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setattr(socket, "gethostname", lambda: "host-of-mine")
     monkeypatch.setattr(platform, "node", lambda: "host-of-mine")
-    monkeypatch.setattr(platform, "uname", lambda: platform.uname_result("Linux", "host-of-mine", "6", "1", "x86_64"))
+    monkeypatch.setattr(
+        platform, "uname", lambda: platform.uname_result("Linux", "host-of-mine", "6", "1", "x86_64")
+    )
     home = Path.home()
-    paths = {"data_file": home / "a" / "my.csv", "test_file": home / "b" / "test.csv", "model_name": home / "models" / "mine", "output_dir": home / "runs"}
-    given = record() | {"parameters": GOOD | {name: str(path) for name, path in paths.items()}, "environment": environment()}
+    paths = {
+        "data_file": home / "a" / "my.csv",
+        "test_file": home / "b" / "test.csv",
+        "model_name": home / "models" / "mine",
+        "output_dir": home / "runs",
+    }
+    given = record() | {
+        "parameters": GOOD | {name: str(path) for name, path in paths.items()},
+        "environment": versions(),
+    }
     write_record(tmp_path, given)
     kept = (tmp_path / "metrics.json").read_text()
     for text in (kept, model_card(given), (tmp_path / "README.md").read_text()):

@@ -50,7 +50,10 @@ def site():
     """Serve runs/site on this machine; yield its address."""
     if not (SITE / "index.html").exists():
         pytest.fail("runs/site is not there: `make site` builds it", pytrace=False)
-    handler = functools.partial(type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *args: None}), directory=str(SITE))
+    handler = functools.partial(
+        type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *args: None}),
+        directory=str(SITE),
+    )
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -65,11 +68,18 @@ def open_page(browser, site):
     def run(name, viewport=DESK, scheme="light", address=site):
         context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
         contexts.append(context)
-        context.route("**/favicon.ico", lambda route: route.fulfill(status=204))  # browsers ask for one; there is none
+        context.route(
+            "**/favicon.ico", lambda route: route.fulfill(status=204)
+        )  # browsers ask for one; there is none
         context.on("request", lambda request: asked.append(request.url))
         page = context.new_page()
-        if address == site:  # in a page opened as a file, the search may not read the texts beside its results, and says so
-            page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        if (
+            address == site
+        ):  # in a page opened as a file, the search may not read the texts beside its results, and says so
+            page.on(
+                "console",
+                lambda message: complaints.append(message.text) if message.type == "error" else None,
+            )
             page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(address + name, wait_until="load")
         return page
@@ -109,7 +119,9 @@ def test_every_link_leads_somewhere_and_every_file_is_here(site, name):
 def test_the_chapters_are_linked_from_the_first_page_and_with_each_other(site):
     chapters = [f"{path.stem}.html" for path in NOTEBOOKS]
     text = parsed(SITE / "index.html").article
-    assert {f"notebooks/{chapter}" for chapter in chapters} <= {link.get("href") for link in text.find_all("a")}
+    assert {f"notebooks/{chapter}" for chapter in chapters} <= {
+        link.get("href") for link in text.find_all("a")
+    }
     for before, after in zip(chapters, chapters[1:], strict=False):
         assert parsed(SITE / "notebooks" / before).find("a", class_="next-page")["href"] == after
         assert parsed(SITE / "notebooks" / after).find("a", class_="prev-page")["href"] == before
@@ -121,7 +133,11 @@ def test_figures_say_what_they_show_and_nothing_from_an_output_can_run(site, nam
     for image in article.find_all("img"):
         assert len(image.get("alt", "")) > 40, image
     assert article.find_all(["script", "iframe", "object", "embed"]) == []
-    assert [element for element in article.find_all(True) if any(attribute.startswith("on") for attribute in element.attrs)] == []
+    assert [
+        element
+        for element in article.find_all(True)
+        if any(attribute.startswith("on") for attribute in element.attrs)
+    ] == []
     levels = [int(heading.name[1]) for heading in article.find_all(["h1", "h2", "h3", "h4", "h5", "h6"])]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -145,15 +161,22 @@ def test_on_a_phone_chapter_five_scrolls_its_widest_table_by_keyboard(open_page)
     assert before == [0, True]
     page.keyboard.press("ArrowRight")
     page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
-    report = page.locator(".cell_output table:has(td[style])").first  # preflight's: sentences, and readable without scrolling
+    report = page.locator(
+        ".cell_output table:has(td[style])"
+    ).first  # preflight's: sentences, and readable without scrolling
     assert report.evaluate("table => table.scrollWidth <= table.closest('.text_html').clientWidth")
     report.scroll_into_view_if_needed()
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # painted
+    page.evaluate(
+        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )  # painted
     print("screenshot:", test_browser.screenshot(page))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "scheme"), [*((name, "light") for name in PAGES), ("index.html", "dark"), ("notebooks/05_pitfalls.html", "dark")])
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [*((name, "light") for name in PAGES), ("index.html", "dark"), ("notebooks/05_pitfalls.html", "dark")],
+)
 def test_axe_finds_nothing_serious(open_page, name, scheme):
     """In the dark only the colours are different, and two pages have all kinds of them."""
     page = open_page(name, PHONE, scheme)
@@ -165,7 +188,10 @@ def test_axe_finds_nothing_serious(open_page, name, scheme):
 
 @pytest.mark.parametrize("opened", ["from a server", "as a file"])
 def test_search_finds_a_word_and_leads_to_it(open_page, site, opened):
-    page = open_page("search.html?q=DataCollatorWithPadding", address=site if opened == "from a server" else SITE.as_uri() + "/")
+    page = open_page(
+        "search.html?q=DataCollatorWithPadding",
+        address=site if opened == "from a server" else SITE.as_uri() + "/",
+    )
     page.wait_for_selector("#search-results li a")
     found = page.locator("#search-results li a").evaluate_all("links => links.map(link => link.href)")
     assert any("02_data_prep.html" in address for address in found)
@@ -188,10 +214,16 @@ def build(site, tmp_path):
             (tmp_path / name).write_text("# A title\n\nand words\n", encoding="utf-8")
         shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
         new = nbformat.v4
-        cells = [new.new_markdown_cell(f"# A chapter\n\n{text}"), new.new_code_cell("1 + 1", outputs=outputs, metadata=metadata, id="shown")]
+        cells = [
+            new.new_markdown_cell(f"# A chapter\n\n{text}"),
+            new.new_code_cell("1 + 1", outputs=outputs, metadata=metadata, id="shown"),
+        ]
         (tmp_path / "notebooks").mkdir()
         language = {"name": "python", "pygments_lexer": "ipython3"}
-        nbformat.write(new.new_notebook(cells=cells, metadata={"language_info": language}), tmp_path / "notebooks" / "01_chapter.ipynb")
+        nbformat.write(
+            new.new_notebook(cells=cells, metadata={"language_info": language}),
+            tmp_path / "notebooks" / "01_chapter.ipynb",
+        )
         python = ROOT / ".venv-site" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         return subprocess.run([python, tmp_path / "docs" / "build.py"], capture_output=True, text=True)
 
@@ -199,7 +231,9 @@ def build(site, tmp_path):
 
 
 def figure():
-    return nbformat.v4.new_output("display_data", {"image/png": PIXEL, "text/plain": "<Figure size 1x1 with 1 Axes>"})
+    return nbformat.v4.new_output(
+        "display_data", {"image/png": PIXEL, "text/plain": "<Figure size 1x1 with 1 Axes>"}
+    )
 
 
 def test_markup_in_data_output_and_description_is_text(build, browser, tmp_path):

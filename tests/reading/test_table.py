@@ -66,7 +66,13 @@ def pairs(table):
 
 
 def as_table(labels, value=None):
-    rows = pd.DataFrame({"row": range(1, len(labels) + 1), "text": [f"text {i}" for i in range(len(labels))], "label": pd.Series(labels, dtype=str)})
+    rows = pd.DataFrame(
+        {
+            "row": range(1, len(labels) + 1),
+            "text": [f"text {i}" for i in range(len(labels))],
+            "label": pd.Series(labels, dtype=str),
+        }
+    )
     return Table(rows if value is None else rows.assign(value=value), [], {})
 
 
@@ -157,14 +163,20 @@ ACCEPTED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "content", "arguments", "rows", "says"), [case[1:] for case in ACCEPTED], ids=[case[0] for case in ACCEPTED])
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "rows", "says"),
+    [case[1:] for case in ACCEPTED],
+    ids=[case[0] for case in ACCEPTED],
+)
 def test_awkward_tables_come_in_whole(tmp_path, name, content, arguments, rows, says):
     table = read_table(write(tmp_path, name, content), **arguments)
     assert pairs(table) == rows
     assert len(rows) + sum(table.dropped.values()) == table.source["rows"]
     assert table.source["file"] == name
     if isinstance(says, str):
-        assert any(says in str(finding) for finding in table.findings), [str(finding) for finding in table.findings]
+        assert any(says in str(finding) for finding in table.findings), [
+            str(finding) for finding in table.findings
+        ]
     else:
         assert {key: table.source[key] for key in says} == says
         assert not [finding for finding in table.findings if "fewer than 5 rows" not in finding.message]
@@ -254,7 +266,11 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "content", "arguments", "says"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "says"),
+    [case[1:] for case in REFUSED],
+    ids=[case[0] for case in REFUSED],
+)
 def test_what_cannot_be_used_is_refused_with_place_and_remedy(tmp_path, name, content, arguments, says):
     with pytest.raises(TableError) as error:
         read_table(write(tmp_path, name, content), **arguments)
@@ -286,7 +302,9 @@ def shelves(rows=60, delimiter=",", order="text,label", number=0.5):
     lines = [order.replace(",", delimiter)]
     for i in range(rows):
         cells = {
-            "text": f"shelf {'abcdefghij'[i % 10] * (i % 7 + 1)} wobbles, or so" if delimiter != "," else f"shelf {i} wobbles",
+            "text": f"shelf {'abcdefghij'[i % 10] * (i % 7 + 1)} wobbles, or so"
+            if delimiter != ","
+            else f"shelf {i} wobbles",
             "label": "pos" if i % 2 else "neg",
         }
         cells |= {
@@ -331,8 +349,14 @@ SWALLOWED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "content", "arguments", "first", "last"), [case[1:] for case in SWALLOWED], ids=[case[0] for case in SWALLOWED])
-def test_a_stray_quote_that_swallows_rows_is_refused_with_its_lines(tmp_path, name, content, arguments, first, last):
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "first", "last"),
+    [case[1:] for case in SWALLOWED],
+    ids=[case[0] for case in SWALLOWED],
+)
+def test_a_stray_quote_that_swallows_rows_is_refused_with_its_lines(
+    tmp_path, name, content, arguments, first, last
+):
     with pytest.raises(TableError) as error:
         read_table(write(tmp_path, name, content), **arguments)
     assert f"{name}: lines {first} to {last} are one cell" in str(error.value)
@@ -348,7 +372,9 @@ def often(swallow, times, lines):
 
 def listed(line, rows=120):
     cells = ["\n".join(line(i, k) for k in range(3)) for i in range(rows)]
-    return "text,label\n" + "".join(f'"{cell}",{line(i, 0).rpartition(",")[2]}\n' for i, cell in enumerate(cells))
+    return "text,label\n" + "".join(
+        f'"{cell}",{line(i, 0).rpartition(",")[2]}\n' for i, cell in enumerate(cells)
+    )
 
 
 UNSURE = [
@@ -366,9 +392,15 @@ UNSURE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "content", "arguments", "says"), [case[1:] for case in UNSURE], ids=[case[0] for case in UNSURE])
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "says"), [case[1:] for case in UNSURE], ids=[case[0] for case in UNSURE]
+)
 def test_a_cell_that_may_have_swallowed_rows_is_remarked_on(tmp_path, name, content, arguments, says):
-    found = [str(finding) for finding in read_table(write(tmp_path, name, content), **arguments).findings if finding.id == "swallowed-rows"]
+    found = [
+        str(finding)
+        for finding in read_table(write(tmp_path, name, content), **arguments).findings
+        if finding.id == "swallowed-rows"
+    ]
     assert len(found) == 1
     assert says in found[0]
 
@@ -390,11 +422,18 @@ REAL = [  # texts of several lines
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("order", ["text,label", "label,text", "id,text,label", "text,score", "text,label,note"])
+@pytest.mark.parametrize(
+    "order", ["text,label", "label,text", "id,text,label", "text,score", "text,label,note"]
+)
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_real_texts_of_several_lines_stay_as_they_are(tmp_path, order, delimiter):
     frame = pd.DataFrame({"text": [f"{text}{'!' * k}" for k in range(4) for text in REAL]})
-    frame = frame.assign(label=["pos", "neg"] * 26, id=range(52), score=[k % 20 for k in range(52)], note=[f"note {k * 'x'}" for k in range(52)])
+    frame = frame.assign(
+        label=["pos", "neg"] * 26,
+        id=range(52),
+        score=[k % 20 for k in range(52)],
+        note=[f"note {k * 'x'}" for k in range(52)],
+    )
     frame = pd.concat([frame, frame.assign(text=[f"one line {k}" for k in range(52)])])
     frame[order.split(",")].to_csv(tmp_path / "a.csv", index=False, sep=delimiter)
     table = read_table(tmp_path / "a.csv", **(NUMBERS if "score" in order else {}))
@@ -403,7 +442,9 @@ def test_real_texts_of_several_lines_stay_as_they_are(tmp_path, order, delimiter
 
 
 def test_prose_in_a_single_column_stays_as_it_is(tmp_path):
-    path = write(tmp_path, "a.csv", 'text\n"one, two\nthree, four\nfive"\nsix\n' + '"' + "more\n" * 300 + '"\n')
+    path = write(
+        tmp_path, "a.csv", 'text\n"one, two\nthree, four\nfive"\nsix\n' + '"' + "more\n" * 300 + '"\n'
+    )
     frame, source, findings = read_frame(path, ["text"])
     assert frame["text"].tolist() == ["one, two\nthree, four\nfive", "six", "more\n" * 300]
     assert findings == []
@@ -420,7 +461,10 @@ def test_a_table_without_a_label_column_is_looked_at_as_well(tmp_path):
 def test_a_quote_that_ends_in_another_column_is_named_with_both_lines(tmp_path):
     content = "text,label\n" + "".join(f"shelf {k},pos\n" for k in range(30))
     content = content.replace("shelf 5,pos", 'shelf 5,"pos').replace("shelf 9,pos", 'shelf 9",pos')
-    with pytest.raises(TableError, match=r"line 7: 3 values, but the header has 2 columns. A double quote opens a cell that runs on to line 11"):
+    with pytest.raises(
+        TableError,
+        match=r"line 7: 3 values, but the header has 2 columns. A double quote opens a cell that runs on to line 11",
+    ):
         read_table(write(tmp_path, "a.csv", content))
 
 
@@ -429,7 +473,17 @@ def test_a_quote_that_ends_in_another_column_is_named_with_both_lines(tmp_path):
 HALF = "".join(f"part {i},{'ab'[i % 2]}\n" for i in range(20))
 
 
-@pytest.mark.parametrize("header", ["text,label", '"text","label"', "\ufefftext,label", '\ufeff"text","label"', "Text,LABEL", "text, label "])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "text,label",
+        '"text","label"',
+        "\ufefftext,label",
+        '\ufeff"text","label"',
+        "Text,LABEL",
+        "text, label ",
+    ],
+)
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
 def test_the_header_again_is_left_out_and_counted(tmp_path, header, delimiter):
     content = f"text,label\n{HALF}{header}\n{HALF.replace('part', 'other')}{header}\nlast,a\n"
@@ -445,14 +499,19 @@ def test_the_header_again_is_left_out_and_counted(tmp_path, header, delimiter):
 
 
 def test_the_header_again_in_other_files(tmp_path):
-    table = read_table(write(tmp_path, "a.csv", ',text,label\n0,"one\ntwo",a\n,text,label\n0,three,b\n1,,a\n'))
+    table = read_table(
+        write(tmp_path, "a.csv", ',text,label\n0,"one\ntwo",a\n,text,label\n0,three,b\n1,,a\n')
+    )
     assert pairs(table) == [("one\ntwo", "a"), ("three", "b")]
     assert table.rows["row"].tolist() == [1, 3]
     assert table.dropped == {"blank_text": 1, "blank_label": 0, "repeated_header": 1}
     assert any("in line 4;" in finding.message for finding in table.findings)
     assert any("row 4 blank in column 'text'" in finding.message for finding in table.findings)
     rows = [{"text": "a", "label": "x"}, {"text": "text", "label": "label"}, {"text": "b", "label": "y"}]
-    for name, content in (("a.jsonl", lines(*rows)), ("a.parquet", parquet(text=["a", "text", "b"], label=["x", "label", "y"]))):
+    for name, content in (
+        ("a.jsonl", lines(*rows)),
+        ("a.parquet", parquet(text=["a", "text", "b"], label=["x", "label", "y"])),
+    ):
         table = read_table(write(tmp_path, name, content))
         assert pairs(table) == [("a", "x"), ("b", "y")]
         assert any("the header stands again in row 2" in finding.message for finding in table.findings)
@@ -463,12 +522,17 @@ def test_the_header_again_in_other_files(tmp_path):
 
 
 def test_the_header_again_in_another_order_is_refused(tmp_path):
-    with pytest.raises(TableError, match="a.csv, line 22: the header again, with its columns in another order. Bring both parts into one order"):
+    with pytest.raises(
+        TableError,
+        match="a.csv, line 22: the header again, with its columns in another order. Bring both parts into one order",
+    ):
         read_table(write(tmp_path, "a.csv", f"text,label\n{HALF}label,text\na,part\n"))
 
 
 def test_the_header_again_in_a_table_without_a_label_column(tmp_path):
-    frame, source, findings = read_frame(write(tmp_path, "a.csv", "id,text\n1,fine\nid,text\n2,bad\nx,text\n"), ["text"])
+    frame, source, findings = read_frame(
+        write(tmp_path, "a.csv", "id,text\n1,fine\nid,text\n2,bad\nx,text\n"), ["text"]
+    )
     assert frame["text"].tolist() == ["fine", "bad", "text"]
     assert source == {"file": "a.csv", "encoding": "utf-8", "delimiter": ",", "rows": 4}
     assert ["line 3" in finding.message for finding in findings] == [True]
@@ -477,14 +541,23 @@ def test_the_header_again_in_a_table_without_a_label_column(tmp_path):
 def test_rows_that_only_look_like_the_header_stay(tmp_path):
     table = read_table(write(tmp_path, "a.csv", "text,label\ntext,a\nlabel,b\nThe text,a\nx,label\n"))
     assert pairs(table) == [("text", "a"), ("label", "b"), ("The text", "a"), ("x", "label")]
-    assert read_frame(write(tmp_path, "a.csv", "text\nfine\ntext\n"), ["text"])[0]["text"].tolist() == ["fine", "text"]
+    assert read_frame(write(tmp_path, "a.csv", "text\nfine\ntext\n"), ["text"])[0]["text"].tolist() == [
+        "fine",
+        "text",
+    ]
 
 
 # --- two encodings in one file ----------------------------------------------------------------------------------------
 
 SPOKEN = {  # texts and labels
-    "cp1252": (["Café très bon", "Größe paßt nicht", "señor, mañana", "l’été – ça va", "naïve…", "CAFÉ’S"], ["négatif", "positif"]),
-    "mac_roman": (["Café très bon", "l’été ça va", "naïve…", "l’état d’école", "d’État", "l’Église"], ["négatif", "positif"]),
+    "cp1252": (
+        ["Café très bon", "Größe paßt nicht", "señor, mañana", "l’été – ça va", "naïve…", "CAFÉ’S"],
+        ["négatif", "positif"],
+    ),
+    "mac_roman": (
+        ["Café très bon", "l’été ça va", "naïve…", "l’état d’école", "d’État", "l’Église"],
+        ["négatif", "positif"],
+    ),
     "cp1250": (["Žluťoučký kůň", "příliš dobrý telefon", "špatná baterie"], ["ano", "žádný"]),
     "cp1251": (["Это очень хороший телефон", "Плохо работает батарея", "«Отлично»"], ["да", "нет"]),
     "koi8_r": (["Это очень хороший телефон", "Плохо работает батарея", "Отлично"], ["да", "нет"]),
@@ -509,8 +582,15 @@ SHORT = {  # few characters beyond ASCII in a line, and some of them in no weste
 @pytest.mark.parametrize("part", [10, 30])
 def test_two_encodings_are_told_apart_in_short_lines(tmp_path, encoding, part):
     lines = [f"{i} {SHORT[encoding][i % 2][0]},{SHORT[encoding][i % 2][1]}\n" for i in range(60)]
-    path = write(tmp_path, "a.csv", b"text,label\n" + "".join(lines[:part]).encode() + "".join(lines[part:]).encode(encoding))
-    with pytest.raises(TableError, match=rf"in two encodings: {part} lines \(2, 3, 4, 5, 6, ... up to {part + 1}\) are UTF-8, {60 - part} lines"):
+    path = write(
+        tmp_path,
+        "a.csv",
+        b"text,label\n" + "".join(lines[:part]).encode() + "".join(lines[part:]).encode(encoding),
+    )
+    with pytest.raises(
+        TableError,
+        match=rf"in two encodings: {part} lines \(2, 3, 4, 5, 6, ... up to {part + 1}\) are UTF-8, {60 - part} lines",
+    ):
         read_table(path)
     path = write(tmp_path, "whole.csv", ("text,label\n" + "".join(lines)).encode(encoding))
     assert read_table(path, encoding=encoding).rows["text"].iloc[0] == f"0 {SHORT[encoding][0][0]}"
@@ -522,7 +602,11 @@ def test_two_encodings_are_told_apart_in_short_lines(tmp_path, encoding, part):
 def test_two_encodings_in_one_file_are_refused_with_their_lines(tmp_path, encoding, part, first):
     before, behind = ("utf-8", encoding) if first == "utf-8" else (encoding, "utf-8")
     written = told(encoding)
-    path = write(tmp_path, "a.csv", b"text;label\n" + "".join(written[:part]).encode(before) + "".join(written[part:]).encode(behind))
+    path = write(
+        tmp_path,
+        "a.csv",
+        b"text;label\n" + "".join(written[:part]).encode(before) + "".join(written[part:]).encode(behind),
+    )
     with pytest.raises(TableError) as error:
         read_table(path)
     message = str(error.value)
@@ -546,20 +630,34 @@ def test_one_encoding_in_a_file_is_read_as_it_is(tmp_path, encoding):
 
 def test_a_line_of_utf8_among_many_others_is_found(tmp_path):
     written = [*told("cp1252", 3000), *told("cp1252", 1)]
-    path = write(tmp_path, "a.csv", b"text;label\n" + "".join(written[:-1]).encode("cp1252") + written[-1].encode())
-    with pytest.raises(TableError, match=r"line 3002 is UTF-8, 2,500 lines \(2, 3, 4, 5, 6, ... up to 3000\) are not, but perhaps cp1252"):
+    path = write(
+        tmp_path, "a.csv", b"text;label\n" + "".join(written[:-1]).encode("cp1252") + written[-1].encode()
+    )
+    with pytest.raises(
+        TableError,
+        match=r"line 3002 is UTF-8, 2,500 lines \(2, 3, 4, 5, 6, ... up to 3000\) are not, but perhaps cp1252",
+    ):
         read_table(path)
 
 
 def test_a_mark_before_one_of_two_encodings_changes_nothing(tmp_path):
-    path = write(tmp_path, "a.csv", "text,label\ncafé,a\nthé,b\n".encode("utf-8-sig") + "fin – café,a\nça va,b\n".encode("cp1252"))
-    with pytest.raises(TableError, match=r"in two encodings: 3 lines \(1, 2, 3\) are UTF-8, 2 lines \(4, 5\) are not, but perhaps cp1252"):
+    path = write(
+        tmp_path,
+        "a.csv",
+        "text,label\ncafé,a\nthé,b\n".encode("utf-8-sig") + "fin – café,a\nça va,b\n".encode("cp1252"),
+    )
+    with pytest.raises(
+        TableError,
+        match=r"in two encodings: 3 lines \(1, 2, 3\) are UTF-8, 2 lines \(4, 5\) are not, but perhaps cp1252",
+    ):
         read_table(path)
 
 
 def test_a_way_out_is_named_only_where_it_is_one(tmp_path):
     for text, way_out in (("é", True), ("Á", False)):  # cp1252 lacks one of the bytes that Á has in UTF-8
-        path = write(tmp_path, "a.csv", "text,label\nfin – café,a\nça va,b\n".encode("cp1252") + f"{text},a\n".encode())
+        path = write(
+            tmp_path, "a.csv", "text,label\nfin – café,a\nça va,b\n".encode("cp1252") + f"{text},a\n".encode()
+        )
         with pytest.raises(TableError) as error:
             read_table(path)
         assert ("If all of it is cp1252, write encoding='cp1252'" in str(error.value)) == way_out
@@ -568,7 +666,13 @@ def test_a_way_out_is_named_only_where_it_is_one(tmp_path):
 
 
 def test_the_sample_shows_the_character_in_question(tmp_path):
-    found = read_table(write(tmp_path, "a.csv", f"text,label\n{'word ' * 40}caf\u00e9 and{' more' * 40},a\nb,b\n".encode("cp1252"))).findings[0]
+    found = read_table(
+        write(
+            tmp_path,
+            "a.csv",
+            f"text,label\n{'word ' * 40}caf\u00e9 and{' more' * 40},a\nb,b\n".encode("cp1252"),
+        )
+    ).findings[0]
     assert "line 2); it was read as cp1252: '...d word word" in found.message
     assert "café and more" in found.message
     assert len(found.message) < 200
@@ -606,7 +710,9 @@ LETTER_ROWS = [(f"letter {i} came", ("pos", "neg")[i % 2]) for i in range(12)]
 )  # fmt: skip
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_carriage_returns_end_lines_or_stand_in_cells(tmp_path, content, rows, encoding):
-    table = read_table(write(tmp_path, "a.csv", content.replace('lines" 11 came', 'lines 11 came"').encode(encoding)))
+    table = read_table(
+        write(tmp_path, "a.csv", content.replace('lines" 11 came', 'lines 11 came"').encode(encoding))
+    )
     assert pairs(table) == rows
     assert not [finding for finding in table.findings if "fewer than 5" not in finding.message]
 
@@ -620,23 +726,43 @@ def test_json_lines_end_in_any_way(tmp_path, end, last):
 
 def test_carriage_returns_in_a_header_are_named_and_no_texts_are_shown(tmp_path):
     content = "text,lab\rel\n" + "fine day,good\n" * 9
-    with pytest.raises(TableError, match="'lab.*el'. Carriage returns and line feeds are mixed here: save the file again with line ends of one kind"):
+    with pytest.raises(
+        TableError,
+        match="'lab.*el'. Carriage returns and line feeds are mixed here: save the file again with line ends of one kind",
+    ):
         read_table(write(tmp_path, "a.csv", content))
-    with pytest.raises(TableError, match="line 3: 3 values, but the header has 2 columns. Carriage returns and line feeds are mixed here"):
+    with pytest.raises(
+        TableError,
+        match="line 3: 3 values, but the header has 2 columns. Carriage returns and line feeds are mixed here",
+    ):
         read_table(write(tmp_path, "a.csv", "text,label\na,b\nc,d\re,f\n"))
-    with pytest.raises(TableError, match="line 3: 3 values, but the header has 2 columns. A text that holds ','"):
+    with pytest.raises(
+        TableError, match="line 3: 3 values, but the header has 2 columns. A text that holds ','"
+    ):
         read_table(write(tmp_path, "a.csv", "text,label\na,b\nc\rd\re, f,g\n"))
-    with pytest.raises(TableError, match="line 2: not JSON .* Carriage returns and line feeds are mixed here"):
-        read_table(write(tmp_path, "a.jsonl", lines({"text": "a"}) + lines({"text": "b"}, {"text": "c"}).replace("\n", "\r") + "\n"))
+    with pytest.raises(
+        TableError, match="line 2: not JSON .* Carriage returns and line feeds are mixed here"
+    ):
+        read_table(
+            write(
+                tmp_path,
+                "a.jsonl",
+                lines({"text": "a"}) + lines({"text": "b"}, {"text": "c"}).replace("\n", "\r") + "\n",
+            )
+        )
     with pytest.raises(TableError) as error:
-        read_table(write(tmp_path, "a.csv", ("txt,label\n" + "fine day,good\n" * 500).replace("\n", "\r") + "\n"))
+        read_table(
+            write(tmp_path, "a.csv", ("txt,label\n" + "fine day,good\n" * 500).replace("\n", "\r") + "\n")
+        )
     assert "has no column 'text'; it has 'txt', 'label'. Did you mean 'txt'?" in str(error.value)
 
 
 @pytest.mark.parametrize("header", ["text,label", '"text", "label"', "text, label", ' "text", "label"'])
 def test_a_blank_before_every_quote_is_no_part_of_the_value(tmp_path, header):
     content = header + "\n" + "".join(f'"fine, day {i}", "{"good" if i % 2 else "bad"}"\n' for i in range(10))
-    assert pairs(read_table(write(tmp_path, "a.csv", content))) == [(f"fine, day {i}", "good" if i % 2 else "bad") for i in range(10)]
+    assert pairs(read_table(write(tmp_path, "a.csv", content))) == [
+        (f"fine, day {i}", "good" if i % 2 else "bad") for i in range(10)
+    ]
     content = header.replace(",", ";") + "\n" + 'fine; "good"\nawful; "bad"\n'
     assert pairs(read_table(write(tmp_path, "a.csv", content))) == [("fine", "good"), ("awful", "bad")]
 
@@ -645,17 +771,29 @@ def test_a_blank_before_a_quote_here_and_there_is_said(tmp_path):
     content = "text,label\n" + "fine day,good\nawful day,bad\n" * 10
     table = read_table(write(tmp_path, "a.csv", content + 'odd, "bad"\n'))
     assert table.rows["label"].tolist()[-1] == ' "bad"'
-    assert any("the quotes of ' \"bad\"' are part of the value in column 'label'" in finding.message for finding in table.findings)
-    with pytest.raises(TableError, match="line 22: 3 values, but the header has 2 columns. Quotes count only right behind the delimiter: take out the blank"):
+    assert any(
+        "the quotes of ' \"bad\"' are part of the value in column 'label'" in finding.message
+        for finding in table.findings
+    )
+    with pytest.raises(
+        TableError,
+        match="line 22: 3 values, but the header has 2 columns. Quotes count only right behind the delimiter: take out the blank",
+    ):
         read_table(write(tmp_path, "a.csv", "label,text\n" + "a,b\n" * 20 + 'a, "fine, day"\n'))
-    table = read_table(write(tmp_path, "a.tsv", "label\ttext\n" + "a\tfine day\nb\tno\n" * 9 + 'a\t "Odd" she said\n'))
+    table = read_table(
+        write(tmp_path, "a.tsv", "label\ttext\n" + "a\tfine day\nb\tno\n" * 9 + 'a\t "Odd" she said\n')
+    )
     assert table.rows["text"].tolist()[-1] == ' "Odd" she said'
     assert [finding for finding in table.findings if finding.id == "blank-before-quote"] == []
 
 
-@pytest.mark.parametrize(("delimiter", "name"), [(r"\t", "a.txt"), ("tab", "a.txt"), ("\t", "a.csv"), (r"\t", "a.tsv")])
+@pytest.mark.parametrize(
+    ("delimiter", "name"), [(r"\t", "a.txt"), ("tab", "a.txt"), ("\t", "a.csv"), (r"\t", "a.tsv")]
+)
 def test_a_tab_can_be_spelt_out(tmp_path, delimiter, name):
-    table = read_table(write(tmp_path, name, "text,label\tlabel\nx,y\tz\n"), "text,label", delimiter=delimiter)
+    table = read_table(
+        write(tmp_path, name, "text,label\tlabel\nx,y\tz\n"), "text,label", delimiter=delimiter
+    )
     assert pairs(table) == [("x,y", "z")]
     assert table.source["delimiter"] == "\t"
 
@@ -673,13 +811,20 @@ def test_a_header_in_another_unicode_form_is_taken(tmp_path, written, asked):
         ("a.csv", content),
         ("b.csv", content.replace(",", ";").encode("utf-16")),
         ("a.jsonl", lines(*(dict(zip(columns, row, strict=True)) for row in rows))),
-        ("b.jsonl", lines({asked: "un avis", "b" + written: "bon"}, {written: "un autre", "b" + asked: "mauvais"})),
+        (
+            "b.jsonl",
+            lines({asked: "un avis", "b" + written: "bon"}, {written: "un autre", "b" + asked: "mauvais"}),
+        ),
         ("a.parquet", parquet(**columns)),
     ):
         table = read_table(write(tmp_path, name, raw), **wanted)
         assert pairs(table) == rows
         assert [column for column in table.rows if column not in ("row", "text", "label", "n")] == []
-    table = read_table(write(tmp_path, "a.csv", f"text,{written},z\na,1,0\nb,0,1\n"), label_column=[asked, "z"], task="multi_label")
+    table = read_table(
+        write(tmp_path, "a.csv", f"text,{written},z\na,1,0\nb,0,1\n"),
+        label_column=[asked, "z"],
+        task="multi_label",
+    )
     assert table.rows["label"].tolist() == [asked, "z"]
     both = read_table(write(tmp_path, "a.csv", f"text,{NFC},{NFD}\na,x,1\nb,y,2\n"), label_column=asked)
     assert both.rows["label"].tolist() == (["x", "y"] if asked == NFC else ["1", "2"])
@@ -689,37 +834,62 @@ def test_a_header_in_another_unicode_form_is_taken(tmp_path, written, asked):
 
 def test_the_classes_that_datasets_named_have_their_names(tmp_path):
     features = datasets.Features(
-        text=datasets.Value("string"), label=datasets.ClassLabel(names=["world", "sports"]), other=datasets.ClassLabel(names=["a", "b"])
+        text=datasets.Value("string"),
+        label=datasets.ClassLabel(names=["world", "sports"]),
+        other=datasets.ClassLabel(names=["a", "b"]),
     )
     path = tmp_path / "a.parquet"
-    datasets.Dataset.from_dict({"text": ["x", "y", "z"], "label": [1, 0, -1], "other": [0, 1, 1]}, features=features).to_parquet(path)
+    datasets.Dataset.from_dict(
+        {"text": ["x", "y", "z"], "label": [1, 0, -1], "other": [0, 1, 1]}, features=features
+    ).to_parquet(path)
     table = read_table(path)
     assert pairs(table) == [("x", "sports"), ("y", "world")]
     assert table.dropped == {"blank_text": 0, "blank_label": 1}
     assert table.rows["other"].tolist() == [0, 1]
     # where the numbers are what counts, they stay
-    datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0], "other": [0, 1]}, features=features).to_parquet(path)
+    datasets.Dataset.from_dict(
+        {"text": ["x", "y"], "label": [1, 0], "other": [0, 1]}, features=features
+    ).to_parquet(path)
     assert read_table(path, task="regression").rows["value"].tolist() == [1.0, 0.0]
-    assert read_table(path, label_column=["label", "other"], task="multi_label").rows["label"].tolist() == ["label", "other"]
+    assert read_table(path, label_column=["label", "other"], task="multi_label").rows["label"].tolist() == [
+        "label",
+        "other",
+    ]
 
 
 @pytest.mark.parametrize(
-    "metadata", [{}, {"huggingface": "{"}, {"huggingface": "[]"}, {"huggingface": '{"info": {"features": {"label": {"_type": "Value"}}}}'}]
+    "metadata",
+    [
+        {},
+        {"huggingface": "{"},
+        {"huggingface": "[]"},
+        {"huggingface": '{"info": {"features": {"label": {"_type": "Value"}}}}'},
+    ],
 )
 def test_numbers_without_names_stay_numbers(tmp_path, metadata):
-    pyarrow.parquet.write_table(pa.table({"text": ["a", "b"], "label": [1, 0]}).replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    pyarrow.parquet.write_table(
+        pa.table({"text": ["a", "b"], "label": [1, 0]}).replace_schema_metadata(metadata),
+        tmp_path / "a.parquet",
+    )
     assert pairs(read_table(tmp_path / "a.parquet")) == [("a", "1"), ("b", "0")]
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.uint8(), pa.uint64()], ids=str)
 def test_a_number_that_no_class_has_is_refused(tmp_path, kind):
-    metadata = {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["x", "y"], "_type": "ClassLabel"}}}})}
+    metadata = {
+        "huggingface": json.dumps(
+            {"info": {"features": {"label": {"names": ["x", "y"], "_type": "ClassLabel"}}}}
+        )
+    }
     for last in (0, 2):
         table = pa.table({"text": ["a", "b"], "label": pa.array([1, last], kind)})
         pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
         if last == 0:
             assert pairs(read_table(tmp_path / "a.parquet")) == [("a", "y"), ("b", "x")]
-    with pytest.raises(TableError, match=r"row 2, column 'label': 2 is no class: the file names 2 of them, 'x' \(0\) to 'y'\. Correct it"):
+    with pytest.raises(
+        TableError,
+        match=r"row 2, column 'label': 2 is no class: the file names 2 of them, 'x' \(0\) to 'y'\. Correct it",
+    ):
         read_table(tmp_path / "a.parquet")
 
 
@@ -737,7 +907,17 @@ def test_the_words_for_missing_values_are_those_of_the_pandas_installed():
 def test_other_columns_stay_and_never_collide(tmp_path):
     content = "row,value,review,score,text,row_in_file,_key\n9,8,a,1,7,6,5\n9,8,b,2,7,6,5\n"
     rows = read_table(write(tmp_path, "a.csv", content), "review", "score", task="regression").rows
-    assert rows.columns.tolist() == ["row", "text", "label", "value", "row_in_file_", "value_in_file", "text_in_file", "row_in_file", "_key"]
+    assert rows.columns.tolist() == [
+        "row",
+        "text",
+        "label",
+        "value",
+        "row_in_file_",
+        "value_in_file",
+        "text_in_file",
+        "row_in_file",
+        "_key",
+    ]
     assert rows["value"].tolist() == [1.0, 2.0]
     assert rows["value"].dtype == np.float64
     assert rows.loc[0].tolist() == [1, "a", "1", 1.0, "9", "8", "7", "6", "5"]
@@ -798,7 +978,10 @@ for task in ("single_label", "multi_label"):
 def test_contradictions_count_against_the_limit_and_repeats_do_not():
     rows = as_table([*"ab" * 10, *"xy" * 11])
     rows.rows["text"] = [f"text {i}" for i in range(20)] + ["same"] * 22
-    with pytest.raises(TableError, match=r"The training data: 22 of 42 rows would be left out \(conflicting_labels 22\), more than max_dropped=0.5 allows"):
+    with pytest.raises(
+        TableError,
+        match=r"The training data: 22 of 42 rows would be left out \(conflicting_labels 22\), more than max_dropped=0.5 allows",
+    ):
         split_table(rows)
     assert split_table(rows, max_dropped=0.6).dropped["conflicting_labels"] == 22
     rows.rows["label"] = [*"ab" * 10, *"a" * 22]
@@ -808,31 +991,51 @@ def test_contradictions_count_against_the_limit_and_repeats_do_not():
 def test_the_same_file_twice_is_refused(tmp_path):
     content = "text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
     table = read_table(write(tmp_path, "a.csv", content))
-    with pytest.raises(TableError, match=r"a.csv, the training data: 40 of 40 rows would be left out \(training_text_in_test 40\)"):
+    with pytest.raises(
+        TableError,
+        match=r"a.csv, the training data: 40 of 40 rows would be left out \(training_text_in_test 40\)",
+    ):
         split_table(table, test=table)
     fresh = as_table(list("ab" * 20))
     fresh.rows["text"] = "new " + fresh.rows["text"]
-    with pytest.raises(TableError, match=r"a.csv, the validation data: 40 of 40 rows would be left out \(validation_text_in_test 40\)"):
+    with pytest.raises(
+        TableError,
+        match=r"a.csv, the validation data: 40 of 40 rows would be left out \(validation_text_in_test 40\)",
+    ):
         split_table(fresh, validation=table, test=table)
 
 
 def test_an_identifier_is_no_label():
     labels = [f"id-{i % 1001}" for i in range(3003)]
-    with pytest.raises(TableError, match="1,001 classes, more than 1,000: 'id-0', 'id-1', 'id-10', ... Is label_column the right one"):
+    with pytest.raises(
+        TableError,
+        match="1,001 classes, more than 1,000: 'id-0', 'id-1', 'id-10', ... Is label_column the right one",
+    ):
         split_table(as_table(labels))
 
 
 def test_a_class_of_one_row_is_in_training():
     splits = split_table(as_table([*"ab" * 20, "c", "d", "d"]))
     assert splits.train["label"].value_counts()[["c", "d"]].tolist() == [1, 2]
-    assert [finding.message for finding in splits.findings] == ["The validation split has no row of 'c', 'd'.", "The test split has no row of 'c', 'd'."]
+    assert [finding.message for finding in splits.findings] == [
+        "The validation split has no row of 'c', 'd'.",
+        "The test split has no row of 'c', 'd'.",
+    ]
 
 
-names = st.text(st.characters(codec="utf-8", exclude_characters="\0|"), min_size=1, max_size=4).map(str.strip).filter(bool)
+names = (
+    st.text(st.characters(codec="utf-8", exclude_characters="\0|"), min_size=1, max_size=4)
+    .map(str.strip)
+    .filter(bool)
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sets(st.integers(0, 7), max_size=4), min_size=6, max_size=150), st.lists(names, min_size=8, max_size=8, unique=True), st.integers(0, 1000))
+@given(
+    st.lists(st.sets(st.integers(0, 7), max_size=4), min_size=6, max_size=150),
+    st.lists(names, min_size=8, max_size=8, unique=True),
+    st.integers(0, 1000),
+)
 def test_multi_label_splits_keep_every_row_and_teach_every_label(sets, called, seed):
     labels = [SEPARATOR.join(sorted(called[k] for k in chosen)) for chosen in sets]
     try:
@@ -841,7 +1044,9 @@ def test_multi_label_splits_keep_every_row_and_teach_every_label(sets, called, s
         assert len(set(labels)) < 3 or len(labels) < 20, error
         return
     assert sorted(pd.concat(splits[:3])["row"]) == list(range(1, len(labels) + 1))
-    assert set(label_names(splits.train["label"], "multi_label")) == {called[k] for chosen in sets for k in chosen}
+    assert set(label_names(splits.train["label"], "multi_label")) == {
+        called[k] for chosen in sets for k in chosen
+    }
 
 
 @settings(max_examples=60, deadline=None)
@@ -869,7 +1074,9 @@ def test_multi_label_conflicts_samples_and_unknown_labels():
     other.rows["text"] = "new"
     with pytest.raises(TableError, match="test rows have labels that no training row has: 'z'"):
         split_table(table, test=other, task="multi_label")
-    with pytest.raises(TableError, match="All 70 training rows have the same label, 'a': there is nothing to tell apart"):
+    with pytest.raises(
+        TableError, match="All 70 training rows have the same label, 'a': there is nothing to tell apart"
+    ):
         split_table(as_table(["a"] * 100), task="multi_label")
 
 
@@ -883,7 +1090,9 @@ def test_regression_splits_cover_the_range_and_compare_values_not_texts():
     for part in splits[:3]:
         shares = np.histogram(part["value"], tenths)[0] / len(part)
         assert shares == pytest.approx(0.1, abs=0.005)
-    twice = as_table(["1", "1.0", "2", "3"] + [str(i) for i in range(30)], [1.0, 1.0, 2.0, 3.0, *map(float, range(30))])
+    twice = as_table(
+        ["1", "1.0", "2", "3"] + [str(i) for i in range(30)], [1.0, 1.0, 2.0, 3.0, *map(float, range(30))]
+    )
     twice.rows.loc[:1, "text"] = "same value"
     twice.rows.loc[2:3, "text"] = "two values"
     splits = split_table(twice, task="regression")
@@ -904,7 +1113,9 @@ check = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 
 
 def comes_back(path, rows, **arguments):
-    kept = [(k, text, label) for k, (text, label) in enumerate(rows, start=1) if text.strip() and label.strip()]
+    kept = [
+        (k, text, label) for k, (text, label) in enumerate(rows, start=1) if text.strip() and label.strip()
+    ]
     if not kept:
         with pytest.raises(TableError, match="no row has both"):
             read_table(path, max_dropped=1, **arguments)
@@ -916,10 +1127,17 @@ def comes_back(path, rows, **arguments):
 
 
 @check
-@given(tables, st.sampled_from(",;\t|"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), st.sampled_from(["\n", "\r\n"]))
+@given(
+    tables,
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from(["\n", "\r\n"]),
+)
 @example([("a\rb", "x")], ",", "utf-8", "\n")
 def test_what_pandas_writes_comes_back(tmp_path, rows, delimiter, encoding, end):
-    frame = pd.DataFrame(rows, columns=["text", "label"]).assign(more=".")  # a return before the end of a line would be part of that end
+    frame = pd.DataFrame(rows, columns=["text", "label"]).assign(
+        more="."
+    )  # a return before the end of a line would be part of that end
     frame.to_csv(tmp_path / "a.csv", index=False, sep=delimiter, encoding=encoding, lineterminator=end)
     comes_back(tmp_path / "a.csv", rows)
 
@@ -932,13 +1150,17 @@ def test_what_csv_writes_comes_back(tmp_path, rows, delimiter, quoting, packed):
     writer.writerow(["text", "label", "more"])
     writer.writerows((*row, "") for row in rows)
     raw = sink.getvalue().encode()
-    comes_back(write(tmp_path, "a.csv.gz" if packed else "a.csv", gzip.compress(raw) if packed else raw), rows)
+    comes_back(
+        write(tmp_path, "a.csv.gz" if packed else "a.csv", gzip.compress(raw) if packed else raw), rows
+    )
 
 
 @check
 @given(tables, st.booleans())
 def test_what_json_writes_comes_back(tmp_path, rows, escaped):
-    content = "".join(json.dumps({"text": text, "label": label}, ensure_ascii=escaped) + "\n" for text, label in rows)
+    content = "".join(
+        json.dumps({"text": text, "label": label}, ensure_ascii=escaped) + "\n" for text, label in rows
+    )
     comes_back(write(tmp_path, "a.jsonl", content), rows)
 
 
@@ -950,7 +1172,10 @@ def test_what_parquet_holds_comes_back(tmp_path, rows):
 
 
 @check
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=12), st.sampled_from(["csv", "jsonl", "parquet"]))
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=12),
+    st.sampled_from(["csv", "jsonl", "parquet"]),
+)
 def test_numbers_come_back_exactly(tmp_path, numbers, suffix):
     frame = pd.DataFrame({"text": [f"text {i}" for i in range(len(numbers))], "score": numbers})
     path = tmp_path / f"a.{suffix}"
@@ -965,17 +1190,29 @@ def test_numbers_come_back_exactly(tmp_path, numbers, suffix):
 
 
 @check
-@given(st.lists(st.sets(st.integers(0, 4)), min_size=1, max_size=12), st.lists(names, min_size=5, max_size=5, unique=True))
+@given(
+    st.lists(st.sets(st.integers(0, 4)), min_size=1, max_size=12),
+    st.lists(names, min_size=5, max_size=5, unique=True),
+)
 def test_both_forms_of_several_labels_say_the_same(tmp_path, sets, called):
     taken = [f"label {name}" for name in called]
-    columns = {"a text": [f"text {i}" for i in range(len(sets))]} | {name: [int(k in chosen) for chosen in sets] for k, name in enumerate(taken)}
+    columns = {"a text": [f"text {i}" for i in range(len(sets))]} | {
+        name: [int(k in chosen) for chosen in sets] for k, name in enumerate(taken)
+    }
     pd.DataFrame(columns).to_csv(tmp_path / "flags.csv", index=False)
     flags = read_table(tmp_path / "flags.csv", "a text", taken, task="multi_label").rows["label"]
     order = label_names(flags, "multi_label")
     assert set(order) == {taken[k] for chosen in sets for k in chosen}
-    assert flags.tolist() == ["|".join(name for name in order if taken.index(name) in chosen) for chosen in sets]
+    assert flags.tolist() == [
+        "|".join(name for name in order if taken.index(name) in chosen) for chosen in sets
+    ]
     if any(sets):
-        joined = pd.DataFrame({"text": columns["a text"], "label": [" | ".join(taken[k] for k in sorted(chosen, reverse=True)) for chosen in sets]})
+        joined = pd.DataFrame(
+            {
+                "text": columns["a text"],
+                "label": [" | ".join(taken[k] for k in sorted(chosen, reverse=True)) for chosen in sets],
+            }
+        )
         joined.to_csv(tmp_path / "joined.csv", index=False)
         table = read_table(tmp_path / "joined.csv", task="multi_label", max_dropped=1)
         assert table.rows["label"].tolist() == [label for label in flags if label]
@@ -985,16 +1222,26 @@ def test_both_forms_of_several_labels_say_the_same(tmp_path, sets, called):
 damaged = st.one_of(
     st.binary(max_size=60),
     st.tuples(
-        st.sampled_from([raw for _, name, raw, _, _, _ in ACCEPTED if len(raw) < 2000]).map(lambda raw: raw if isinstance(raw, bytes) else raw.encode()),
+        st.sampled_from([raw for _, name, raw, _, _, _ in ACCEPTED if len(raw) < 2000]).map(
+            lambda raw: raw if isinstance(raw, bytes) else raw.encode()
+        ),
         st.integers(0, 2000),
         st.binary(max_size=4),
         st.integers(0, 4),
-    ).map(lambda cut: cut[0][: cut[1] % (len(cut[0]) + 1)] + cut[2] + cut[0][cut[1] % (len(cut[0]) + 1) + cut[3] :]),
+    ).map(
+        lambda cut: (
+            cut[0][: cut[1] % (len(cut[0]) + 1)] + cut[2] + cut[0][cut[1] % (len(cut[0]) + 1) + cut[3] :]
+        )
+    ),
 )
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(damaged, st.sampled_from(["csv", "tsv", "jsonl", "parquet", "csv.gz", "parquet.gz"]), st.sampled_from([{}, MULTI, MANY, NUMBERS]))
+@given(
+    damaged,
+    st.sampled_from(["csv", "tsv", "jsonl", "parquet", "csv.gz", "parquet.gz"]),
+    st.sampled_from([{}, MULTI, MANY, NUMBERS]),
+)
 def test_whatever_the_bytes_it_is_a_table_or_a_table_error(tmp_path, raw, suffix, arguments):
     path = write(tmp_path, f"a.{suffix}", raw)
     try:

@@ -18,7 +18,9 @@ from notebooks import NOTEBOOKS, ROOT, cell_of, read
 from utils.setup.colab import prepare
 
 BOOTSTRAP = cell_of(read(NOTEBOOKS[0]), "bootstrap").source
-UNREACHABLE = re.compile(r"NewConnectionError|ConnectTimeout|Connection refused|Temporary failure in name resolution|\(from versions: none\)")
+UNREACHABLE = re.compile(
+    r"NewConnectionError|ConnectTimeout|Connection refused|Temporary failure in name resolution|\(from versions: none\)"
+)
 
 
 def make_environment(folder: Path) -> Path:
@@ -29,7 +31,11 @@ def make_environment(folder: Path) -> Path:
 
 def packages_of(python: Path) -> Path:
     """Return where an environment has its packages."""
-    return Path(subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True).strip())
+    return Path(
+        subprocess.check_output(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+        ).strip()
+    )
 
 
 # --- requirements-colab.txt -------------------------------------------------------------------------------------------
@@ -43,19 +49,36 @@ def preinstalled(tmp_path_factory):
     for name, version in matrix.colab_versions().items():
         stand_in = site / f"{name.replace('-', '_')}-{version}.dist-info"
         stand_in.mkdir()
-        (stand_in / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+        (stand_in / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8"
+        )
     return python
 
 
 def planned(python: Path, *arguments: str) -> dict[str, str]:
     """Return what pip would install, by name: the version."""
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--dry-run", "--quiet", "--report", "-", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--dry-run",
+        "--quiet",
+        "--report",
+        "-",
+        *arguments,
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode and UNREACHABLE.search(result.stderr):
         reason = f"pip reached no package index: {result.stderr.strip().splitlines()[-1]}"
         pytest.fail(reason, pytrace=False) if os.environ.get("CI") else pytest.skip(reason)
     assert result.returncode == 0, result.stderr
-    return {matrix.name_of(item["metadata"]["name"]): item["metadata"]["version"] for item in json.loads(result.stdout)["install"]}
+    return {
+        matrix.name_of(item["metadata"]["name"]): item["metadata"]["version"]
+        for item in json.loads(result.stdout)["install"]
+    }
 
 
 def test_what_colab_lacks_is_added_and_what_it_has_stays(preinstalled):
@@ -64,7 +87,11 @@ def test_what_colab_lacks_is_added_and_what_it_has_stays(preinstalled):
     assert set(added) & set(matrix.colab_versions()) == set()
 
 
-@pytest.mark.parametrize(("requirement", "package"), [("pandas>=2.3", "pandas"), ("transformers<5.15", "transformers")], ids=["newer", "older"])
+@pytest.mark.parametrize(
+    ("requirement", "package"),
+    [("pandas>=2.3", "pandas"), ("transformers<5.15", "transformers")],
+    ids=["newer", "older"],
+)
 def test_a_requirement_that_changes_what_colab_has_would_be_seen(preinstalled, requirement, package):
     assert set(planned(preinstalled, "--no-deps", requirement)) & set(matrix.colab_versions()) == {package}
 
@@ -98,14 +125,37 @@ def run_cell(tmp_path, origin):
     paths = [sysconfig.get_path("purelib"), str(ipython / "packages")]
     (packages_of(python) / "more.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
     (tmp_path / "content").mkdir()
-    offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
+    offline = {
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
 
-    def run(program: str = "import utils; print(utils.ROOT)", in_colab: bool = True, tag: str = colab.TAG, cell: str = BOOTSTRAP, **environment):
-        lines = ["from IPython.core.interactiveshell import InteractiveShell", "shell = InteractiveShell(colors='NoColor')"]
+    def run(
+        program: str = "import utils; print(utils.ROOT)",
+        in_colab: bool = True,
+        tag: str = colab.TAG,
+        cell: str = BOOTSTRAP,
+        **environment,
+    ):
+        lines = [
+            "from IPython.core.interactiveshell import InteractiveShell",
+            "shell = InteractiveShell(colors='NoColor')",
+        ]
         lines += ["import google.colab"] if in_colab else []
-        lines += [f"shell.run_cell({source!r}).raise_error()" for source in (colab.address_in(cell, origin, tag), textwrap.dedent(program))]
+        lines += [
+            f"shell.run_cell({source!r}).raise_error()"
+            for source in (colab.address_in(cell, origin, tag), textwrap.dedent(program))
+        ]
         given = colab.colab_environment(ipython) | offline | environment
-        return subprocess.run([python, "-c", "\n".join(lines)], cwd=tmp_path / "content", capture_output=True, text=True, env=given)
+        return subprocess.run(
+            [python, "-c", "\n".join(lines)],
+            cwd=tmp_path / "content",
+            capture_output=True,
+            text=True,
+            env=given,
+        )
 
     return run
 
@@ -121,7 +171,10 @@ def test_in_colab_pip_installs_the_tag_and_it_says_what_to_know_once(run_cell, t
     (home / "utils" / "mine.py").write_text("changed = True\n")
     # Another kernel, in another folder, where nothing could be fetched any more: pip is not asked a second time, and what a reader has changed stays.
     (tmp_path / "content" / "elsewhere").mkdir()
-    again = run_cell("import os, utils.mine\nos.chdir('elsewhere')\nimport utils.runs\nprint(utils.ROOT)", tag="v-no-such-tag")
+    again = run_cell(
+        "import os, utils.mine\nos.chdir('elsewhere')\nimport utils.runs\nprint(utils.ROOT)",
+        tag="v-no-such-tag",
+    )
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout.split() == [str(home)]
 
@@ -155,7 +208,11 @@ def test_it_has_six_lines_at_most():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in for nvidia-smi is a shell script")
-@pytest.mark.parametrize(("script", "named"), [("echo GPU 0: Tesla T4", False), ("echo NVIDIA-SMI has failed; exit 9", True)], ids=["gpu", "no-gpu"])
+@pytest.mark.parametrize(
+    ("script", "named"),
+    [("echo GPU 0: Tesla T4", False), ("echo NVIDIA-SMI has failed; exit 9", True)],
+    ids=["gpu", "no-gpu"],
+)
 def test_the_missing_gpu_is_named_with_its_menu(tmp_path, monkeypatch, capsys, script, named):
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
@@ -181,7 +238,9 @@ def test_it_refuses_an_environment_in_which_utils_is_installed():
 def test_what_went_wrong_in_a_notebook_is_said(tmp_path, monkeypatch, source, result):
     """In real kernels, with a module in the place of the clone."""
     (tmp_path / "here" / "finetuning").mkdir(parents=True)
-    (tmp_path / "here" / "finetuning" / "utils.py").write_text("from pathlib import Path\n\nROOT = Path('finetuning').resolve()\n")
+    (tmp_path / "here" / "finetuning" / "utils.py").write_text(
+        "from pathlib import Path\n\nROOT = Path('finetuning').resolve()\n"
+    )
     first = "# git+https://github.com/a/b@c#egg=d\nimport os, sys\n\nsys.path.insert(0, os.path.abspath('finetuning'))"
     cells = [nbformat.v4.new_code_cell(text) for text in (first, source)]
     if result.startswith("FAILED: no control"):
@@ -190,16 +249,23 @@ def test_what_went_wrong_in_a_notebook_is_said(tmp_path, monkeypatch, source, re
     monkeypatch.setattr(colab, "KEPT", tmp_path / "kept")
     (tmp_path / "kept").mkdir()
     environment = colab.colab_environment(colab.make_stand_in(tmp_path / "ipython"))
-    assert colab.execute(tmp_path / "small.ipynb", tmp_path / "here", environment, "file:///nowhere").startswith(result)
+    assert colab.execute(
+        tmp_path / "small.ipynb", tmp_path / "here", environment, "file:///nowhere"
+    ).startswith(result)
 
 
 def test_a_changed_version_is_seen():
-    assert colab.touched({"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"}) == ["b 1 -> 2", "c 1 -> gone"]
+    assert colab.touched({"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"}) == [
+        "b 1 -> 2",
+        "c 1 -> gone",
+    ]
 
 
 def test_a_control_that_was_not_built_is_seen():
     def notebook(outputs, state):
-        cell = nbformat.v4.new_code_cell(id="explorer", outputs=[nbformat.v4.new_output("display_data", data) for data in outputs])
+        cell = nbformat.v4.new_code_cell(
+            id="explorer", outputs=[nbformat.v4.new_output("display_data", data) for data in outputs]
+        )
         return nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {colab.STATE: {"state": state}}})
 
     view = {colab.WIDGET: {"model_id": "m"}, "text/plain": "VBox()"}

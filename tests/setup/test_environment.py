@@ -22,7 +22,9 @@ def stops_with(call, *args):
 
 @pytest.mark.parametrize("version", [(3, 8), (3, 10), (3, 14)])
 def test_another_python_is_refused(version):
-    assert "3.11, 3.12 or 3.13 is needed. Name one of them: make run PYTHON=" in stops_with(environment.check_python, version)
+    assert "3.11, 3.12 or 3.13 is needed. Name one of them: make run PYTHON=" in stops_with(
+        environment.check_python, version
+    )
 
 
 @pytest.mark.parametrize("version", [(3, 11), (3, 12), (3, 13)])
@@ -32,10 +34,20 @@ def test_the_supported_pythons_are_accepted(version):
 
 def test_an_old_python_gets_the_sentence_and_no_traceback():
     """For real where this machine has one."""
-    old = next((path for name in ("python3.8", "python3.9", "python3.10") if (path := shutil.which(name))), None)
-    candidates = [old] if old else [str(path) for path in sorted((ROOT.home() / ".pyenv" / "versions").glob("3.[6-9].*/bin/python"))]
+    old = next(
+        (path for name in ("python3.8", "python3.9", "python3.10") if (path := shutil.which(name))), None
+    )
+    candidates = (
+        [old]
+        if old
+        else [
+            str(path) for path in sorted((ROOT.home() / ".pyenv" / "versions").glob("3.[6-9].*/bin/python"))
+        ]
+    )
     for python in candidates:
-        result = subprocess.run([python, "utils/setup/environment.py"], cwd=ROOT, capture_output=True, text=True)
+        result = subprocess.run(
+            [python, "utils/setup/environment.py"], cwd=ROOT, capture_output=True, text=True
+        )
         if "pyenv" in result.stderr:  # a shim without a version behind it
             continue
         assert result.returncode == 1
@@ -81,14 +93,23 @@ def test_what_is_installed_is_not_installed_again(bare, monkeypatch):
 
 
 def test_pip_errors_become_sentences():
-    assert "the disk is full" in environment.explain("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device")
+    assert "the disk is full" in environment.explain(
+        "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    )
     unreachable = "WARNING: Retrying ... NewConnectionError ...\nERROR: Could not find a version that satisfies the requirement torch (from versions: none)"
     assert "index could not be reached (ERROR: Could not find a version" in environment.explain(unreachable)
-    assert "pip failed (ERROR: ResolutionImpossible)" in environment.explain("noise\nERROR: ResolutionImpossible")
+    assert "pip failed (ERROR: ResolutionImpossible)" in environment.explain(
+        "noise\nERROR: ResolutionImpossible"
+    )
 
 
 def test_make_says_what_it_lacks_from_any_directory(tmp_path):
-    result = subprocess.run(["make", "-C", str(ROOT), "setup", "PYTHON=no-such-python"], cwd=tmp_path, capture_output=True, text=True)
+    result = subprocess.run(
+        ["make", "-C", str(ROOT), "setup", "PYTHON=no-such-python"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode != 0
     assert "no-such-python" in result.stderr
 

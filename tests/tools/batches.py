@@ -37,7 +37,9 @@ print(number, os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ["OMP_NUM_THREAD
 
 
 def notebook_of(path, parameters=PARAMETERS, work=WORK):
-    cells = [nbformat.v4.new_code_cell(parameters.strip(), metadata={"tags": ["parameters"]}, id="parameters")]
+    cells = [
+        nbformat.v4.new_code_cell(parameters.strip(), metadata={"tags": ["parameters"]}, id="parameters")
+    ]
     cells += [nbformat.v4.new_code_cell(work.strip(), id="work")]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
@@ -61,7 +63,12 @@ def completed_runs(folder):
 
 
 def errors_in(notebook):
-    return [(output.ename, output.evalue) for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    return [
+        (output.ename, output.evalue)
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]
 
 
 def at_work(folder):
@@ -69,7 +76,10 @@ def at_work(folder):
     found = []
     for process in psutil.process_iter():
         try:
-            if f"{process.environ().get(LEFT_BEHIND)}/".startswith(f"{folder}/") and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                f"{process.environ().get(LEFT_BEHIND)}/".startswith(f"{folder}/")
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
         except (psutil.Error, OSError):
             pass

@@ -77,7 +77,13 @@ def read_and_split(path: str) -> dict:
     peak = peak_mib()
     rows = table.source["rows"]
     assert sum(map(len, splits[:3])) + sum(splits.dropped.values()) == rows
-    return {"rows": rows, "read_seconds": round(read, 2), "seconds": round(seconds, 2), "rows_per_second": round(rows / seconds), "peak_mib": round(peak)}
+    return {
+        "rows": rows,
+        "read_seconds": round(read, 2),
+        "seconds": round(seconds, 2),
+        "rows_per_second": round(rows / seconds),
+        "peak_mib": round(peak),
+    }
 
 
 def reader(sizes: list[int]) -> list[dict]:
@@ -91,7 +97,9 @@ def reader(sizes: list[int]) -> list[dict]:
             path = Path(folder) / "table.csv"
             write_csv(path, rows)
             megabytes = round(path.stat().st_size / 1e6, 1)
-            output = subprocess.run([sys.executable, __file__, "--one", str(path)], capture_output=True, text=True, check=True).stdout
+            output = subprocess.run(
+                [sys.executable, __file__, "--one", str(path)], capture_output=True, text=True, check=True
+            ).stdout
         results.append(json.loads(output) | {"file_megabytes": megabytes})
     return results
 
@@ -106,7 +114,13 @@ def regression(domain: str, repeats: list[int]) -> None:
     import torch
     from datasets import Dataset
     from sklearn.model_selection import GroupShuffleSplit
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments, set_seed
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
 
     sys.path.insert(0, str(ROOT))
     from utils.data import read_table
@@ -124,9 +138,13 @@ def regression(domain: str, repeats: list[int]) -> None:
     for repeat in repeats:
         started = time.perf_counter()
         seed = 42 + repeat
-        train, test = next(GroupShuffleSplit(1, test_size=0.2, random_state=seed).split(rows, groups=normalise(rows["text"])))
+        train, test = next(
+            GroupShuffleSplit(1, test_size=0.2, random_state=seed).split(rows, groups=normalise(rows["text"]))
+        )
         set_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=1, problem_type="regression", dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint, num_labels=1, problem_type="regression", dtype=torch.float32
+        )
         with tempfile.TemporaryDirectory() as folder:
             args = TrainingArguments(
                 output_dir=folder,
@@ -157,7 +175,16 @@ def regression(domain: str, repeats: list[int]) -> None:
         }
         print(json.dumps(found | {"seconds": round(time.perf_counter() - started)}), flush=True)
     if len(scores) > 1:
-        print(json.dumps({"set": domain, "repeats": len(scores), "pearson": round(float(np.mean(scores)), 3), "std": round(float(np.std(scores, ddof=1)), 3)}))
+        print(
+            json.dumps(
+                {
+                    "set": domain,
+                    "repeats": len(scores),
+                    "pearson": round(float(np.mean(scores)), 3),
+                    "std": round(float(np.std(scores, ddof=1)), 3),
+                }
+            )
+        )
 
 
 def batch(runs: int, workers: int, pause: float) -> None:
@@ -179,7 +206,9 @@ def batch(runs: int, workers: int, pause: float) -> None:
         while not done.wait(2):
             family = [psutil.Process(), *psutil.Process().children(recursive=True)]
             with contextlib.suppress(psutil.Error):  # without the runs' own processes: those come and go
-                held.append(sum(each.memory_info().rss for each in family if LEFT_BEHIND not in each.environ()) / 1e6)
+                held.append(
+                    sum(each.memory_info().rss for each in family if LEFT_BEHIND not in each.environ()) / 1e6
+                )
 
     with tempfile.TemporaryDirectory() as folder:
         parameters, work = "number = 0  # which run\npause = 0.0  # seconds", "import time\ntime.sleep(pause)"
@@ -195,13 +224,21 @@ def batch(runs: int, workers: int, pause: float) -> None:
         finally:
             done.set()
         seconds, quarter, part = time.perf_counter() - started, len(table) // 4, max(1, len(held) // 4)
-        found = {"runs": len(table), "failed": int((table["status"] == "failed").sum()), "workers": workers, "seconds": round(seconds, 1)}
+        found = {
+            "runs": len(table),
+            "failed": int((table["status"] == "failed").sum()),
+            "workers": workers,
+            "seconds": round(seconds, 1),
+        }
         found |= {"seconds_a_run": round(seconds * workers / len(table), 2)}
         found |= {
             f"seconds_{when}_quarter": round(float(each.mean()), 2)
             for when, each in (("first", table["seconds"][:quarter]), ("last", table["seconds"][-quarter:]))
         }
-        found |= {"megabytes_early": round(float(np.median(held[part : 2 * part]))), "megabytes_late": round(float(np.median(held[-part:])))}
+        found |= {
+            "megabytes_early": round(float(np.median(held[part : 2 * part]))),
+            "megabytes_late": round(float(np.median(held[-part:]))),
+        }
         started = time.perf_counter()
         run_batch(spec, Path(folder) / "out", workers=workers)
         print(json.dumps(found | {"seconds_when_nothing_is_left": round(time.perf_counter() - started, 2)}))
@@ -217,8 +254,17 @@ def sweep(samples: int) -> None:
 
     for name in THREADS:
         os.environ.pop(name, None)  # the batch shares out the cores
-    parameters = {"data_file": "tweets", "max_train_samples": samples, "num_train_epochs": 1, "demonstrations": False}
-    spec = {"notebook": "notebooks/04_training.ipynb", "parameters": parameters, "grid": {"learning_rate": [2e-5, 5e-5], "seed": [1, 2]}}
+    parameters = {
+        "data_file": "tweets",
+        "max_train_samples": samples,
+        "num_train_epochs": 1,
+        "demonstrations": False,
+    }
+    spec = {
+        "notebook": "notebooks/04_training.ipynb",
+        "parameters": parameters,
+        "grid": {"learning_rate": [2e-5, 5e-5], "seed": [1, 2]},
+    }
     tables, seconds = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for workers in (2, 1):  # the first pays for cold files, and that must not flatter the ratio
@@ -226,8 +272,16 @@ def sweep(samples: int) -> None:
             tables[workers] = run_batch(spec, Path(folder) / str(workers), workers=workers)
             seconds[workers] = time.perf_counter() - started
     same = tables[1].drop(columns="seconds").equals(tables[2].drop(columns="seconds"))
-    found = {"runs": len(tables[1]), "failed": sum(int((table["status"] == "failed").sum()) for table in tables.values()), "max_train_samples": samples}
-    found |= {"seconds_one_worker": round(seconds[1], 1), "seconds_two_workers": round(seconds[2], 1), "ratio": round(seconds[2] / seconds[1], 2)}
+    found = {
+        "runs": len(tables[1]),
+        "failed": sum(int((table["status"] == "failed").sum()) for table in tables.values()),
+        "max_train_samples": samples,
+    }
+    found |= {
+        "seconds_one_worker": round(seconds[1], 1),
+        "seconds_two_workers": round(seconds[2], 1),
+        "ratio": round(seconds[2] / seconds[1], 2),
+    }
     print(json.dumps(found | {"same_leaderboard": same}))
 
 
@@ -241,7 +295,13 @@ def long_texts(kind: str, seed: int = 42) -> None:
     import pandas as pd
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments, set_seed
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
 
     sys.path.insert(0, str(ROOT))
     from utils.data import read_table, split_table
@@ -272,10 +332,16 @@ def long_texts(kind: str, seed: int = 42) -> None:
 
     def prepared(way: str, texts, labels) -> tuple[Dataset, np.ndarray]:
         if way == "chunks":
-            cut = tokenizer(texts, truncation=True, max_length=length, stride=length // 4, return_overflowing_tokens=True)
+            cut = tokenizer(
+                texts, truncation=True, max_length=length, stride=length // 4, return_overflowing_tokens=True
+            )
             owner = np.array(cut.pop("overflow_to_sample_mapping"))
         else:
-            cut = head_and_tail(tokenizer, texts, length) if way == "head_tail" else tokenizer(texts, truncation=True, max_length=length)
+            cut = (
+                head_and_tail(tokenizer, texts, length)
+                if way == "head_tail"
+                else tokenizer(texts, truncation=True, max_length=length)
+            )
             owner = np.arange(len(texts))
         return Dataset.from_dict({**cut, "label": labels[owner]}), owner
 
@@ -283,7 +349,9 @@ def long_texts(kind: str, seed: int = 42) -> None:
     for way in ("head", "head_tail", "chunks"):
         started = time.perf_counter()
         set_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=2, dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint, num_labels=2, dtype=torch.float32
+        )
         with tempfile.TemporaryDirectory() as folder:
             args = TrainingArguments(folder, num_train_epochs=2, per_device_train_batch_size=16, learning_rate=1e-4, warmup_steps=0.1, save_strategy="no",
                                      per_device_eval_batch_size=64, logging_strategy="no", disable_tqdm=True, seed=seed)  # fmt: skip
@@ -300,7 +368,10 @@ def long_texts(kind: str, seed: int = 42) -> None:
             "median_tokens": int(np.median(tokens)),
             "accuracy": float((pooled.argmax(1) == test[1]).mean()),
         }
-        print(json.dumps(found | {"test_rows": len(test[1]), "seconds": round(time.perf_counter() - started)}), flush=True)
+        print(
+            json.dumps(found | {"test_rows": len(test[1]), "seconds": round(time.perf_counter() - started)}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
@@ -312,7 +383,9 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pause", type=float, default=0.0)
-    parser.add_argument("--sweep", action="store_true", help="batch: four runs of notebook 04, with one worker and with two")
+    parser.add_argument(
+        "--sweep", action="store_true", help="batch: four runs of notebook 04, with one worker and with two"
+    )
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -48,7 +48,9 @@ def make_origin(folder: Path) -> str:
     git("add", "--all", "--force", cwd=folder)
     git("commit", "--quiet", "--message", "the tree", cwd=folder)
     git("tag", TAG, cwd=folder)
-    (folder / "utils" / "__init__.py").write_text('raise ImportError("This is not what the tag names.")\n', encoding="utf-8")
+    (folder / "utils" / "__init__.py").write_text(
+        'raise ImportError("This is not what the tag names.")\n', encoding="utf-8"
+    )
     git("commit", "--quiet", "--all", "--message", "went on", cwd=folder)
     return folder.as_uri()
 
@@ -59,7 +61,10 @@ def make_stand_in(folder: Path) -> Path:
     (package / "__init__.py").touch()
     (package / "drive.py").write_text(DRIVE, encoding="utf-8")
     (startup := folder / "profile_default" / "startup").mkdir(parents=True)
-    (startup / "00-colab.py").write_text(f"import sys\n\nsys.path.append({str(folder / 'packages')!r})\nimport google.colab\n", encoding="utf-8")
+    (startup / "00-colab.py").write_text(
+        f"import sys\n\nsys.path.append({str(folder / 'packages')!r})\nimport google.colab\n",
+        encoding="utf-8",
+    )
     return folder
 
 
@@ -73,7 +78,9 @@ def address_in(source: str, origin: str, tag: str = TAG) -> str:
 def colab_environment(ipython: Path) -> dict[str, str]:
     """Return the environment variables of such a runtime."""
     kept = {name: value for name, value in os.environ.items() if name not in NOT_COLABS}
-    kept |= {"OMP_NUM_THREADS": "1"}  # a training with two threads takes ten times as long where anything else computes on the same two cores
+    kept |= {
+        "OMP_NUM_THREADS": "1"
+    }  # a training with two threads takes ten times as long where anything else computes on the same two cores
     return kept | {"IPYTHONDIR": str(ipython)}
 
 
@@ -83,13 +90,22 @@ def versions() -> dict[str, str]:
 
 def touched(before: dict[str, str], after: dict[str, str]) -> list[str]:
     """Return what was there before and is not there now in the same version."""
-    return [f"{name} {version} -> {after.get(name, 'gone')}" for name, version in sorted(before.items()) if after.get(name) != version]
+    return [
+        f"{name} {version} -> {after.get(name, 'gone')}"
+        for name, version in sorted(before.items())
+        if after.get(name) != version
+    ]
 
 
 def controls(notebook) -> dict[str, str]:
     """Return the model ids of the controls, by the id of the cell that shows them."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return {cell.id: output.data[WIDGET]["model_id"] for cell in code for output in cell.outputs if WIDGET in output.get("data", {})}
+    return {
+        cell.id: output.data[WIDGET]["model_id"]
+        for cell in code
+        for output in cell.outputs
+        if WIDGET in output.get("data", {})
+    }
 
 
 def not_built(committed, executed) -> list[str]:
@@ -109,7 +125,9 @@ def execute(path: Path, folder: Path, environment: dict[str, str], origin: str) 
     first.source = address_in(first.source, origin)
     where = nbformat.v4.new_code_cell("import utils\n\nprint(utils.ROOT)", id="where")
     notebook.cells.append(where)
-    client = NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
     try:
         with (KEPT / f"{path.stem}.log").open("w", encoding="utf-8") as log:
             client.execute(env=environment, stdout=log, stderr=log)
@@ -133,9 +151,20 @@ def main(chosen: list[str]) -> int:
     shutil.rmtree(KEPT, ignore_errors=True)
     KEPT.mkdir(parents=True)
     before, rows = versions(), []
-    uninstall = [sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", "finetuning"]  # in Colab each notebook has a runtime of its own
+    uninstall = [
+        sys.executable,
+        "-m",
+        "pip",
+        "uninstall",
+        "--quiet",
+        "--yes",
+        "finetuning",
+    ]  # in Colab each notebook has a runtime of its own
     with tempfile.TemporaryDirectory() as scratch:
-        origin, environment = make_origin(Path(scratch) / "origin"), colab_environment(make_stand_in(Path(scratch) / "ipython"))
+        origin, environment = (
+            make_origin(Path(scratch) / "origin"),
+            colab_environment(make_stand_in(Path(scratch) / "ipython")),
+        )
         for path in NOTEBOOKS:
             if chosen and not path.name.startswith(tuple(chosen)):
                 continue
@@ -153,7 +182,9 @@ def main(chosen: list[str]) -> int:
     changed = touched(before, after)
     print("pip changed:", ", ".join(changed) or "nothing that was there")
     if lacking := [name for name in added if matrix.name_of(name) in matrix.colab_versions()]:
-        print(f"This environment lacked what Colab has: {', '.join(lacking)}. Name it in what_colab_has of tests/tools/matrix.py.")
+        print(
+            f"This environment lacked what Colab has: {', '.join(lacking)}. Name it in what_colab_has of tests/tools/matrix.py."
+        )
     failed = changed or lacking or not rows or [result for _, _, result in rows if result != "passed"]
     return int(bool(failed))
 

@@ -32,8 +32,14 @@ CLASSES = (
     pd.Series,
     torch.Tensor,
 )
-CALLED = {"tokenizer": transformers.PreTrainedTokenizerBase.__call__}  # variables of the notebooks that are called
-UNDECLARED = {"norm_rel_ebd", "position_buckets", "share_att_key"}  # DeBERTa's models read them with getattr; their config declares none of them
+CALLED = {
+    "tokenizer": transformers.PreTrainedTokenizerBase.__call__
+}  # variables of the notebooks that are called
+UNDECLARED = {
+    "norm_rel_ebd",
+    "position_buckets",
+    "share_att_key",
+}  # DeBERTa's models read them with getattr; their config declares none of them
 THERE, MISSING, ANY = "there", "MISSING", "takes any keyword or has no signature, so nobody can tell"
 
 
@@ -70,8 +76,15 @@ def helpers(trees: list[ast.Module]) -> dict[str, set[str]]:
     found = {}
     for tree in trees:
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and node.args.kwarg and "TrainingArguments(**" in ast.unparse(node):
-                found[node.name] = {argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+            if (
+                isinstance(node, ast.FunctionDef)
+                and node.args.kwarg
+                and "TrainingArguments(**" in ast.unparse(node)
+            ):
+                found[node.name] = {
+                    argument.arg
+                    for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+                }
     return found
 
 
@@ -82,7 +95,11 @@ def unpacked(trees: list[ast.Module]) -> dict[str, list[ast.Constant]]:
         if isinstance(node, ast.Assign | ast.AugAssign) and isinstance(node.value, ast.Dict):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if isinstance(target, ast.Name):
-                found[target.id] += [key for key in node.value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+                found[target.id] += [
+                    key
+                    for key in node.value.keys
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str)
+                ]
     return found
 
 
@@ -98,7 +115,11 @@ def resolve(node: ast.expr, namespace: dict):
 def uses(notebook) -> Iterator[Use]:
     """Yield every keyword argument in a notebook's calls of library functions, but not those of cells tagged `raises-on-purpose`."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.id != "bootstrap"]
-    cells = {cell.id: ast.parse(plain_python(cell)) for cell in cells if "raises-on-purpose" not in cell.metadata.get("tags", [])}
+    cells = {
+        cell.id: ast.parse(plain_python(cell))
+        for cell in cells
+        if "raises-on-purpose" not in cell.metadata.get("tags", [])
+    }
     trees, namespace = list(cells.values()), dict(CALLED)
     own, named = helpers(trees), unpacked(trees)
     for cell, tree in cells.items():
@@ -113,7 +134,9 @@ def uses(notebook) -> Iterator[Use]:
             elif function := resolve(node.func, namespace):
                 functions = [function]
             elif isinstance(node.func, ast.Attribute):
-                functions = [getattr(owner, node.func.attr) for owner in CLASSES if hasattr(owner, node.func.attr)]
+                functions = [
+                    getattr(owner, node.func.attr) for owner in CLASSES if hasattr(owner, node.func.attr)
+                ]
             arguments = []
             for keyword in node.keywords:
                 if keyword.arg:
@@ -127,7 +150,12 @@ def uses(notebook) -> Iterator[Use]:
 
 def main() -> int:
     """Print every argument once, those that are missing last, and return 1 if there are any."""
-    print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "datasets", "pandas", "torch")))
+    print(
+        ", ".join(
+            f"{name} {importlib.metadata.version(name)}"
+            for name in ("transformers", "datasets", "pandas", "torch")
+        )
+    )
     found = collections.defaultdict(list)
     for path in NOTEBOOKS:
         for use in uses(read(path)):

@@ -12,7 +12,9 @@ LINK = "[x](javascript:window.hacked=1)"
 FORMULA = r"$\href{javascript:window.hacked=1}{x}$"
 ALL = (SCRIPT, IMAGE, DRAWING, LINK, FORMULA)
 MARK = "window.hacked=1"  # is in each of them: on the page it shall be read
-IN_FILE_NAME = "" if os.name == "nt" else " <img src=x onerror=window.hacked=1>"  # what a file system allows of it
+IN_FILE_NAME = (
+    "" if os.name == "nt" else " <img src=x onerror=window.hacked=1>"
+)  # what a file system allows of it
 
 # What came to life of those texts, as a list of words: their effect, and elements that carry them.
 LIVE = """() => [

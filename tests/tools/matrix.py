@@ -31,8 +31,13 @@ def requirements(name: str) -> list[str]:
     wanted = [line.split("#")[0].strip() for line in lines if line[:1].isalnum()]
     if name == "newest":
         return [re.sub(r",?<[\w.]+", "", requirement) for requirement in wanted]
-    if name == "colab":  # Colab's versions may be below our bounds, which are those of a local JupyterLab; exact ones stay
-        names = [requirement if "==" in requirement else re.split(r"[<>=]", requirement)[0] for requirement in wanted]
+    if (
+        name == "colab"
+    ):  # Colab's versions may be below our bounds, which are those of a local JupyterLab; exact ones stay
+        names = [
+            requirement if "==" in requirement else re.split(r"[<>=]", requirement)[0]
+            for requirement in wanted
+        ]
         return [requirement for requirement in names if requirement != "jupyterlab"]
     return wanted
 
@@ -56,9 +61,13 @@ def what_colab_has() -> list[str]:
 def constraints(name: str) -> list[str]:
     """Return the versions that pip has to keep to in an environment."""
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    if name == "colab":  # PyPI has no PyTorch for Colab's CUDA: we take the one that we test, with what belongs to it
+    if (
+        name == "colab"
+    ):  # PyPI has no PyTorch for Colab's CUDA: we take the one that we test, with what belongs to it
         colab = [f"{package}=={version}" for package, version in colab_versions().items()]
-        return [line for line in colab if not re.match(r"nvidia-|cuda-|triton|setuptools|.*\+", line)] + [line for line in pinned if line.startswith("torch==")]
+        return [line for line in colab if not re.match(r"nvidia-|cuda-|triton|setuptools|.*\+", line)] + [
+            line for line in pinned if line.startswith("torch==")
+        ]
     return pinned if name == "pinned" else []
 
 
@@ -74,7 +83,9 @@ def run(command, log, **environment) -> None:
     """
     log.write(f"\n$ {' '.join(map(str, command))}\n")
     log.flush()
-    subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ | environment, check=True)
+    subprocess.run(
+        command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ | environment, check=True
+    )
 
 
 def try_out(name: str, tests: str) -> dict:
@@ -88,8 +99,12 @@ def try_out(name: str, tests: str) -> dict:
         scripts = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
 
         def install(packages: list[str]) -> None:
-            (wanted := FOLDER / name / "requirements.txt").write_text("\n".join(packages) + "\n", encoding="utf-8")
-            (versions := FOLDER / name / "constraints.txt").write_text("\n".join(constraints(name)) + "\n", encoding="utf-8")
+            (wanted := FOLDER / name / "requirements.txt").write_text(
+                "\n".join(packages) + "\n", encoding="utf-8"
+            )
+            (versions := FOLDER / name / "constraints.txt").write_text(
+                "\n".join(constraints(name)) + "\n", encoding="utf-8"
+            )
             command = [scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             run([*command, "--requirement", wanted, "--constraint", versions], log)
 
@@ -99,7 +114,9 @@ def try_out(name: str, tests: str) -> dict:
             if name == "colab" and tests in ("tests", "none"):
                 install(what_colab_has())
                 stage = "as Colab"
-                subprocess.run([scripts / "python", "tests/tools/colab.py"], cwd=ROOT, check=True)  # says on the screen how it goes
+                subprocess.run(
+                    [scripts / "python", "tests/tools/colab.py"], cwd=ROOT, check=True
+                )  # says on the screen how it goes
                 stage = "installing"
             install(requirements(name))
             run([scripts / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--editable", ROOT], log)
@@ -110,11 +127,22 @@ def try_out(name: str, tests: str) -> dict:
                 stage = "tests"
                 options = " ".join([*NOT_HERE, *WITHOUT.get(name, [])])
                 where = scripts.relative_to(ROOT) if scripts.is_relative_to(ROOT) else scripts
-                run(["make", "--no-print-directory", "suite", f"BIN={where.as_posix()}", f"TESTS={tests}"], log, PYTEST_ADDOPTS=options)
+                run(
+                    ["make", "--no-print-directory", "suite", f"BIN={where.as_posix()}", f"TESTS={tests}"],
+                    log,
+                    PYTEST_ADDOPTS=options,
+                )
         except subprocess.CalledProcessError:
             row["result"] = f"FAILED ({stage})"
     text = (FOLDER / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-    row["tests"] = "; ".join(re.findall(r"^=* *((?:\d+ (?:passed|failed|skipped|errors?|warnings?)(?:, )?)+) in ", text, flags=re.M)) or "none"
+    row["tests"] = (
+        "; ".join(
+            re.findall(
+                r"^=* *((?:\d+ (?:passed|failed|skipped|errors?|warnings?)(?:, )?)+) in ", text, flags=re.M
+            )
+        )
+        or "none"
+    )
     row["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
     if row["result"] != "passed":
         print(*text.splitlines()[-40:], sep="\n", flush=True)
@@ -125,7 +153,9 @@ def main(names: list[str], tests: str) -> int:
     """Try out the environments, print what came of it, and return 1 if one that counts failed."""
     unknown = set(names) - set(ENVIRONMENTS)
     if unknown:
-        sys.exit(f"There is no environment {', '.join(sorted(unknown))}; there are {', '.join(ENVIRONMENTS)}.")
+        sys.exit(
+            f"There is no environment {', '.join(sorted(unknown))}; there are {', '.join(ENVIRONMENTS)}."
+        )
     rows = []
     for name in names or ENVIRONMENTS:
         print(f"{name}: installing and testing; the log is runs/matrix/{name}.log", flush=True)
@@ -136,7 +166,9 @@ def main(names: list[str], tests: str) -> int:
         print("  ".join(row.get(column, "").ljust(widths[column]) for column in columns).rstrip())
     failed = [row["environment"] for row in rows if row["result"] != "passed"]
     if "newest" in failed:
-        print("With the newest versions it does NOT work. Nobody promised that; look into runs/matrix/newest.log before a reader does.")
+        print(
+            "With the newest versions it does NOT work. Nobody promised that; look into runs/matrix/newest.log before a reader does."
+        )
         if "GITHUB_ACTIONS" in os.environ:
             print("::warning title=newest versions::the tests fail with the newest versions of everything")
     return int(any(name != "newest" for name in failed))

@@ -44,7 +44,11 @@ def solve(notebook):
 
 
 def printed(notebook, cell_id: str) -> str:
-    return "".join(output.text for output in cell_of(notebook, cell_id).outputs if output.output_type == "stream" and output.name == "stdout")
+    return "".join(
+        output.text
+        for output in cell_of(notebook, cell_id).outputs
+        if output.output_type == "stream" and output.name == "stdout"
+    )
 
 
 def expect_right_answers(notebook):

@@ -10,7 +10,13 @@ import pandas as pd
 from scipy import stats
 
 from utils import atomic_path, quote_formula, unquote_formula
-from utils.batch.figures import deciding_score, score_against_cost, settings_in_words, short_value, sweep_scores
+from utils.batch.figures import (
+    deciding_score,
+    score_against_cost,
+    settings_in_words,
+    short_value,
+    sweep_scores,
+)
 from utils.batch.plan import SCORE_COLUMNS
 from utils.metrics import bootstrap_interval
 from utils.plots import save
@@ -34,7 +40,11 @@ def read_run(folder: str | Path) -> RunFiles:
     """Read the files of one run. The history comes from metrics.json, or from the newest checkpoint where it is not in there."""
     folder = Path(folder)
     metrics = read_json(folder / "metrics.json")
-    states = [state for checkpoint in saved_checkpoints(folder / "checkpoints") if (state := checkpoint / "trainer_state.json").exists()]
+    states = [
+        state
+        for checkpoint in saved_checkpoints(folder / "checkpoints")
+        if (state := checkpoint / "trainer_state.json").exists()
+    ]
     history = metrics.get("history") or (read_json(states[-1]).get("log_history", []) if states else [])
     rows = _predictions(folder).map(unquote_formula)
     return RunFiles(_task(metrics), history, rows["label"].tolist(), rows["predicted"].tolist())
@@ -47,7 +57,9 @@ def _task(metrics: Mapping[str, Any]) -> str:
 def _predictions(folder: Path) -> pd.DataFrame:
     columns = ["text", "label", "predicted"]
     try:
-        return pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False, usecols=columns)[columns]
+        return pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False, usecols=columns)[
+            columns
+        ]
     except (OSError, ValueError):  # no such file, or not one of ours
         return pd.DataFrame(columns=columns, dtype=str)
 
@@ -64,10 +76,18 @@ def _parameters(leaderboard: pd.DataFrame) -> list[str]:
 def run_names(leaderboard: pd.DataFrame) -> dict[str, str]:
     """Return a readable name for each run_id: the parameters in which the runs differ, such as "learning_rate 5e-05, seed 1"."""
     names = varied(leaderboard)
-    return {row["run_id"]: settings_in_words({name: row[name] for name in names}) or row["run_id"] for _, row in leaderboard.iterrows()}
+    return {
+        row["run_id"]: settings_in_words({name: row[name] for name in names}) or row["run_id"]
+        for _, row in leaderboard.iterrows()
+    }
 
 
-def compare_runs(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Mapping[str, Any] | None = None, score: str | None = None) -> pd.DataFrame:
+def compare_runs(
+    leaderboard: pd.DataFrame,
+    output_dir: str | Path,
+    baseline: Mapping[str, Any] | None = None,
+    score: str | None = None,
+) -> pd.DataFrame:
     """Sum up a leaderboard over seeds, and say which configurations differ from a baseline by more than luck.
 
     Runs that differ in `seed` only are one configuration. Each seed's run is compared with the baseline's run of the same seed, on the same test
@@ -95,30 +115,51 @@ def compare_runs(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Ma
     """
     score = score or deciding_score(leaderboard)
     if not _has(leaderboard, score):
-        raise LeaderboardError(f"the leaderboard has no validation_{score}: no run has completed, or the notebook writes no metrics.json")
+        raise LeaderboardError(
+            f"the leaderboard has no validation_{score}: no run has completed, or the notebook writes no metrics.json"
+        )
     names = _parameters(leaderboard)
     groups = [name for name in varied(leaderboard) if name != "seed"]
     keys = leaderboard.apply(lambda run: settings_in_words({name: run[name] for name in groups}), axis=1)
     configurations = [leaderboard[keys == key] for key in dict.fromkeys(keys)]
-    wanted = baseline or {name: configurations[0][name].iloc[0] for name in groups}  # a row of numbers would turn 16 into 16.0
+    wanted = baseline or {
+        name: configurations[0][name].iloc[0] for name in groups
+    }  # a row of numbers would turn 16 into 16.0
     if unknown := [name for name in wanted if name not in names]:
-        raise LeaderboardError(f"baseline: there is no parameter {unknown[0]!r}; there are {', '.join(names)}")
+        raise LeaderboardError(
+            f"baseline: there is no parameter {unknown[0]!r}; there are {', '.join(names)}"
+        )
     matches = [each for each in configurations if len(_with(each.head(1), wanted))]
     if len(matches) != 1:
         raise LeaderboardError(
             f"baseline {wanted} fits {len(matches)} configurations; name the values of {', '.join(groups) or 'a parameter'} that single one out"
         )
-    rows, predictions = [], cache(lambda run_id: _predictions(Path(output_dir) / run_id))  # the baseline's are asked for again and again
+    rows, predictions = (
+        [],
+        cache(lambda run_id: _predictions(Path(output_dir) / run_id)),
+    )  # the baseline's are asked for again and again
     for each in configurations:
         done = each[each["status"] == "completed"]
-        row = {name: each[name].iloc[0] for name in groups} | {"seeds": len(done), "failed": int((each["status"] == "failed").sum())}
+        row = {name: each[name].iloc[0] for name in groups} | {
+            "seeds": len(done),
+            "failed": int((each["status"] == "failed").sum()),
+        }
         for column in [*(column for column in SCORE_COLUMNS if column in leaderboard), "seconds"]:
             row |= {f"{column}_mean": done[column].mean(), f"{column}_std": done[column].std()}
-        rows.append(row | (_gain(done, matches[0], Path(output_dir), score, predictions) if each is not matches[0] else {"verdict": "baseline"}))
+        rows.append(
+            row
+            | (
+                _gain(done, matches[0], Path(output_dir), score, predictions)
+                if each is not matches[0]
+                else {"verdict": "baseline"}
+            )
+        )
     scores = [column for column in rows[0] if column.endswith(("_mean", "_std")) and column not in groups]
     gains = [f"test_{score}_gain", "gain_rows_low", "gain_rows_high", "gain_seeds_low", "gain_seeds_high"]
     table = pd.DataFrame(rows, columns=[*groups, "seeds", "failed", *scores, *gains, "verdict"])
-    table = table.sort_values(f"validation_{score}_mean", ascending=score == "mae", kind="stable", ignore_index=True)
+    table = table.sort_values(
+        f"validation_{score}_mean", ascending=score == "mae", kind="stable", ignore_index=True
+    )
     table.insert(len(groups), "best", table.index == 0)
     return table
 
@@ -126,7 +167,13 @@ def compare_runs(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Ma
 def _with(leaderboard: pd.DataFrame, parameters: Mapping[str, Any]) -> pd.DataFrame:
     """Return the runs with these parameters; 3 and 3.0 are one, for a column of 3 and None is read as 3.0 and nan."""
     return leaderboard[
-        [all(short_value(run[name]) == short_value(value) or run[name] == value for name, value in parameters.items()) for _, run in leaderboard.iterrows()]
+        [
+            all(
+                short_value(run[name]) == short_value(value) or run[name] == value
+                for name, value in parameters.items()
+            )
+            for _, run in leaderboard.iterrows()
+        ]
     ]
 
 
@@ -134,10 +181,19 @@ def _has(leaderboard: pd.DataFrame, score: str) -> bool:
     return f"validation_{score}" in leaderboard and leaderboard[f"validation_{score}"].notna().any()
 
 
-def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, output_dir: Path, score: str, predictions: Callable[[str], pd.DataFrame]) -> dict[str, Any]:
+def _gain(
+    runs: pd.DataFrame,
+    baseline: pd.DataFrame,
+    output_dir: Path,
+    score: str,
+    predictions: Callable[[str], pd.DataFrame],
+) -> dict[str, Any]:
     intervals = []
     for _, run in runs.iterrows():
-        same = baseline[(baseline["status"] == "completed") & (baseline["seed"] == run["seed"] if "seed" in baseline else True)]
+        same = baseline[
+            (baseline["status"] == "completed")
+            & (baseline["seed"] == run["seed"] if "seed" in baseline else True)
+        ]
         if len(same) != 1:
             continue
         ours, theirs = predictions(run["run_id"]), predictions(same.iloc[0]["run_id"])
@@ -149,9 +205,13 @@ def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, output_dir: Path, score: s
         if score in ("pearson", "mae"):
             answers = [column.astype(float) for column in answers]
         elif _task(read_json(output_dir / run["run_id"] / "metrics.json")) == "multi_label":
-            cells = pd.concat(answers).str.get_dummies("|").drop(columns="", errors="ignore")  # pandas 3 takes no label for a label called ""
+            cells = (
+                pd.concat(answers).str.get_dummies("|").drop(columns="", errors="ignore")
+            )  # pandas 3 takes no label for a label called ""
             answers = np.split(cells.to_numpy(), 3)
-        intervals.append(bootstrap_interval(score, *answers, resamples=2000))  # more would take seconds a run, and change the third digit
+        intervals.append(
+            bootstrap_interval(score, *answers, resamples=2000)
+        )  # more would take seconds a run, and change the third digit
     if not intervals:
         return {"verdict": "nothing to compare"}
     gains = np.array(intervals)
@@ -165,7 +225,12 @@ def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, output_dir: Path, score: s
     return found | {"gain_seeds_low": gain - half, "gain_seeds_high": gain + half, "verdict": verdict}
 
 
-def write_summary(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: Mapping[str, Any] | None = None, score: str | None = None) -> str:
+def write_summary(
+    leaderboard: pd.DataFrame,
+    output_dir: str | Path,
+    baseline: Mapping[str, Any] | None = None,
+    score: str | None = None,
+) -> str:
     """Write summary.csv (the table of `compare_runs`) and figures/*.png into the folder of the batch, each whole or not at all.
 
     Cells and names that a spreadsheet would run as formulas get an apostrophe in front; `utils.unquote_formula` takes it off.
@@ -195,26 +260,41 @@ def write_summary(leaderboard: pd.DataFrame, output_dir: str | Path, baseline: M
     return _in_words(leaderboard, table, names, output_dir, score)
 
 
-def _in_words(leaderboard: pd.DataFrame, table: pd.DataFrame, names: list[str], output_dir: Path, score: str) -> str:
+def _in_words(
+    leaderboard: pd.DataFrame, table: pd.DataFrame, names: list[str], output_dir: Path, score: str
+) -> str:
     def named(row):
         return settings_in_words({name: row[name] for name in names}) or "the only configuration"
 
     def mean(row, column):
         if np.isnan(row.get(f"{column}_mean", np.nan)):
             return "not known"
-        return f"{row[f'{column}_mean']:.3f}" + ("" if np.isnan(row[f"{column}_std"]) else f" ± {row[f'{column}_std']:.3f}")
+        return f"{row[f'{column}_mean']:.3f}" + (
+            "" if np.isnan(row[f"{column}_std"]) else f" ± {row[f'{column}_std']:.3f}"
+        )
 
     def lead(row):
         if np.isnan(row.get(f"test_{score}_gain", np.nan)):
             return row["verdict"]
-        seeds = "" if np.isnan(row.get("gain_seeds_low", np.nan)) else f", by seeds {row['gain_seeds_low']:+.3f} to {row['gain_seeds_high']:+.3f}"
+        seeds = (
+            ""
+            if np.isnan(row.get("gain_seeds_low", np.nan))
+            else f", by seeds {row['gain_seeds_low']:+.3f} to {row['gain_seeds_high']:+.3f}"
+        )
         rows = f"95% interval by rows {row['gain_rows_low']:+.3f} to {row['gain_rows_high']:+.3f}"
         return f"{row['verdict']} (test {score} {'error smaller by' if score == 'mae' else 'gain'} {row[f'test_{score}_gain']:+.3f}, {rows}{seeds})"
 
     best = table.iloc[0]
-    seeds = f"{best['seeds']} seeds, mean ± standard deviation" if best["seeds"] > 1 else "one seed: its luck is not known"
+    seeds = (
+        f"{best['seeds']} seeds, mean ± standard deviation"
+        if best["seeds"] > 1
+        else "one seed: its luck is not known"
+    )
     seeds += f"; {best['failed']} failed" if best["failed"] else ""
-    lines = [f"Best by validation {score}: {named(best)}", f"  validation {mean(best, f'validation_{score}')}, test {mean(best, f'test_{score}')} ({seeds})"]
+    lines = [
+        f"Best by validation {score}: {named(best)}",
+        f"  validation {mean(best, f'validation_{score}')}, test {mean(best, f'test_{score}')} ({seeds})",
+    ]
     scored = table[table[f"validation_{score}_mean"].notna()]
     if len(scored) > 1:
         second = scored.iloc[1]
@@ -222,7 +302,9 @@ def _in_words(leaderboard: pd.DataFrame, table: pd.DataFrame, names: list[str], 
         if second["verdict"] == "baseline":
             against_second = best  # compared already
         else:
-            against_second = compare_runs(pd.concat([_with(leaderboard, parameters) for parameters in both]), output_dir, both[1], score).iloc[0]
+            against_second = compare_runs(
+                pd.concat([_with(leaderboard, parameters) for parameters in both]), output_dir, both[1], score
+            ).iloc[0]
         lines.append(f"  against the runner-up, {named(second)}: {lead(against_second)}")
         if best["verdict"] != "baseline" and second["verdict"] != "baseline":
             first = table[table["verdict"] == "baseline"].iloc[0]
@@ -230,6 +312,7 @@ def _in_words(leaderboard: pd.DataFrame, table: pd.DataFrame, names: list[str], 
     seconds = leaderboard.loc[leaderboard["status"] == "completed", "seconds"]
     failed = int((leaderboard["status"] == "failed").sum())
     lines.append(
-        f"{seconds.mean():.0f} seconds a run ({seconds.min():.0f} to {seconds.max():.0f})" + (f"; {failed} of {len(leaderboard)} failed" if failed else "")
+        f"{seconds.mean():.0f} seconds a run ({seconds.min():.0f} to {seconds.max():.0f})"
+        + (f"; {failed} of {len(leaderboard)} failed" if failed else "")
     )
     return "\n".join(lines)

@@ -15,7 +15,11 @@ from utils import find_input
 from utils.parameters import PARAMETERS, ParameterError, check_parameters
 
 # Of a leaderboard: the scores that a run may have in metrics.json.
-SCORE_COLUMNS = tuple(f"{split}_{score}" for split in ("validation", "test") for score in ("accuracy", "f1_macro", "pearson", "mae"))
+SCORE_COLUMNS = tuple(
+    f"{split}_{score}"
+    for split in ("validation", "test")
+    for score in ("accuracy", "f1_macro", "pearson", "mae")
+)
 KEYS = ("notebook", "parameters", "grid", "runs")
 OURS = ("output_dir", "resume")  # parameters that the batch sets itself, where a notebook has them
 
@@ -60,7 +64,10 @@ def read_plan(spec: str | Path | Mapping[str, Any]) -> Plan:
 
 def _plan(found: dict[str, Any], faults: list[str]) -> Plan:
     faults += [_unknown("key", key, KEYS) for key in found if key not in KEYS]
-    common, grid, more = (_section(found, key, kind, faults) for key, kind in (("parameters", dict), ("grid", dict), ("runs", list)))
+    common, grid, more = (
+        _section(found, key, kind, faults)
+        for key, kind in (("parameters", dict), ("grid", dict), ("runs", list))
+    )
     for name, values in list(grid.items()):
         if not isinstance(values, list) or not values:
             faults.append(f"grid: {name} must be a list of at least one value, not {values!r}")
@@ -75,8 +82,12 @@ def _plan(found: dict[str, Any], faults: list[str]) -> Plan:
         defaults = _defaults(notebook)
     except (FileNotFoundError, BatchError) as error:
         raise BatchError("\n".join([*faults, f"notebook: {error}"])) from None
-    given = [("parameters", name, [value]) for name, value in common.items()] + [("grid", name, values) for name, values in grid.items()]
-    given += [(f"runs[{place}]", name, [value]) for place, run in enumerate(more) for name, value in run.items()]
+    given = [("parameters", name, [value]) for name, value in common.items()] + [
+        ("grid", name, values) for name, values in grid.items()
+    ]
+    given += [
+        (f"runs[{place}]", name, [value]) for place, run in enumerate(more) for name, value in run.items()
+    ]
     for place, name, values in given:
         if name not in defaults:
             faults.append(f"{place}: {_unknown('parameter', name, defaults)}")
@@ -87,7 +98,11 @@ def _plan(found: dict[str, Any], faults: list[str]) -> Plan:
     if faults:
         raise BatchError("\n".join(faults))
 
-    own = [(dict(zip(grid, values, strict=True)), "grid") for values in product(*grid.values())] if grid or not more else []
+    own = (
+        [(dict(zip(grid, values, strict=True)), "grid") for values in product(*grid.values())]
+        if grid or not more
+        else []
+    )
     own += [(run, f"runs[{place}]") for place, run in enumerate(more)]
     columns = dict.fromkeys([*common, *grid, *(name for run in more for name in run)])
     runs, seen = [], {}
@@ -107,8 +122,13 @@ def _plan(found: dict[str, Any], faults: list[str]) -> Plan:
 
 def run_id(changes: Mapping[str, Any], parameters: Mapping[str, Any], notebook: str) -> str:
     """Return a folder name for any file system: what this run sets itself, at most 60 characters of it, and a hash of all that it is given."""
-    digest = hashlib.sha256(json.dumps([notebook, _canonical(parameters)], sort_keys=True).encode()).hexdigest()[:10]
-    words = [f"{name}-{Path(value).name if isinstance(value, str) else _canonical(value)}" for name, value in sorted(changes.items())]
+    digest = hashlib.sha256(
+        json.dumps([notebook, _canonical(parameters)], sort_keys=True).encode()
+    ).hexdigest()[:10]
+    words = [
+        f"{name}-{Path(value).name if isinstance(value, str) else _canonical(value)}"
+        for name, value in sorted(changes.items())
+    ]
     readable = re.sub(r"[^A-Za-z0-9.+_-]+", "-", "_".join(words))[:60].strip("-._")
     return f"{readable or 'run'}-{digest}"
 
@@ -130,7 +150,12 @@ def _read_spec(spec: str | Path) -> tuple[dict[str, Any], list[str]]:
         tree, found = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
         if isinstance(found, dict):
             return found, _repeated(tree)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # no UTF-8, a day that no month has, a list within itself
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:  # no UTF-8, a day that no month has, a list within itself
         raise BatchError(f"cannot be read: {error}") from None
     raise BatchError(f"must hold the keys {', '.join(KEYS)}")
 
@@ -141,7 +166,11 @@ def _repeated(node: Any) -> list[str]:
         return []
     pairs = node.value if node.id == "mapping" else [(None, each) for each in node.value]
     names = [key.value for key, _ in pairs if key is not None]
-    faults = [f"line {key.start_mark.line + 1}: {key.value} stands twice" for i, (key, _) in enumerate(pairs) if key is not None and key.value in names[:i]]
+    faults = [
+        f"line {key.start_mark.line + 1}: {key.value} stands twice"
+        for i, (key, _) in enumerate(pairs)
+        if key is not None and key.value in names[:i]
+    ]
     return faults + [fault for _, value in pairs for fault in _repeated(value)]
 
 
@@ -154,7 +183,9 @@ def _section(found: Mapping[str, Any], key: str, kind: type, faults: list[str]) 
 
 def _unknown(what: str, name: Any, names: Any) -> str:
     near = difflib.get_close_matches(str(name), list(names), n=1)
-    return f"there is no {what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names) or 'none'}")
+    return f"there is no {what} {name!r}" + (
+        f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names) or 'none'}"
+    )
 
 
 def _defaults(notebook: Path) -> dict[str, Any]:
@@ -187,7 +218,11 @@ def quiet_papermill() -> Any:
 def _fault(name: str, value: Any, defaults: Mapping[str, Any]) -> str | None:
     """Return what is wrong with a value: by the rules of utils.runs for the template's parameters, else by the type of the default."""
     number = re.fullmatch(r"([+-]?\d+)(\.\d*)?[eE]([+-]?\d+)", value) if isinstance(value, str) else None
-    hint = f"; YAML reads it as a text: write {number[1]}{number[2] or '.0'}e{int(number[3]):+d}" if number else ""
+    hint = (
+        f"; YAML reads it as a text: write {number[1]}{number[2] or '.0'}e{int(number[3]):+d}"
+        if number
+        else ""
+    )
     try:
         json.dumps(value, allow_nan=False)
         if set(defaults) <= set(PARAMETERS):
@@ -198,5 +233,13 @@ def _fault(name: str, value: Any, defaults: Mapping[str, Any]) -> str | None:
         return f"{name} must be a number, a text, true, false, null or a list or mapping of them, not {value!r} ({type(value).__name__})"
     default, kinds = defaults[name], ((bool,), (int, float), (str,), (list, tuple), (dict,))
     expected = next((kind for kind in kinds if isinstance(default, kind)), None)
-    fits = value is None or expected is None or (isinstance(value, expected) and (bool in expected or not isinstance(value, bool)))
-    return None if fits else f"{name} must be like its default {default!r}, not {value!r} ({type(value).__name__}){hint}"
+    fits = (
+        value is None
+        or expected is None
+        or (isinstance(value, expected) and (bool in expected or not isinstance(value, bool)))
+    )
+    return (
+        None
+        if fits
+        else f"{name} must be like its default {default!r}, not {value!r} ({type(value).__name__}){hint}"
+    )

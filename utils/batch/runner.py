@@ -38,7 +38,7 @@ from utils.batch.worker import (
     verdict,
     write_json,
 )
-from utils.runs import display_path, strangers_in
+from utils.runs import display_path, unexpected_files
 from utils.setup.gpu import visible_gpus
 
 COLUMNS = ("run_id", "status", *SCORE_COLUMNS, "seconds", "error")
@@ -62,8 +62,13 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
         with client:
             yield client
         return
-    settings = {"distributed.scheduler.allowed-failures": WORKER_DEATHS, "distributed.comm.timeouts.connect": "60s"}
-    settings |= {"distributed.deploy.lost-worker-timeout": f"{2 * WORKER_SECONDS}s"}  # then the worker is not started again, if it is so late
+    settings = {
+        "distributed.scheduler.allowed-failures": WORKER_DEATHS,
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    settings |= {
+        "distributed.deploy.lost-worker-timeout": f"{2 * WORKER_SECONDS}s"
+    }  # then the worker is not started again, if it is so late
     try:
         resources = {"GPU": 1} if visible_gpus() else None
     except RuntimeError as error:
@@ -78,18 +83,28 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
                 worker_dashboard_address="127.0.0.1:0",
                 memory_limit=0,  # the runs are processes of their own: what the worker itself takes says nothing
                 silence_logs=50,
-                preload=["import signal; signal.signal(signal.SIGINT, lambda *_: None)"],  # Ctrl-C is for the driver, which ends the workers
+                preload=[
+                    "import signal; signal.signal(signal.SIGINT, lambda *_: None)"
+                ],  # Ctrl-C is for the driver, which ends the workers
                 resources=resources,
                 death_timeout=WORKER_SECONDS,  # for its start; without it Dask would wait, and so would the end of the batch
             )
-        except Exception as error:  # whatever it is: Dask's own way out of a late start ends with an AssertionError
-            raise BatchError(f"Dask's workers have not started ({one_line(type(error).__name__, str(error))}); the same command tries again") from None
+        except (
+            Exception
+        ) as error:  # whatever it is: Dask's own way out of a late start ends with an AssertionError
+            raise BatchError(
+                f"Dask's workers have not started ({one_line(type(error).__name__, str(error))}); the same command tries again"
+            ) from None
         with cluster, Client(cluster) as client:
             yield client
 
 
 def run_batch(
-    spec: str | Path | Mapping[str, Any], output_dir: str | Path, workers: int | None = None, scheduler: str | None = None, retry_failed: bool = True
+    spec: str | Path | Mapping[str, Any],
+    output_dir: str | Path,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    retry_failed: bool = True,
 ) -> pd.DataFrame:
     """Run what is missing or failed of a sweep, and return the leaderboard.
 
@@ -116,7 +131,11 @@ def run_batch(
 
 
 def run_and_sum_up(
-    spec: str | Path | Mapping[str, Any], output_dir: str | Path, workers: int | None, scheduler: str | None, retry_failed: bool
+    spec: str | Path | Mapping[str, Any],
+    output_dir: str | Path,
+    workers: int | None,
+    scheduler: str | None,
+    retry_failed: bool,
 ) -> tuple[pd.DataFrame, str]:
     plan = read_plan(spec)
     output_dir = Path(output_dir).expanduser().absolute()
@@ -128,7 +147,12 @@ def run_and_sum_up(
             jobs = jobs_of(plan, output_dir)
             records = {job["run_id"]: record for job in jobs if (record := record_of(job))}
             _warn_of_another_version(jobs, records)
-            todo = [job for job in jobs if records.get(job["run_id"], {}).get("status") not in (("completed",) if retry_failed else ("completed", "failed"))]
+            todo = [
+                job
+                for job in jobs
+                if records.get(job["run_id"], {}).get("status")
+                not in (("completed",) if retry_failed else ("completed", "failed"))
+            ]
             for job in todo:
                 records.pop(job["run_id"], None)
             leaderboard = _write_leaderboard(plan, records, output_dir)
@@ -137,16 +161,22 @@ def run_and_sum_up(
                 leaderboard = _write_leaderboard(plan, records, output_dir)
             return leaderboard, _summary(leaderboard, output_dir)
     except Timeout:
-        raise BatchError(f"another batch is at work in {display_path(output_dir)}; wait for it, or give another output_dir") from None
+        raise BatchError(
+            f"another batch is at work in {display_path(output_dir)}; wait for it, or give another output_dir"
+        ) from None
 
 
 def _refuse_foreign(output_dir: Path, notebook: Path) -> None:
     """Refuse a folder in which a batch would overwrite what none has made: the repository, for one, or the notebook itself."""
     if (output_dir / notebook.name).exists() and (output_dir / notebook.name).samefile(notebook):
-        raise BatchError(f"{display_path(output_dir)} holds the notebook, which a copy without outputs would replace; give another output_dir")
-    strangers = strangers_in(output_dir, ("*.ipynb", "*.yaml", "*.yml", "*.log", "lost+found", ".*"))
-    if strangers and not (output_dir / ".locks").is_dir() and not (output_dir / "leaderboard.csv").exists():
-        raise BatchError(f"{display_path(output_dir)} holds what no batch has made: {', '.join(strangers[:5])}; give a new or an empty folder as output_dir")
+        raise BatchError(
+            f"{display_path(output_dir)} holds the notebook, which a copy without outputs would replace; give another output_dir"
+        )
+    unexpected = unexpected_files(output_dir, ("*.ipynb", "*.yaml", "*.yml", "*.log", "lost+found", ".*"))
+    if unexpected and not (output_dir / ".locks").is_dir() and not (output_dir / "leaderboard.csv").exists():
+        raise BatchError(
+            f"{display_path(output_dir)} holds what no batch has made: {', '.join(unexpected[:5])}; give a new or an empty folder as output_dir"
+        )
 
 
 def jobs_of(plan: Plan, output_dir: Path) -> list[dict[str, Any]]:
@@ -161,26 +191,52 @@ def jobs_of(plan: Plan, output_dir: Path) -> list[dict[str, Any]]:
     copy = output_dir / plan.notebook.name
     with atomic_path(copy) as partial:
         nbformat.write(notebook, partial)
-    common = {"notebook": str(copy), "notebook_sha256": hashlib.sha256(json.dumps(sources).encode()).hexdigest(), "names": list(plan.defaults)}
+    common = {
+        "notebook": str(copy),
+        "notebook_sha256": hashlib.sha256(json.dumps(sources).encode()).hexdigest(),
+        "names": list(plan.defaults),
+    }
     common |= {"cwd": os.getcwd()}
-    return [common | {"run_id": run.run_id, "folder": str(output_dir / run.run_id), "parameters": run.parameters} for run in plan.runs]
+    return [
+        common | {"run_id": run.run_id, "folder": str(output_dir / run.run_id), "parameters": run.parameters}
+        for run in plan.runs
+    ]
 
 
 def _warn_of_another_version(jobs: list[dict[str, Any]], records: Mapping[str, Any]) -> None:
-    changed = [job["run_id"] for job in jobs if records.get(job["run_id"], job)["notebook_sha256"] != job["notebook_sha256"]]
+    changed = [
+        job["run_id"]
+        for job in jobs
+        if records.get(job["run_id"], job)["notebook_sha256"] != job["notebook_sha256"]
+    ]
     if changed:
-        print(f"{len(changed)} finished runs were made with another version of the notebook, {changed[0]} among them. Delete their folders to repeat them.")
+        print(
+            f"{len(changed)} finished runs were made with another version of the notebook, {changed[0]} among them. Delete their folders to repeat them."
+        )
 
 
-def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Path, workers: int | None, scheduler: str | None) -> None:
+def _work(
+    plan: Plan,
+    todo: list[dict],
+    records: dict[str, Any],
+    output_dir: Path,
+    workers: int | None,
+    scheduler: str | None,
+) -> None:
     """Keep every worker busy until nothing is left, and the leaderboard up to date."""
     import asyncio
     import concurrent.futures
 
     import distributed
 
-    environment = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
-    environment |= {name: os.environ[name] for name in THREADS if name in os.environ}  # set by the user: theirs for every run
+    environment = {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TQDM_DISABLE": "1",
+    }
+    environment |= {
+        name: os.environ[name] for name in THREADS if name in os.environ
+    }  # set by the user: theirs for every run
     workers = max(1, min(workers or (os.cpu_count() or 2) // 2, len(todo)))
     waiting, running, told = list(reversed(todo)), {}, set()
     try:
@@ -193,10 +249,24 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                     while waiting and len(running) < capacity:
                         job = waiting.pop() | {"gpu": gpu, "attempt": str(time.time_ns())}
                         note_of(job).unlink(missing_ok=True)  # of one that was killed
-                        options = {"key": f"{job['run_id']}-{job['attempt']}", "pure": False, "resources": {"GPU": 1} if gpu else None}
-                        running[client.submit(run_on_worker, job, environment | {LEFT_BEHIND: job["folder"]}, threads, **options)] = job
+                        options = {
+                            "key": f"{job['run_id']}-{job['attempt']}",
+                            "pure": False,
+                            "resources": {"GPU": 1} if gpu else None,
+                        }
+                        running[
+                            client.submit(
+                                run_on_worker,
+                                job,
+                                environment | {LEFT_BEHIND: job["folder"]},
+                                threads,
+                                **options,
+                            )
+                        ] = job
                     failed = sum(record["status"] == "failed" for record in records.values())
-                    bar.set_description_str(f"{len(records) - failed} done, {failed} failed, {len(running)} running")
+                    bar.set_description_str(
+                        f"{len(records) - failed} done, {failed} failed, {len(running)} running"
+                    )
                     for job in running.values():
                         with suppress(OSError):  # there is none, as a rule
                             if job["attempt"] not in told:
@@ -205,7 +275,9 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                     ended = []
                     if running:
                         with suppress(TimeoutError):
-                            ended = distributed.wait(list(running), timeout=1, return_when="FIRST_COMPLETED").done
+                            ended = distributed.wait(
+                                list(running), timeout=1, return_when="FIRST_COMPLETED"
+                            ).done
                     else:
                         time.sleep(1)  # no worker at the moment
                     for future in ended:
@@ -219,8 +291,14 @@ def _work(plan: Plan, todo: list[dict], records: dict[str, Any], output_dir: Pat
                 with suppress(Exception):  # a scheduler that is gone has nothing to cancel
                     client.cancel(list(running), force=True)
                 raise
-    except (asyncio.CancelledError, concurrent.futures.CancelledError, OSError) as error:  # CommClosedError is an OSError
-        raise BatchError(f"the Dask scheduler was lost ({type(error).__name__}); the same command goes on with what is unfinished") from None
+    except (
+        asyncio.CancelledError,
+        concurrent.futures.CancelledError,
+        OSError,
+    ) as error:  # CommClosedError is an OSError
+        raise BatchError(
+            f"the Dask scheduler was lost ({type(error).__name__}); the same command goes on with what is unfinished"
+        ) from None
     finally:
         for job in running.values():  # when the prompt is back, nothing runs any more
             with suppress(Timeout), run_lock(job, timeout=20):
@@ -264,8 +342,13 @@ class _Workers:
         late = time.monotonic() - self.since
         if late > SAY_SECONDS and not self.said:
             self.said = True
-            theirs = f"The scheduler {self.scheduler} has no worker{'' if fit else ' with a GPU'}; waiting for one"
-            _say(self.bar, theirs if self.scheduler else f"{missing} of {self.number} workers lost; Dask starts others")
+            theirs = (
+                f"The scheduler {self.scheduler} has no worker{'' if fit else ' with a GPU'}; waiting for one"
+            )
+            _say(
+                self.bar,
+                theirs if self.scheduler else f"{missing} of {self.number} workers lost; Dask starts others",
+            )
         if missing and late > WORKER_SECONDS:
             if self.replaced < REPLACEMENTS:
                 self.since, self.replaced = time.monotonic(), self.replaced + 1
@@ -300,12 +383,21 @@ def _outcome(future: Any, job: Mapping[str, Any]) -> dict[str, Any]:
         if code == 0 and record.get("status") in ("completed", "failed"):
             return record
         # Killed by a signal (below 0) it has said nothing of its own; the last line is some warning of its kernel's.
-        reason = f"RunProcessError: the run's process ended with code {code}" + (f": {said}" if said and code >= 0 else "")
+        reason = f"RunProcessError: the run's process ended with code {code}" + (
+            f": {said}" if said and code >= 0 else ""
+        )
     else:
         error = future.exception()
         died = type(error).__name__ == "KilledWorker"
-        reason = f"KilledWorker: {error.allowed_failures + 1} workers died while they ran it" if died else one_line(type(error).__name__, str(error))
-    record = {name: job[name] for name in ("run_id", "notebook_sha256", "parameters")} | {"resumed": False, "started": time.time()}
+        reason = (
+            f"KilledWorker: {error.allowed_failures + 1} workers died while they ran it"
+            if died
+            else one_line(type(error).__name__, str(error))
+        )
+    record = {name: job[name] for name in ("run_id", "notebook_sha256", "parameters")} | {
+        "resumed": False,
+        "started": time.time(),
+    }
     record |= verdict(job, reason[:500], math.nan) | {"seconds": None}
     with suppress(OSError, Timeout), run_lock(job, timeout=20):
         end_left_behind(job["folder"])
@@ -321,7 +413,11 @@ def _write_leaderboard(plan: Plan, records: Mapping[str, dict], output_dir: Path
         if run.run_id in records:
             record = records[run.run_id]
             named = {column_of(name): value for name, value in run.shown.items()}
-            rest = {"status": record["status"]} | record["scores"] | {"seconds": record["seconds"], "error": record["error"]}
+            rest = (
+                {"status": record["status"]}
+                | record["scores"]
+                | {"seconds": record["seconds"], "error": record["error"]}
+            )
             rows.append({"run_id": run.run_id} | named | rest)
     parameters = [column_of(name) for name in plan.runs[0].shown]
     scores = [column for column in SCORE_COLUMNS if any(column in row for row in rows)]
@@ -331,7 +427,9 @@ def _write_leaderboard(plan: Plan, records: Mapping[str, dict], output_dir: Path
             quoted = table.map(quote_formula).rename(columns=quote_formula)
             quoted.to_csv(partial, index=False)
     except OSError as error:
-        print(f"leaderboard.csv could not be written ({error.strerror}); the runs' own records are what counts, and the next call writes it")
+        print(
+            f"leaderboard.csv could not be written ({error.strerror}); the runs' own records are what counts, and the next call writes it"
+        )
     return table
 
 
@@ -344,7 +442,10 @@ def _summary(leaderboard: pd.DataFrame, output_dir: Path) -> str:
 
     try:
         return write_summary(leaderboard, output_dir)
-    except (OSError, ValueError) as error:  # the disk is full, ...: the runs and the leaderboard are what counts
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # the disk is full, ...: the runs and the leaderboard are what counts
         return f"no summary: {one_line(type(error).__name__, str(error))}"
 
 

@@ -22,23 +22,38 @@ from utils.batch.plan import SCORE_COLUMNS, quiet_papermill
 from utils.runs import read_json, saved_checkpoints, without_home
 from utils.setup.gpu import visible_gpus
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "RAYON_NUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
 LEFT_BEHIND = "FINETUNE_BATCH_RUN"  # an environment variable: the folder a run's process works for, and `_kernel_of` it for its kernel
-PROGRAM = (sys.executable, "-P", "-m", "utils.batch.worker")  # the process of a run; -P: nothing in the folder it works in is taken for a module
+PROGRAM = (
+    sys.executable,
+    "-P",
+    "-m",
+    "utils.batch.worker",
+)  # the process of a run; -P: nothing in the folder it works in is taken for a module
 ANSWER_SECONDS = 120  # for what answers at once unless it hangs: a scheduler, nvidia-smi, the process of a run that shall end
 SAY_SECONDS = 10  # who waits longer says what for
 
 
 def run_one() -> None:
     """Be the process of one run: its job is the first line of stdin, and stdin closes when nobody waits for it any more."""
-    stdin = os.fdopen(os.dup(0), "rb", buffering=0)  # unbuffered: Python cannot end while a thread waits in a buffered one
+    stdin = os.fdopen(
+        os.dup(0), "rb", buffering=0
+    )  # unbuffered: Python cannot end while a thread waits in a buffered one
     job = json.loads(stdin.readline())
     writing, turn = threading.Lock(), run_lock(job, timeout=0)
 
     def end_with_the_worker():
         stdin.read()
         note_of(job).unlink(missing_ok=True)
-        with writing:  # from here on no record is written: a kernel that is killed here is not the notebook's failure
+        with (
+            writing
+        ):  # from here on no record is written: a kernel that is killed here is not the notebook's failure
             if turn.is_locked:  # otherwise the kernel is another attempt's
                 end_left_behind(job["folder"])
             os._exit(1)
@@ -51,7 +66,10 @@ def run_one() -> None:
         return None
 
     # An earlier attempt, perhaps on another machine, may still be at work.
-    with _wait(job, my_turn, "an earlier attempt at it to end"), _wait(job, _free_gpu, "a GPU that no other run has") if job["gpu"] else nullcontext():
+    with (
+        _wait(job, my_turn, "an earlier attempt at it to end"),
+        _wait(job, _free_gpu, "a GPU that no other run has") if job["gpu"] else nullcontext(),
+    ):
         os.environ[LEFT_BEHIND] = _kernel_of(job["folder"])  # what is started from here on
         end_left_behind(job["folder"])
         before = record_of(job) or {}
@@ -79,9 +97,15 @@ def note_of(job: Mapping[str, Any]) -> Path:
 def _free_gpu() -> FileLock | None:
     """Bind this process and its kernel to a GPU that no other run has. The lock is the machine's: workers that share it do not know of each other."""
     if not (devices := visible_gpus()):
-        raise RuntimeError("the worker declares a GPU, and neither CUDA_VISIBLE_DEVICES nor nvidia-smi names one")
+        raise RuntimeError(
+            "the worker declares a GPU, and neither CUDA_VISIBLE_DEVICES nor nvidia-smi names one"
+        )
     for device in devices:
-        lock = FileLock(Path(tempfile.gettempdir()) / f"finetune-{getpass.getuser()}-gpu-{re.sub('[^A-Za-z0-9-]', '_', device)}.lock", timeout=0)
+        lock = FileLock(
+            Path(tempfile.gettempdir())
+            / f"finetune-{getpass.getuser()}-gpu-{re.sub('[^A-Za-z0-9-]', '_', device)}.lock",
+            timeout=0,
+        )
         with suppress(Timeout):
             lock.acquire()
             os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -95,20 +119,36 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
     folder, names = Path(job["folder"]), job["names"]
     before = read_json(folder / "run.json")
     # A failed run is continued once: if that fails too, as where the data have changed, it starts afresh.
-    trusted = before.get("parameters") == job["parameters"] and not (before.get("status") == "failed" and before.get("resumed"))
+    trusted = before.get("parameters") == job["parameters"] and not (
+        before.get("status") == "failed" and before.get("resumed")
+    )
     resume = "resume" in names and trusted and bool(saved_checkpoints(folder / "checkpoints"))
     if folder.exists() and not resume:
         aside = folder.parent / "previous" / folder.name
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
         folder.rename(aside)
-    record = {name: job[name] for name in ("run_id", "attempt", "notebook_sha256", "parameters")} | {"resumed": resume, "started": time.time()}
+    record = {name: job[name] for name in ("run_id", "attempt", "notebook_sha256", "parameters")} | {
+        "resumed": resume,
+        "started": time.time(),
+    }
     write_json(folder / "run.json", record | {"status": "running"})
-    parameters = job["parameters"] | ({"output_dir": str(folder)} if "output_dir" in names else {}) | ({"resume": True} if resume else {})
+    parameters = (
+        job["parameters"]
+        | ({"output_dir": str(folder)} if "output_dir" in names else {})
+        | ({"resume": True} if resume else {})
+    )
     error = ""
     try:
         with _kernel_sockets() as config:
-            papermill.execute_notebook(job["notebook"], folder / "notebook.ipynb", parameters, progress_bar=False, cwd=job["cwd"], config=config)
+            papermill.execute_notebook(
+                job["notebook"],
+                folder / "notebook.ipynb",
+                parameters,
+                progress_bar=False,
+                cwd=job["cwd"],
+                config=config,
+            )
     except papermill.PapermillExecutionError as failure:
         error = one_line(failure.ename, failure.evalue)
     except Exception as failure:  # the kernel died, the disk is full, ...: no cell has said so
@@ -118,7 +158,9 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
             note_error(job, error)
         write_json(folder / "run.json", record | verdict(job, error, time.time() - record["started"]))
     if "resume" in names and not error:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # many times the weights in model/, and only an unfinished run needs them
+        shutil.rmtree(
+            folder / "checkpoints", ignore_errors=True
+        )  # many times the weights in model/, and only an unfinished run needs them
 
 
 @contextmanager
@@ -141,9 +183,21 @@ def _kernel_sockets() -> Iterator[Any]:
 
 def verdict(job: Mapping[str, Any], error: str, seconds: float) -> dict[str, Any]:
     metrics = {} if error else read_json(Path(job["folder"]) / "metrics.json")
-    blocks = {split: metrics[split] for split in ("validation", "test") if isinstance(metrics.get(split), dict)}
-    scores = {column: value for split, block in blocks.items() for name, value in block.items() if (column := f"{split}_{name}") in SCORE_COLUMNS}
-    return {"status": "failed" if error else "completed", "seconds": round(seconds, 1), "error": error, "scores": scores}
+    blocks = {
+        split: metrics[split] for split in ("validation", "test") if isinstance(metrics.get(split), dict)
+    }
+    scores = {
+        column: value
+        for split, block in blocks.items()
+        for name, value in block.items()
+        if (column := f"{split}_{name}") in SCORE_COLUMNS
+    }
+    return {
+        "status": "failed" if error else "completed",
+        "seconds": round(seconds, 1),
+        "error": error,
+        "scores": scores,
+    }
 
 
 def record_of(job: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -152,9 +206,14 @@ def record_of(job: Mapping[str, Any]) -> dict[str, Any] | None:
     record, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
     if record.get("parameters") != job["parameters"]:
         return None
-    if record["status"] == "running":  # killed; after metrics.json was written nothing that counts was missing
+    if (
+        record["status"] == "running"
+    ):  # killed; after metrics.json was written nothing that counts was missing
         used = metrics.get("parameters", {})
-        if not metrics or any(used.get(name, value) not in (value, without_home(value)) for name, value in job["parameters"].items()):
+        if not metrics or any(
+            used.get(name, value) not in (value, without_home(value))
+            for name, value in job["parameters"].items()
+        ):
             return None
         record |= verdict(job, "", (folder / "metrics.json").stat().st_mtime - record["started"])
     return None if record.get("scores") and not metrics else record
@@ -216,7 +275,9 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def run_on_worker(job: Mapping[str, Any], environment: Mapping[str, str], threads: Mapping[str, int]) -> tuple[int, str, dict]:
+def run_on_worker(
+    job: Mapping[str, Any], environment: Mapping[str, str], threads: Mapping[str, int]
+) -> tuple[int, str, dict]:
     """Be the Dask task of one run: start its process, end it when nobody waits for it any more, and return its exit code, its last line, its record."""
     from dask.system import CPU_COUNT
     from distributed import get_worker
@@ -224,17 +285,31 @@ def run_on_worker(job: Mapping[str, Any], environment: Mapping[str, str], thread
     from distributed.core import Status
 
     worker = get_worker()
-    task = worker.state.tasks[worker.get_current_task()]  # becomes "cancelled" when the driver is gone; without a scheduler the worker closes
+    task = worker.state.tasks[
+        worker.get_current_task()
+    ]  # becomes "cancelled" when the driver is gone; without a scheduler the worker closes
     # Two runs with a thread for every core each are up to ten times slower than one. Never more than half: one worker gives what two give.
     share = max(1, CPU_COUNT // max(2, threads.get(get_address_host(worker.address), 1)))
     environment = os.environ | dict.fromkeys(THREADS, str(share)) | environment
     with tempfile.TemporaryFile() as said:
         # A session of its own: Ctrl-C in the terminal is the driver's to deal with.
-        process = subprocess.Popen(PROGRAM, stdin=subprocess.PIPE, stdout=said, stderr=said, cwd=job["cwd"], env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            PROGRAM,
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=said,
+            cwd=job["cwd"],
+            env=environment,
+            start_new_session=True,
+        )
         try:
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
-            while process.poll() is None and task.state != "cancelled" and worker.status not in (Status.closing, Status.closed, Status.failed):
+            while (
+                process.poll() is None
+                and task.state != "cancelled"
+                and worker.status not in (Status.closing, Status.closed, Status.failed)
+            ):
                 time.sleep(0.1)
         except BrokenPipeError:
             pass  # it ended before it read; its exit code says so
@@ -242,12 +317,18 @@ def run_on_worker(job: Mapping[str, Any], environment: Mapping[str, str], thread
             process.stdin.close()  # ends the process and its kernel
             try:
                 process.wait(ANSWER_SECONDS)
-            except subprocess.TimeoutExpired:  # it hangs; a kernel that this leaves behind is ended by the next attempt
+            except (
+                subprocess.TimeoutExpired
+            ):  # it hangs; a kernel that this leaves behind is ended by the next attempt
                 process.kill()
                 process.wait()
         said.seek(max(0, said.tell() - 4000))
         lines = said.read().decode(errors="replace").split("\n")
-    return process.returncode, next((line for line in reversed(lines) if line.strip()), ""), read_json(Path(job["folder"]) / "run.json")
+    return (
+        process.returncode,
+        next((line for line in reversed(lines) if line.strip()), ""),
+        read_json(Path(job["folder"]) / "run.json"),
+    )
 
 
 if __name__ == "__main__":

@@ -30,11 +30,17 @@ def ratings(valence: Sequence[float], rating_std: Sequence[float]) -> Figure:
     left.hist(valence[valence > 0], bins=edges, color=BLUE, label="positive")
     left.set(title="The label is the sign of the mean rating", xlabel="mean rating (−4 to 4)", ylabel="texts")
     left.legend(title="label")
-    right.scatter(valence, rating_std, s=4, alpha=0.35, color=np.where(valence > 0, BLUE, VERMILION), linewidths=0)
+    right.scatter(
+        valence, rating_std, s=4, alpha=0.35, color=np.where(valence > 0, BLUE, VERMILION), linewidths=0
+    )
     for axes in (left, right):
         axes.axvline(0, color="black", linestyle="--", linewidth=1)
     right.axhline(1, color=GREEN, linestyle=":", label="a spread of 1 point")
-    right.set(title="How far the raters disagreed", xlabel="mean rating (−4 to 4)", ylabel="standard deviation (points)")
+    right.set(
+        title="How far the raters disagreed",
+        xlabel="mean rating (−4 to 4)",
+        ylabel="standard deviation (points)",
+    )
     right.legend(loc="lower right", fontsize="small")
     return finish(figure)
 
@@ -44,19 +50,32 @@ def padded_batches(ways: Mapping[str, Sequence[np.ndarray]]) -> Figure:
 
     `ways` maps a way's name -> attention masks of some batches, each of shape (rows, tokens) with 1 for a real token.
     """
-    figure, panels = plt.subplots(1, len(ways), figsize=(9, 3.6), sharex=True, sharey=True, layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(ways), figsize=(9, 3.6), sharex=True, sharey=True, layout="constrained", squeeze=False
+    )
     widest = max(mask.shape[1] for masks in ways.values() for mask in masks)
     for axes, (name, masks) in zip(panels[0], ways.items(), strict=True):
         top = 0
         for mask in masks:
             colours = np.where(mask[..., None] == 1, to_rgb(BLUE), to_rgb(ORANGE))
-            axes.imshow(colours, extent=(0, mask.shape[1], top + len(mask), top), aspect="auto", interpolation="nearest")
+            axes.imshow(
+                colours,
+                extent=(0, mask.shape[1], top + len(mask), top),
+                aspect="auto",
+                interpolation="nearest",
+            )
             top += len(mask)
             axes.axhline(top, color="black", linewidth=0.8)
         share = 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
-        axes.set(title=f"{name}\n{share:.0%} padding", xlabel="position (tokens)", xlim=(0, widest), ylim=(top, 0))
+        axes.set(
+            title=f"{name}\n{share:.0%} padding", xlabel="position (tokens)", xlim=(0, widest), ylim=(top, 0)
+        )
     panels[0][0].set_ylabel("row (a line ends each batch)")
-    figure.legend(handles=[Patch(color=BLUE, label="real token"), Patch(color=ORANGE, label="padding")], loc="outside lower center", ncols=2)
+    figure.legend(
+        handles=[Patch(color=BLUE, label="real token"), Patch(color=ORANGE, label="padding")],
+        loc="outside lower center",
+        ncols=2,
+    )
     return finish(figure)
 
 
@@ -71,7 +90,13 @@ def padding_cost(tokens: Mapping[str, int], real: int, seconds: Mapping[str, flo
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.4), sharey=True, layout="constrained")
     names = list(tokens)
     left.barh(names, [real / 1000] * len(names), color=BLUE, label="real tokens")
-    left.barh(names, [(tokens[name] - real) / 1000 for name in names], left=real / 1000, color=ORANGE, label="padding")
+    left.barh(
+        names,
+        [(tokens[name] - real) / 1000 for name in names],
+        left=real / 1000,
+        color=ORANGE,
+        label="padding",
+    )
     left.set(title="Work of one epoch", xlabel="tokens (thousands)", ylabel="padded to")
     left.legend(fontsize="small")
     right.barh(names, [seconds[name] for name in names], color=GREEN)
@@ -93,13 +118,30 @@ def length_costs(lengths: Sequence[int], numbers: Mapping, figure: Figure | None
     ways, limit = list(numbers["tokens_per_text"]), numbers["max_length"]
     counts = np.bincount(np.asarray(lengths))
     if figure is None:
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), gridspec_kw={"wspace": 0.55, "left": 0.08, "right": 0.97, "bottom": 0.19, "top": 0.87})
+        figure, (left, right) = plt.subplots(
+            1,
+            2,
+            figsize=(9, 3),
+            gridspec_kw={"wspace": 0.55, "left": 0.08, "right": 0.97, "bottom": 0.19, "top": 0.87},
+        )
         widest = max(len(counts) - 1, limit)
-        left.set(xlabel="tokens per text", ylabel="texts", xlim=(0, 1.03 * widest), ylim=(0, 1.05 * counts.max()))
-        right.set(xlabel="tokens computed per text", ylabel="padded to", xlim=(0, 1.18 * widest), ylim=(len(ways) - 0.5, -0.5))
+        left.set(
+            xlabel="tokens per text", ylabel="texts", xlim=(0, 1.03 * widest), ylim=(0, 1.05 * counts.max())
+        )
+        right.set(
+            xlabel="tokens computed per text",
+            ylabel="padded to",
+            xlim=(0, 1.18 * widest),
+            ylim=(len(ways) - 0.5, -0.5),
+        )
         right.set_yticks(range(len(ways)), ways)
-        for axes, kinds in ((left, {"whole": BLUE, "cut": VERMILION}), (right, {"real": BLUE, "padding": ORANGE})):
-            axes.legend(handles=[Patch(color=colour, label=kind) for kind, colour in kinds.items()], fontsize="small")
+        for axes, kinds in (
+            (left, {"whole": BLUE, "cut": VERMILION}),
+            (right, {"real": BLUE, "padding": ORANGE}),
+        ):
+            axes.legend(
+                handles=[Patch(color=colour, label=kind) for kind, colour in kinds.items()], fontsize="small"
+            )
             for artist in (axes.title, axes.get_legend(), *axes.spines.values()):
                 artist.set_animated(True)
         left.get_legend().set_loc("upper right")
@@ -142,7 +184,9 @@ class Picture(ipywidgets.Image):
     def redraw(self) -> None:
         self._canvas.restore_region(self._background)
         for axes in self._figure.axes:
-            for artist in sorted(axes.findobj(lambda artist: artist.get_animated()), key=lambda artist: artist.get_zorder()):
+            for artist in sorted(
+                axes.findobj(lambda artist: artist.get_animated()), key=lambda artist: artist.get_zorder()
+            ):
                 axes.draw_artist(artist)
         buffer = io.BytesIO()
         Image.fromarray(np.asarray(self._canvas.buffer_rgba())).save(buffer, format="png")
@@ -167,10 +211,16 @@ def length_numbers(lengths: Sequence[int], max_length: int, batch_size: int) -> 
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     if lengths.size == 0 or lengths.min() < 1 or max_length < 1 or batch_size < 1:
-        raise ValueError("There must be at least one length, and lengths, max_length and batch_size must be 1 or more.")
+        raise ValueError(
+            "There must be at least one length, and lengths, max_length and batch_size must be 1 or more."
+        )
     cut = np.minimum(lengths, max_length)
     shuffled = np.random.RandomState(0).permutation(cut)
-    tokens = {"max_length": cut.size * max_length, "longest in batch": _computed(shuffled, batch_size), "grouped": _computed(np.sort(cut), batch_size)}
+    tokens = {
+        "max_length": cut.size * max_length,
+        "longest in batch": _computed(shuffled, batch_size),
+        "grouped": _computed(np.sort(cut), batch_size),
+    }
     return {
         "max_length": max_length,
         "batch_size": batch_size,
@@ -207,8 +257,12 @@ def length_explorer(lengths: Sequence[int], max_length: int = 128, batch_size: i
     numbers = length_numbers(lengths, max_length, batch_size)
     wide = {"style": {"description_width": "90px"}, "layout": ipywidgets.Layout(width="480px")}
     box = ipywidgets.VBox()
-    box.max_length = ipywidgets.IntSlider(max_length, min(3, max_length), max(int(lengths.max()), max_length), description="max_length", **wide)
-    box.batch_size = ipywidgets.IntSlider(batch_size, 1, max(128, batch_size), description="batch size", **wide)
+    box.max_length = ipywidgets.IntSlider(
+        max_length, min(3, max_length), max(int(lengths.max()), max_length), description="max_length", **wide
+    )
+    box.batch_size = ipywidgets.IntSlider(
+        batch_size, 1, max(128, batch_size), description="batch size", **wide
+    )
     figure = length_costs(lengths, numbers)  # one figure for the explorer's life
     box.words, box.image = ipywidgets.HTML(), Picture(figure)
 

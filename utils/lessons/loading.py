@@ -19,13 +19,17 @@ def stacked_bars(parts: Mapping[str, Mapping[str, float]], title: str, xlabel: s
     start = np.zeros(len(parts))
     for k, name in enumerate(names):
         width = np.array([row.get(name, 0) for row in parts.values()], dtype=float)
-        axes.barh(range(len(parts)), width, left=start, color=COLOURS[k % len(COLOURS)], label=plain_axes(name))
+        axes.barh(
+            range(len(parts)), width, left=start, color=COLOURS[k % len(COLOURS)], label=plain_axes(name)
+        )
         start += width
     axes.set_yticks(range(len(parts)), [plain_axes(row, 40) for row in parts])
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(0, 1.04 * start.max()))
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")  # outside: a bar may reach anywhere
+    axes.legend(
+        loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small"
+    )  # outside: a bar may reach anywhere
     return finish(figure)
 
 
@@ -37,7 +41,9 @@ def untrained_accuracies(accuracies: Sequence[float], majority: float) -> Figure
     axes.axvline(majority, color=VERMILION, linestyle="--", linewidth=2, label="always the commonest label")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(title=f"{len(accuracies)} untrained heads", xlabel="accuracy (share of the tweets)", ylabel="heads")
+    axes.set(
+        title=f"{len(accuracies)} untrained heads", xlabel="accuracy (share of the tweets)", ylabel="heads"
+    )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     return finish(figure)
 
@@ -59,7 +65,9 @@ def token_kinds(tokenizer, text: str) -> list[tuple[str, int, str]]:
     Returns:
         kind is "special", "word", "piece of a word" or "unknown".
     """
-    text = text[:TEXT_LIMIT].encode("utf-8", "replace").decode()  # half of an emoji is no text, and the tokenizer refuses it
+    text = (
+        text[:TEXT_LIMIT].encode("utf-8", "replace").decode()
+    )  # half of an emoji is no text, and the tokenizer refuses it
     ids = tokenizer(text, truncation=True, max_length=TOKEN_LIMIT)["input_ids"]
     special = set(tokenizer.all_special_ids)  # a property that is worked out at every look
     rows = []
@@ -84,8 +92,13 @@ def tokens_html(tokenizer, text: str) -> str:
         summary += f"; only the first {TEXT_LIMIT:,} characters are shown"
     if len(rows) == TOKEN_LIMIT:
         summary += f"; cut at {TOKEN_LIMIT} tokens"
-    legend = " ".join(f'<span style="{CHIP.format(colour=colour)}">{kind}</span>' for kind, colour in KINDS.items())
-    chips = "".join(f'<span style="{CHIP.format(colour=KINDS[kind])}">{escape(piece)}<br><small>{i}</small></span>' for piece, i, kind in rows)
+    legend = " ".join(
+        f'<span style="{CHIP.format(colour=colour)}">{kind}</span>' for kind, colour in KINDS.items()
+    )
+    chips = "".join(
+        f'<span style="{CHIP.format(colour=KINDS[kind])}">{escape(piece)}<br><small>{i}</small></span>'
+        for piece, i, kind in rows
+    )
     return f"<p>{summary}</p><p><small>{legend}</small></p><div>{chips}</div>"
 
 

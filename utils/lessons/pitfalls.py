@@ -20,8 +20,16 @@ def pitfall_html(id: str) -> str:
     """Return what the catalogue knows of one mistake, as HTML: level, whether anything is raised, symptom, where it is found, fix. All is escaped."""
     entry = CATALOGUE[id]
     voice = "raises an error, with a message that misleads" if entry.loud else "says nothing"
-    rows = {"symptom": entry.symptom, "the library": voice, "found": "; ".join(STAGES[stage] for stage in entry.stages), "fix": entry.fix}
-    cells = "".join(f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(text)}</td></tr>" for name, text in rows.items())
+    rows = {
+        "symptom": entry.symptom,
+        "the library": voice,
+        "found": "; ".join(STAGES[stage] for stage in entry.stages),
+        "fix": entry.fix,
+    }
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
+        for name, text in rows.items()
+    )
     return f"<p><b>{escape(entry.id)}</b> ({escape(entry.level)})</p><table><tbody>{cells}</tbody></table>"
 
 
@@ -38,8 +46,12 @@ def pitfall_explorer(id: str = "lr-too-high") -> ipywidgets.VBox:
         ValueError: an id that is not in the catalogue.
     """
     if id not in CATALOGUE:
-        raise ValueError(f"There is no mistake called {id!r}. The known ones: {', '.join(sorted(CATALOGUE))}.")
-    field = ipywidgets.Dropdown(options=sorted(CATALOGUE), value=id, description="mistake", layout=ipywidgets.Layout(width="340px"))
+        raise ValueError(
+            f"There is no mistake called {id!r}. The known ones: {', '.join(sorted(CATALOGUE))}."
+        )
+    field = ipywidgets.Dropdown(
+        options=sorted(CATALOGUE), value=id, description="mistake", layout=ipywidgets.Layout(width="340px")
+    )
     shown = ipywidgets.HTML(value=pitfall_html(id))
 
     def update(change):

@@ -8,7 +8,7 @@ import utils.preflight.checks  # noqa: F401  # each check enters itself into the
 from utils.findings import Finding, Report
 from utils.preflight.catalogue import CATALOGUE
 from utils.preflight.setup import Setup, same_randomness
-from utils.preflight.split import said
+from utils.preflight.split import error_text
 from utils.preflight.weights import remember
 
 
@@ -27,7 +27,10 @@ def preflight(trainer: Trainer, test_dataset: Any = None) -> Report:
         A report. A healthy set-up has no finding. A check that fails itself becomes a finding called "check-failed".
     """
     setup, findings, failed = Setup(trainer, test_dataset), [], {}
-    for entry in sorted((entry for entry in CATALOGUE.values() if entry.find), key=lambda entry: (entry.dry, entry.id == "dry-run")):
+    for entry in sorted(
+        (entry for entry in CATALOGUE.values() if entry.find),
+        key=lambda entry: (entry.dry, entry.id == "dry-run"),
+    ):
         try:
             with same_randomness():  # reading a row may draw
                 for message, fix, *level in entry.find(setup):
@@ -35,9 +38,16 @@ def preflight(trainer: Trainer, test_dataset: Any = None) -> Report:
                     if findings[-1].level == "error":
                         setup.errors.add(entry.id)
         except Exception as error:  # a broken set-up must not break the check of it
-            failed.setdefault(said(error), []).append(entry.id)
+            failed.setdefault(error_text(error), []).append(entry.id)
     for error, ids in failed.items():
         message = f"{len(ids)} check(s) ({', '.join(ids)}) could not look: {error}"
-        findings.append(Finding("check-failed", "warning", message, "Look at what the message names; the other checks did look"))
+        findings.append(
+            Finding(
+                "check-failed",
+                "warning",
+                message,
+                "Look at what the message names; the other checks did look",
+            )
+        )
     remember(setup.model)
     return Report(findings)

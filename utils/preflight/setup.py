@@ -17,7 +17,7 @@ import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
-from utils.preflight.split import FEW, IN_WORDS, SCRIPTED_ROWS, Split, container_fault, is_list
+from utils.preflight.split import FEW, ROLES, SCRIPTED_ROWS, Split, container_fault, is_list
 
 
 class Setup:
@@ -27,7 +27,11 @@ class Setup:
         self.trainer, self.args, self.collator = trainer, trainer.args, trainer.data_collator
         self.model = trainer.accelerator.unwrap_model(trainer.model)
         self.config = getattr(self.model, "config", None)
-        self.tokenizer = trainer.processing_class if trainer.processing_class is not None else getattr(trainer.data_collator, "tokenizer", None)
+        self.tokenizer = (
+            trainer.processing_class
+            if trainer.processing_class is not None
+            else getattr(trainer.data_collator, "tokenizer", None)
+        )
         self.unreadable: dict[str, Exception] = {}  # data sets of which a row could not be had
         self.errors: set[str] = set()  # ids found so far; the dry run does not repeat what they explain
         self.given = {"train": trainer.train_dataset}
@@ -46,7 +50,7 @@ class Setup:
                 try:
                     splits[name] = Split(name, part, self)
                 except Exception as error:  # reading a row may run any code
-                    self.unreadable[IN_WORDS.get(name, name)] = error
+                    self.unreadable[ROLES.get(name, name)] = error
         return splits
 
     @property
@@ -75,7 +79,11 @@ class Setup:
         tokenizer = self.tokenizer
         if tokenizer is None:
             return np.array([], int), None, None
-        special, unknown, pad = set(getattr(tokenizer, "all_special_ids", ())), getattr(tokenizer, "unk_token_id", None), tokenizer.pad_token_id
+        special, unknown, pad = (
+            set(getattr(tokenizer, "all_special_ids", ())),
+            getattr(tokenizer, "unk_token_id", None),
+            tokenizer.pad_token_id,
+        )
         others = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "cls", "sep")}
         unknown = None if unknown in others | {pad} else unknown  # GPT-2 has one token for all of these
         return np.array(sorted(special - {unknown}), int), unknown, None if pad in others else pad
@@ -85,7 +93,9 @@ class Setup:
         """The ids of the tokens that begin, part or end a text; without one that also pads, which says nothing about a text."""
         named = {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos")}
         others = {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("pad", "mask")}
-        return sorted(named - others - {self.special_ids[1], None})  # GPT-2's one token is the unknown one, too
+        return sorted(
+            named - others - {self.special_ids[1], None}
+        )  # GPT-2's one token is the unknown one, too
 
     @cached_property
     def end_id(self) -> int | None:
@@ -111,13 +121,20 @@ class Setup:
     @cached_property
     def own_loss(self) -> bool:
         """Whether the loss is the user's, who may accept labels that the model's loss would not."""
-        return self.trainer.compute_loss_func is not None or type(self.trainer).compute_loss is not Trainer.compute_loss
+        return (
+            self.trainer.compute_loss_func is not None
+            or type(self.trainer).compute_loss is not Trainer.compute_loss
+        )
 
     @cached_property
     def names(self) -> list[str] | None:
         """The class names in the model's config, in the order of their ids; None where the ids are not 0, 1, 2, ..."""
         id2label = {int(i): str(name) for i, name in (getattr(self.config, "id2label", None) or {}).items()}
-        return [id2label[i] for i in range(len(id2label))] if sorted(id2label) == list(range(len(id2label))) else None
+        return (
+            [id2label[i] for i in range(len(id2label))]
+            if sorted(id2label) == list(range(len(id2label)))
+            else None
+        )
 
     @cached_property
     def task(self) -> str | None:
@@ -131,12 +148,16 @@ class Setup:
         return "multi_label" if kind and is_list(kind) else "single_label"
 
     @cached_property
-    def batches(self) -> int | None:
+    def length_sorted_batches(self) -> int | None:
         """Batches in an epoch on this process; None for a stream."""
         if self.train is None or self.train.rows is None:
             return None
         per_batch = self.args.train_batch_size * max(1, self.args.world_size)
-        return self.train.rows // per_batch if self.args.dataloader_drop_last else math.ceil(self.train.rows / per_batch)
+        return (
+            self.train.rows // per_batch
+            if self.args.dataloader_drop_last
+            else math.ceil(self.train.rows / per_batch)
+        )
 
     @cached_property
     def steps(self) -> int | None:
@@ -145,7 +166,14 @@ class Setup:
             return self.args.max_steps
         if self.batches is None or isinstance(self.args.num_train_epochs, str):
             return None
-        return 0 if not self.batches else math.ceil(self.args.num_train_epochs * max(1, math.ceil(self.batches / self.args.gradient_accumulation_steps)))
+        return (
+            0
+            if not self.batches
+            else math.ceil(
+                self.args.num_train_epochs
+                * max(1, math.ceil(self.batches / self.args.gradient_accumulation_steps))
+            )
+        )
 
     def every(self, name: str) -> int:
         """Return eval_steps, save_steps or logging_steps as a number of steps; below 1 they are a share."""
@@ -155,11 +183,17 @@ class Setup:
     @cached_property
     def chooses_best(self) -> bool:
         """Whether a score decides anything: which checkpoint is kept or loaded, or when to stop."""
-        return self.args.load_best_model_at_end or self.args.save_strategy == "best" or self.early_stopping is not None
+        return (
+            self.args.load_best_model_at_end
+            or self.args.save_strategy == "best"
+            or self.early_stopping is not None
+        )
 
     @cached_property
     def early_stopping(self) -> EarlyStoppingCallback | None:
-        return next((c for c in self.trainer.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)), None)
+        return next(
+            (c for c in self.trainer.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)), None
+        )
 
     @cached_property
     def resumes_from(self) -> Path | None:
@@ -195,16 +229,26 @@ class DryRun:
                     try:
                         self.collated[split.name] = setup.collator(split.sample(self.choose(split)))
                         if not isinstance(self.collated[split.name], Mapping):
-                            raise TypeError(f"the collator returned {type(self.collated.pop(split.name)).__name__}, and Trainer needs a dict of tensors")
-                    except Exception as error:  # whatever a collator may raise is what the reader has to hear of
+                            raise TypeError(
+                                f"the collator returned {type(self.collated.pop(split.name)).__name__}, and Trainer needs a dict of tensors"
+                            )
+                    except (
+                        Exception
+                    ) as error:  # whatever a collator may raise is what the reader has to hear of
                         self.refused[split.name] = error
             batch = self.collated.get("train", next(iter(self.collated.values()), None))
-            dangerous = setup.errors & {"label-range", "tokenizer-mismatch", "too-long"}  # on a GPU they would take the process's CUDA context along
+            dangerous = setup.errors & {
+                "label-range",
+                "tokenizer-mismatch",
+                "too-long",
+            }  # on a GPU they would take the process's CUDA context along
             if isinstance(batch, Mapping) and not (dangerous and setup.args.device.type != "cpu"):
                 try:
                     with torch.no_grad(), warnings.catch_warnings():
                         warnings.simplefilter("ignore")  # training will say it again, in its place
-                        self.loss, self.logits, _ = setup.trainer.prediction_step(setup.model, dict(batch), prediction_loss_only=False)
+                        self.loss, self.logits, _ = setup.trainer.prediction_step(
+                            setup.model, dict(batch), prediction_loss_only=False
+                        )
                 except Exception as error:
                     self.failed = error
             if setup.trainer.compute_metrics is not None and setup.evals:
@@ -216,7 +260,10 @@ class DryRun:
         if split.tokens is not None:
             wanted += [int(split.tokens.widths.argmax()), int(split.tokens.widths.argmin())]
         if split.labels is not None and len(split.labels):
-            wanted += [int(np.nanargmax(split.labels)) if not np.isnan(split.labels).all() else 0, int(np.argmin(split.labels))]
+            wanted += [
+                int(np.nanargmax(split.labels)) if not np.isnan(split.labels).all() else 0,
+                int(np.argmin(split.labels)),
+            ]
         size = min(4, self.setup.args.train_batch_size)
         return list(dict.fromkeys([*wanted, *range(len(split.index))][: size + len(wanted)]))[:size]
 
@@ -227,14 +274,24 @@ class DryRun:
             return
         rows = len(split.index) if split.rows is None else split.rows
         labels = np.asarray(labels)[np.argsort(split.index)]  # in the order of the data set
-        labels = labels[np.arange(rows) * len(labels) // rows]  # where not all rows were read, those that were stand for their neighbours
+        labels = labels[
+            np.arange(rows) * len(labels) // rows
+        ]  # where not all rows were read, those that were stand for their neighbours
         widths = []
         each_tensor(self.made_up(labels[:1]), lambda output: widths.append(output.numel()))
-        few = 200 * self.setup.args.eval_batch_size if self.setup.args.batch_eval_metrics else FEW // max(1, sum(widths))
+        few = (
+            200 * self.setup.args.eval_batch_size
+            if self.setup.args.batch_eval_metrics
+            else FEW // max(1, sum(widths))
+        )
         step = max(1, math.ceil(rows / max(1, few)))
         self.try_metrics(labels[::step])
         # a metric may need every row: as many as an evaluation would keep are made up, if they fit easily
-        if self.metrics_failed is not None and step > 1 and 8 * rows * sum(widths) < 0.25 * psutil.virtual_memory().available:
+        if (
+            self.metrics_failed is not None
+            and step > 1
+            and 8 * rows * sum(widths) < 0.25 * psutil.virtual_memory().available
+        ):
             self.metrics_failed, step = None, 1
             self.try_metrics(labels)
         self.metrics_saw_all = step == 1 and not (split.stream and rows == SCRIPTED_ROWS)
@@ -249,7 +306,9 @@ class DryRun:
                 return torch.tensor(draw.permutation(labels).reshape(shape), dtype=torch.float32)
             return torch.from_numpy(draw.standard_normal(shape, dtype=np.float32))
 
-        return each_tensor(self.logits if self.logits is not None else torch.zeros(1, setup.num_labels or 2), like)
+        return each_tensor(
+            self.logits if self.logits is not None else torch.zeros(1, setup.num_labels or 2), like
+        )
 
     def try_metrics(self, labels: np.ndarray) -> None:
         """Call compute_metrics as Trainer does: once with arrays of all rows, or batch by batch with tensors."""
@@ -262,10 +321,19 @@ class DryRun:
             if setup.trainer.preprocess_logits_for_metrics is not None:
                 predictions = setup.trainer.preprocess_logits_for_metrics(predictions, few)
             ids = torch.ones(len(few), 4, dtype=torch.int64)
-            extra = {"inputs": ids if arrays else {setup.input_name: ids}} if "inputs" in args.include_for_metrics else {}
+            extra = (
+                {"inputs": ids if arrays else {setup.input_name: ids}}
+                if "inputs" in args.include_for_metrics
+                else {}
+            )
             extra |= {"losses": torch.ones(len(few))} if "loss" in args.include_for_metrics else {}
             parts = {"predictions": predictions, "label_ids": few, **extra}
-            return EvalPrediction(**{name: each_tensor(part, lambda tensor: tensor.detach().cpu().numpy()) if arrays else part for name, part in parts.items()})
+            return EvalPrediction(
+                **{
+                    name: each_tensor(part, lambda tensor: tensor.detach().cpu().numpy()) if arrays else part
+                    for name, part in parts.items()
+                }
+            )
 
         try:
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -274,7 +342,12 @@ class DryRun:
                     starts = range(0, len(kept), args.eval_batch_size)
                     for start in starts:
                         last = start == starts[-1]
-                        self.scored = [setup.trainer.compute_metrics(given(slice(start, start + args.eval_batch_size), arrays=False), compute_result=last)]
+                        self.scored = [
+                            setup.trainer.compute_metrics(
+                                given(slice(start, start + args.eval_batch_size), arrays=False),
+                                compute_result=last,
+                            )
+                        ]
                 else:
                     self.scored = [setup.trainer.compute_metrics(given(slice(0, len(kept)), arrays=True))]
                 self.metrics = self.scored[0] if isinstance(self.scored[0], Mapping) else None

@@ -71,9 +71,15 @@ class Watch(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         # the largest number of each gradient: nan stays nan, and unlike a sum it cannot overflow
-        sizes = [torch.linalg.vector_norm(p.grad, math.inf) for p in model.parameters() if p.grad is not None and not p.grad.is_sparse]
+        sizes = [
+            torch.linalg.vector_norm(p.grad, math.inf)
+            for p in model.parameters()
+            if p.grad is not None and not p.grad.is_sparse
+        ]
         if sizes:
-            self._gradient(bool(torch.isfinite(torch.stack([size.to(sizes[0]) for size in sizes])).all()), args, state)
+            self._gradient(
+                bool(torch.isfinite(torch.stack([size.to(sizes[0]) for size in sizes])).all()), args, state
+            )
 
     def _gradient(self, finite: bool, args, state):
         self._bad_gradients = 0 if finite else self._bad_gradients + 1
@@ -99,7 +105,11 @@ class Watch(TrainerCallback):
         coin = _coin(model)
         warm = state.global_step > args.get_warmup_steps(max(1, state.max_steps))
         # a loss that is not divided by the accumulation steps is another mistake (ga-loss), so it may be that much larger here
-        high = coin is not None and loss > 5 * coin * max(1, args.gradient_accumulation_steps) and (warm or self._highest_rate > 1e-4)
+        high = (
+            coin is not None
+            and loss > 5 * coin * max(1, args.gradient_accumulation_steps)
+            and (warm or self._highest_rate > 1e-4)
+        )
         self._high_losses = self._high_losses + 1 if high and self._highest_rate > 1e-4 else 0
         if self._high_losses >= 2:
             asked = _ask(model, kwargs.get("train_dataloader"))
@@ -122,7 +132,9 @@ class Watch(TrainerCallback):
             self._evaluated(prefix, metrics, args, state, model, eval_dataloader)
 
     def on_predict(self, args, state, control, metrics=None, **kwargs):
-        if "eval_loss" in (metrics or {}):  # predict(rows, metric_key_prefix="eval"): the evaluation of someone who needs the logits as well
+        if "eval_loss" in (
+            metrics or {}
+        ):  # predict(rows, metric_key_prefix="eval"): the evaluation of someone who needs the logits as well
             self.on_evaluate(args, state, control, metrics=metrics, **kwargs)
 
     def _evaluated(self, prefix: str, metrics: Mapping, args, state, model, dataloader):
@@ -137,14 +149,29 @@ class Watch(TrainerCallback):
         majority, coin = self._commonest(dataloader), _coin(model)
         seen = self._evaluations.setdefault(prefix, [])
         seen.append(
-            {"loss": loss, "classes": classes, "accuracy": _number(metrics.get(f"{prefix}accuracy")), "train": self._losses[-1] if self._losses else None}
+            {
+                "loss": loss,
+                "classes": classes,
+                "accuracy": _number(metrics.get(f"{prefix}accuracy")),
+                "train": self._losses[-1] if self._losses else None,
+            }
         )
         if coin is not None:
             self._collapsed(what, seen, coin, majority, args, state, model, dataloader)
         self._note_overfitting(what, seen)
         self._note_majority(prefix, seen, majority)
 
-    def _collapsed(self, what: str, seen: list[dict], coin: float, majority: tuple[float, int] | None, args, state, model, dataloader):
+    def _collapsed(
+        self,
+        what: str,
+        seen: list[dict],
+        coin: float,
+        majority: tuple[float, int] | None,
+        args,
+        state,
+        model,
+        dataloader,
+    ):
         """Tell a model that has collapsed from one that has not begun to learn, which also gives one class only, and from a loss of the user's own."""
         rate, last, asked = max(self._highest_rate, args.learning_rate), seen[-1], None
         one_class = [entry["classes"] == 1 for entry in seen[-2:]] == [True, True]
@@ -152,16 +179,34 @@ class Watch(TrainerCallback):
             asked = _ask(model, dataloader)
         own, gap = asked or (None, None)
         loss = last["loss"] if own is None else min(own, last["loss"])
-        train = last["train"] / max(1, args.gradient_accumulation_steps) if last["train"] is not None else math.inf
+        train = (
+            last["train"] / max(1, args.gradient_accumulation_steps)
+            if last["train"] is not None
+            else math.inf
+        )
         lower = f"learning_rate={min(5e-5, rate / 10):g}, warmup_steps=0.1; then train a freshly loaded model"
         if one_class:
-            collapsed = next((k for k, entry in enumerate(reversed(seen)) if entry["classes"] != 1), len(seen))
+            collapsed = next(
+                (k for k, entry in enumerate(reversed(seen)) if entry["classes"] != 1), len(seen)
+            )
             flat = last["loss"] > LEARNING * min(entry["loss"] for entry in seen[:-1])
             balanced = majority is None or majority[0] < 0.8
-            long = (state.epoch or 0) >= 1 and state.global_step >= args.get_warmup_steps(max(1, state.max_steps)) + 300
+            long = (state.epoch or 0) >= 1 and state.global_step >= args.get_warmup_steps(
+                max(1, state.max_steps)
+            ) + 300
             same = gap is not None and gap <= (NEARLY if flat and balanced and rate >= 2e-3 else SAME)
-            too_high = rate > 1e-4 if gap is None else rate >= 5e-3 and "adam" in str(getattr(args.optim, "value", args.optim)) and _all_trained(model)
-            if (loss > 1.2 * coin and train > 1.2 * coin) or same or (flat and (too_high or (balanced and long))):
+            too_high = (
+                rate > 1e-4
+                if gap is None
+                else rate >= 5e-3
+                and "adam" in str(getattr(args.optim, "value", args.optim))
+                and _all_trained(model)
+            )
+            if (
+                (loss > 1.2 * coin and train > 1.2 * coin)
+                or same
+                or (flat and (too_high or (balanced and long)))
+            ):
                 self._stop(
                     "lr-too-high",
                     f"{what} is the {_nth(collapsed)} in a row in which the model gives one class only, and its loss of {last['loss']:.3g} does not fall (a model that knows nothing: "
@@ -169,8 +214,17 @@ class Watch(TrainerCallback):
                     "look at the labels and the tokens.",
                     lower,
                 )
-        scored_badly = majority is not None and last["accuracy"] is not None and last["accuracy"] <= majority[0] + 0.5 / majority[1]
-        if loss > 3 * coin and rate > 1e-4 and train > 1.5 * coin and (scored_badly or last["accuracy"] is None):
+        scored_badly = (
+            majority is not None
+            and last["accuracy"] is not None
+            and last["accuracy"] <= majority[0] + 0.5 / majority[1]
+        )
+        if (
+            loss > 3 * coin
+            and rate > 1e-4
+            and train > 1.5 * coin
+            and (scored_badly or last["accuracy"] is None)
+        ):
             self._stop(
                 "lr-too-high",
                 f"{what} has a loss of {last['loss']:.3g}, more than three times that of a model that knows nothing ({coin:.3g}), and the training loss is no better: the run "
@@ -185,7 +239,12 @@ class Watch(TrainerCallback):
         trains = [entry["train"] for entry in seen]
         # by more than rounding: the same rows in another order give other last digits
         risen = seen[-1]["loss"] - seen[best]["loss"] > 1e-5 * abs(seen[best]["loss"])
-        if len(seen) - 1 - best >= 2 and None not in (trains[best], trains[-1]) and trains[-1] < trains[best] and risen:
+        if (
+            len(seen) - 1 - best >= 2
+            and None not in (trains[best], trains[-1])
+            and trains[-1] < trains[best]
+            and risen
+        ):
             self._findings["overfitting"] = Finding(
                 "overfitting",
                 "warning",
@@ -237,7 +296,11 @@ def _coin(model: Any) -> float | None:
     """Return the loss of a classifier that knows nothing: ln K for one of K labels, ln 2 for each of several; None for other models."""
     config = getattr(getattr(model, "module", model), "config", None)
     classes, kind = getattr(config, "num_labels", 0), getattr(config, "problem_type", None)
-    if not type(getattr(model, "module", model)).__name__.endswith("ForSequenceClassification") or classes < 2 or kind == "regression":
+    if (
+        not type(getattr(model, "module", model)).__name__.endswith("ForSequenceClassification")
+        or classes < 2
+        or kind == "regression"
+    ):
         return None
     return math.log(2 if kind == "multi_label_classification" else classes)
 
@@ -252,14 +315,21 @@ def _ask(model: Any, dataloader: Any) -> tuple[float | None, float | None] | Non
     modes = {module: module.training for module in model.modules()} if model is not None else {}
     try:
         with same_randomness(), torch.no_grad():
-            rows = [dataloader.dataset[int(i)] for i in np.unique(np.linspace(0, len(dataloader.dataset) - 1, 16).astype(int))]
+            rows = [
+                dataloader.dataset[int(i)]
+                for i in np.unique(np.linspace(0, len(dataloader.dataset) - 1, 16).astype(int))
+            ]
             batch = {name: value.to(model.device) for name, value in dataloader.collate_fn(rows).items()}
             outputs = model.eval()(**batch)
             logits, loss = outputs.logits, getattr(outputs, "loss", None)
             gap = float((logits.max(dim=0).values - logits.min(dim=0).values).max())
             told = len(rows) >= 4 and logits.dtype == torch.float32
-            return None if loss is None else float(loss), gap / max(float(logits.abs().max()), 1e-12) if told else None
-    except Exception:  # a stream, or a batch that this model does not take: then there is nothing to be learnt here
+            return None if loss is None else float(loss), gap / max(
+                float(logits.abs().max()), 1e-12
+            ) if told else None
+    except (
+        Exception
+    ):  # a stream, or a batch that this model does not take: then there is nothing to be learnt here
         return None
     finally:
         for module, training in modes.items():

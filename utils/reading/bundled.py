@@ -54,7 +54,9 @@ def fetch(folder: Path = DATA_DIR) -> None:
         _download(archive)
     found = sha256(archive)
     if found != ARCHIVE_SHA256:
-        raise FetchError(f"{archive} is not the expected file: its SHA-256 is {found}, not {ARCHIVE_SHA256}. Delete it and run `make run` again.")
+        raise FetchError(
+            f"{archive} is not the expected file: its SHA-256 is {found}, not {ARCHIVE_SHA256}. Delete it and run `make run` again."
+        )
     for name, frame in _unpack(archive).items():
         with atomic_path(folder / f"{name}.csv") as partial:
             frame.to_csv(partial, index=False, encoding="utf-8")
@@ -65,9 +67,26 @@ def _download(archive: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         wanted = Path(scratch) / "wanted.txt"
         wanted.write_text(f"vaderSentiment==0.5 --hash=sha256:{ARCHIVE_SHA256}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--require-hashes",
+        ]
         # An sdist is asked for by name: `:all:` would also build pip's own build tools from source, ten seconds for nothing.
-        command += ["--no-deps", "--no-binary", "vaderSentiment", "--dest", scratch, "--requirement", str(wanted)]
+        command += [
+            "--no-deps",
+            "--no-binary",
+            "vaderSentiment",
+            "--dest",
+            scratch,
+            "--requirement",
+            str(wanted),
+        ]
         result = subprocess.run(command, capture_output=True, text=True)
         fetched = Path(scratch) / ARCHIVE_NAME
         if result.returncode or not fetched.exists():
@@ -86,7 +105,10 @@ def _download(archive: Path) -> None:
 def _unpack(archive: Path) -> dict[str, pd.DataFrame]:
     """Read the four sets out of the archive: text, label, valence (mean rating, -4 to 4), rating_std (of the same ratings)."""
     frames = {}
-    with zipfile.ZipFile(archive) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(INNER_ARCHIVE))) as inner:
+    with (
+        zipfile.ZipFile(archive) as outer,
+        tarfile.open(fileobj=io.BytesIO(outer.read(INNER_ARCHIVE))) as inner,
+    ):
         for name, source in BUNDLED.items():
 
             def member(kind: str, columns: list[str], stem: str = source.stem) -> pd.DataFrame:
@@ -99,10 +121,16 @@ def _unpack(archive: Path) -> dict[str, pd.DataFrame]:
 
             truth = member("GroundTruth", ["id", "valence", "text"])
             ratings = member("anonDataRatings", ["id", "mean", "rating_std", "ratings"])
-            frame = truth.merge(ratings, on="id", validate="one_to_one")  # by id: the products' two files differ in order
+            frame = truth.merge(
+                ratings, on="id", validate="one_to_one"
+            )  # by id: the products' two files differ in order
             if len(frame) != source.rows:
-                raise FetchError(f"{archive}: {name!r} has {len(frame)} rows, not {source.rows}. Delete the file and fetch it again.")
-            frame = frame[["text"]].assign(label="negative", valence=frame["valence"], rating_std=frame["rating_std"])
+                raise FetchError(
+                    f"{archive}: {name!r} has {len(frame)} rows, not {source.rows}. Delete the file and fetch it again."
+                )
+            frame = frame[["text"]].assign(
+                label="negative", valence=frame["valence"], rating_std=frame["rating_std"]
+            )
             frame.loc[frame["valence"] > 0, "label"] = "positive"
             frames[name] = frame[frame["valence"] != 0]
     return frames
@@ -114,4 +142,6 @@ if __name__ == "__main__":
     except FetchError as error:
         sys.exit(str(error))
     for name in BUNDLED:
-        print(f"{name}: {len(pd.read_csv(DATA_DIR / f'{name}.csv', keep_default_na=False)):,} labelled sentences in data/{name}.csv")
+        print(
+            f"{name}: {len(pd.read_csv(DATA_DIR / f'{name}.csv', keep_default_na=False)):,} labelled sentences in data/{name}.csv"
+        )

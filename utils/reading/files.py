@@ -47,25 +47,54 @@ MARKS = {  # byte order marks, the longer ones first: that of UTF-32 begins with
 
 
 # What tables are really saved in. Given all it knows, the detection library takes one accented letter for any of twenty code pages.
-ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r", "mac_roman"]
-EAST_ASIAN = ["cp932", "euc_jp", "gb18030", "big5", "cp949"]  # bytes that make sense in one of these seldom do so by chance
+ENCODINGS = [
+    "cp1252",
+    "cp1250",
+    "cp1251",
+    "cp1253",
+    "cp1254",
+    "cp1255",
+    "cp1256",
+    "cp1257",
+    "koi8_r",
+    "mac_roman",
+]
+EAST_ASIAN = [
+    "cp932",
+    "euc_jp",
+    "gb18030",
+    "big5",
+    "cp949",
+]  # bytes that make sense in one of these seldom do so by chance
 TAB = ("\\t", "tab")  # as a shell passes it on, and the word
-ONE_LINE_END = "Carriage returns and line feeds are mixed here: save the file again with line ends of one kind."
+ONE_LINE_END = (
+    "Carriage returns and line feeds are mixed here: save the file again with line ends of one kind."
+)
 BLANK_AND_QUOTE = re.compile(' +"')
 NEARLY_ALL = 0.9
 # A cell with line breaks whose lines could each be a row. Two lines can look so by chance ("nice,good"), and so can a few that end with numbers ("3,5").
 SWALLOWED = 3  # lines from which on it is no chance where what stands in the other columns is at home there
 SWALLOWED_OFTEN = 30  # cells of two or three lines that are remarked on, if the evidence is numbers: a dozen receipts ("milk,2") may be in any table
-SWALLOWED_NUMBERS = 10  # lines from which on it is none where that is one number behind a comma, or where no column can tell
+SWALLOWED_NUMBERS = (
+    10  # lines from which on it is none where that is one number behind a comma, or where no column can tell
+)
 ENOUGH = 100_000  # rows that tell what stands in a column
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 REFUSED = {  # suffix: what it is, and the way out
-    **dict.fromkeys(SPREADSHEETS, "is a spreadsheet. Export the sheet as CSV UTF-8 (File, Save as) and give that file."),
+    **dict.fromkeys(
+        SPREADSHEETS, "is a spreadsheet. Export the sheet as CSV UTF-8 (File, Save as) and give that file."
+    ),
     ".zip": "is a zip archive. Unpack it and give the table inside.",
     ".json": "is one JSON document. Write one object a line: pandas.read_json('x.json').to_json('x.jsonl', orient='records', lines=True); "
     "if each line is an object already, rename it to .jsonl.",
-    **dict.fromkeys((".feather", ".arrow"), "is an Arrow file. Write it as Parquet: pandas.read_feather('x.feather').to_parquet('x.parquet')."),
-    **dict.fromkeys((".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz"), "is compressed in another way than gzip. Unpack it and give the table inside."),
+    **dict.fromkeys(
+        (".feather", ".arrow"),
+        "is an Arrow file. Write it as Parquet: pandas.read_feather('x.feather').to_parquet('x.parquet').",
+    ),
+    **dict.fromkeys(
+        (".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz"),
+        "is compressed in another way than gzip. Unpack it and give the table inside.",
+    ),
 }
 
 
@@ -107,7 +136,9 @@ def read_frame(
     if suffix in REFUSED:
         raise TableError(f"{path.name} {REFUSED[suffix]}")
     if suffix not in readers:
-        raise TableError(f"{path.name}: a table ends in {', '.join(sorted(readers))}, each also with .gz. Export it as CSV.")
+        raise TableError(
+            f"{path.name}: a table ends in {', '.join(sorted(readers))}, each also with .gz. Export it as CSV."
+        )
 
     findings: list[Finding] = []
     source = {"file": path.name, "encoding": None, "delimiter": None, "rows": 0}
@@ -133,8 +164,12 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
     except (OSError, EOFError, zlib.error) as error:
         if packed and not isinstance(error, PermissionError):
-            raise TableError(f"{path.name} is not a whole gzip file ({error}). Compress it again, or give the file unpacked.") from None
-        raise TableError(f"{path.name} cannot be read ({error}). Look at its permissions, or copy it elsewhere.") from None
+            raise TableError(
+                f"{path.name} is not a whole gzip file ({error}). Compress it again, or give the file unpacked."
+            ) from None
+        raise TableError(
+            f"{path.name} cannot be read ({error}). Look at its permissions, or copy it elsewhere."
+        ) from None
 
 
 @contextmanager
@@ -181,7 +216,9 @@ def _encoding(path: Path, asked: str | None, findings: list[Finding]) -> str:
             ) from None
         if flaw := _flaw(path, asked):
             what = "a NUL character" if flaw[1] == "NUL" else f"bytes that are not {asked}"
-            raise TableError(f"{path.name}, line {flaw[0]}: {what}. Give the encoding it was saved in, or encoding=None to have it detected.")
+            raise TableError(
+                f"{path.name}, line {flaw[0]}: {what}. Give the encoding it was saved in, or encoding=None to have it detected."
+            )
         return asked
     flaw = _flaw(path, marked or "utf-8")
     if flaw is None:
@@ -190,7 +227,11 @@ def _encoding(path: Path, asked: str | None, findings: list[Finding]) -> str:
     if marked == "utf-8-sig" and what == "bytes":
         _refuse_two_encodings(path, line)
     if marked:
-        what = "a NUL character" if what == "NUL" else f"bytes that are not {marked.removesuffix('-sig')}, though the file begins with its mark"
+        what = (
+            "a NUL character"
+            if what == "NUL"
+            else f"bytes that are not {marked.removesuffix('-sig')}, though the file begins with its mark"
+        )
         raise TableError(f"{path.name}, line {line}: {what}. Save the file as UTF-8.")
     return _unmarked_encoding(path, line, what, findings)
 
@@ -220,13 +261,19 @@ def _unmarked_encoding(path: Path, line: int, what: str, findings: list[Finding]
     if encoding is None:
         if what == "NUL":
             raise TableError(f"{path.name}, line {line}: a NUL character. Save the file as UTF-8 text.")
-        raise TableError(f"{path.name}, line {line}: neither utf-8 nor cp1252. Save the file as UTF-8, or name the encoding it was saved in.")
+        raise TableError(
+            f"{path.name}, line {line}: neither utf-8 nor cp1252. Save the file as UTF-8, or name the encoding it was saved in."
+        )
     shown = (first or sample).decode(encoding, "ignore").strip().split("\n")[0].strip()
     place = next((k for k, character in enumerate(shown) if not character.isascii()), 0)
     shown = shown[:60] if place < 50 else f"...{shown[place - 30 : place + 30]}"
     encoding = encoding.replace("utf_16_", "utf-16-")
     message = f"{path.name} is not UTF-8 (line {line}); it was read as {encoding}: {shown!r}."
-    findings.append(Finding("encoding", "warning", message, "If that looks wrong, save it as UTF-8, or name its encoding."))
+    findings.append(
+        Finding(
+            "encoding", "warning", message, "If that looks wrong, save it as UTF-8, or name its encoding."
+        )
+    )
     return encoding
 
 
@@ -235,11 +282,16 @@ def _guess(sample: bytes, wide: bool, reads: Callable[[str], bool]) -> str | Non
     from charset_normalizer import from_bytes
 
     candidates = ["utf_16_le", "utf_16_be"] if wide else ENCODINGS + EAST_ASIAN
-    likely = list(from_bytes(sample, cp_isolation=candidates, enable_fallback=False, preemptive_behaviour=False))
+    likely = list(
+        from_bytes(sample, cp_isolation=candidates, enable_fallback=False, preemptive_behaviour=False)
+    )
     names = [match.encoding for match in likely if match.coherence > 0 or match.encoding not in ENCODINGS]
     if not wide:
         # Where it reads as well as the best, cp1252 is it: what Excel and Windows save in western Europe and America.
-        western = any("cp1252" in match.could_be_from_charset and match.chaos <= likely[0].chaos + 0.02 for match in likely)
+        western = any(
+            "cp1252" in match.could_be_from_charset and match.chaos <= likely[0].chaos + 0.02
+            for match in likely
+        )
         names = ["cp1252", *names] if western else [*names, "cp1252"]
     return next((name for name in names if reads(name)), None)
 
@@ -268,16 +320,28 @@ def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes | None]:
             return False
 
     page = _guess(rest, False, reads) if whole else None
-    utf8 = [number for number, _, text in _beyond_ascii(path) if text is not None and _meant_as_utf8(text, page)] if page else []
-    if page in [None, *EAST_ASIAN] and 2 * len(whole) > len(other):  # too many for chance: from a few bytes, the guess may be wrong
+    utf8 = (
+        [number for number, _, text in _beyond_ascii(path) if text is not None and _meant_as_utf8(text, page)]
+        if page
+        else []
+    )
+    if page in [None, *EAST_ASIAN] and 2 * len(whole) > len(
+        other
+    ):  # too many for chance: from a few bytes, the guess may be wrong
         utf8 = whole
     as_utf8 = sample.decode("utf-8", "replace")
     broken = as_utf8.count("\ufffd")
-    mostly = len(as_utf8) - len(as_utf8.encode("ascii", "ignore")) > 2 * broken  # more characters of UTF-8 than flaws
+    mostly = (
+        len(as_utf8) - len(as_utf8.encode("ascii", "ignore")) > 2 * broken
+    )  # more characters of UTF-8 than flaws
     if mostly and (len(other) == 1 or not utf8):
-        raise TableError(f"{path.name}, line {line}: bytes that are not UTF-8, though the rest of the file is. Mend that line and save the file as UTF-8.")
+        raise TableError(
+            f"{path.name}, line {line}: bytes that are not UTF-8, though the rest of the file is. Mend that line and save the file as UTF-8."
+        )
     if utf8:
-        way_out = f" If all of it is {page}, write encoding={page!r}." if page and _flaw(path, page) is None else ""
+        way_out = (
+            f" If all of it is {page}, write encoding={page!r}." if page and _flaw(path, page) is None else ""
+        )
         raise TableError(
             f"{path.name} is in two encodings: {_lines(utf8)} UTF-8, {_lines(other)} not{f', but perhaps {page}' if page else ''}. "
             f"Save each part as UTF-8 before they are joined.{way_out}"
@@ -297,7 +361,10 @@ def _meant_as_utf8(text: str, page: str) -> bool:
     if len(beyond) > CHANCE or max(beyond) >= "\u0800":
         return True
     written = "".join(beyond)
-    return any(written == written.encode(name, "ignore").decode(name) for name in (ENCODINGS if page == "cp1252" else [page]))  # cp1252 is the guess in doubt
+    return any(
+        written == written.encode(name, "ignore").decode(name)
+        for name in (ENCODINGS if page == "cp1252" else [page])
+    )  # cp1252 is the guess in doubt
 
 
 def _lines(numbers: list[int]) -> str:
@@ -308,7 +375,14 @@ def _lines(numbers: list[int]) -> str:
 
 
 def _first_record(text: str, delimiter: str) -> list[str]:
-    return next((fields for fields in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if "".join(fields).strip()), [])
+    return next(
+        (
+            fields
+            for fields in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+            if "".join(fields).strip()
+        ),
+        [],
+    )
 
 
 def _hint(line: str) -> str | None:
@@ -322,9 +396,13 @@ def _head(path: Path, encoding: str, wanted: list[str]) -> str:
     with _characters(path, encoding, newline="") as stream:
         head = stream.read(CHUNK)
     if not head.strip():
-        raise TableError(f"{path.name} is empty. It needs a header line with the columns {' and '.join(wanted)}.")
+        raise TableError(
+            f"{path.name} is empty. It needs a header line with the columns {' and '.join(wanted)}."
+        )
     if not head.strip(' \t\r\n",;|'):
-        raise TableError(f"{path.name} has no header. Its first line must name the columns {' and '.join(wanted)}.")
+        raise TableError(
+            f"{path.name} has no header. Its first line must name the columns {' and '.join(wanted)}."
+        )
     return head
 
 
@@ -333,7 +411,9 @@ def _delimiter(path: Path, head: str, wanted: list[str], asked: str | None) -> s
     if asked in TAB:
         return "\t"
     if asked is not None and (not isinstance(asked, str) or len(asked) != 1 or asked in '\r\n"\0'):
-        raise TableError(f"delimiter={asked!r} must be one character, such as ',' ';' '|' or '\\t'. Write None to have it detected.")
+        raise TableError(
+            f"delimiter={asked!r} must be one character, such as ',' ';' '|' or '\\t'. Write None to have it detected."
+        )
     if asked is not None:
         return asked
     if hint := _hint(re.split("[\r\n]", head, maxsplit=1)[0]):
@@ -359,16 +439,26 @@ def _line_end(head: str, header: list[str], wanted: list[str]) -> str:
 
 def _blank_before_quotes(head: str, delimiter: str) -> bool:
     """Tell whether the cells in quotes have a blank before the quote (`fine day, "good"`), in the first rows and nearly all of them."""
-    records = [record[1:] for record in islice(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), 1, 200) if record]
-    return sum(any(BLANK_AND_QUOTE.match(cell) for cell in record) for record in records) > NEARLY_ALL * len(records)
+    records = [
+        record[1:]
+        for record in islice(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), 1, 200)
+        if record
+    ]
+    return sum(any(BLANK_AND_QUOTE.match(cell) for cell in record) for record in records) > NEARLY_ALL * len(
+        records
+    )
 
 
-def _read_delimited(path: Path, wanted: list[str], source: dict, findings: list[Finding], delimiter: str | None, *_) -> pd.DataFrame:
+def _read_delimited(
+    path: Path, wanted: list[str], source: dict, findings: list[Finding], delimiter: str | None, *_
+) -> pd.DataFrame:
     head = _head(path, source["encoding"], wanted)
     delimiter = source["delimiter"] = _delimiter(path, head, wanted, delimiter)
     end = _line_end(head, _first_record(head, delimiter), wanted)
     other = "\r" if end == "\n" else "\n"
-    doubled = end == "\n" and re.match(r"[^\n]*\r\r\n", head.lstrip()) is not None  # what csv.writer makes on Windows of a file opened without newline=""
+    doubled = (
+        end == "\n" and re.match(r"[^\n]*\r\r\n", head.lstrip()) is not None
+    )  # what csv.writer makes on Windows of a file opened without newline=""
     names: list[str] = []
     columns: list[list[pa.Array]] = []
     batch: list[list[str]] = []
@@ -396,12 +486,23 @@ def _read_delimited(path: Path, wanted: list[str], source: dict, findings: list[
                 yield line
 
     def store() -> None:
-        for chunks, values in zip(columns, zip(*batch, strict=True), strict=False):  # an empty batch has no columns
-            chunks.append(pa.array([value.replace("\0", other) for value in values] if hidden else values, pa.large_string()))
+        for chunks, values in zip(
+            columns, zip(*batch, strict=True), strict=False
+        ):  # an empty batch has no columns
+            chunks.append(
+                pa.array(
+                    [value.replace("\0", other) for value in values] if hidden else values, pa.large_string()
+                )
+            )
         batch.clear()
 
     with _characters(path, source["encoding"], newline=end) as stream:
-        reader = csv.reader(lines(stream), delimiter=delimiter, strict=True, skipinitialspace=_blank_before_quotes(head, delimiter))
+        reader = csv.reader(
+            lines(stream),
+            delimiter=delimiter,
+            strict=True,
+            skipinitialspace=_blank_before_quotes(head, delimiter),
+        )
         begin = 1  # the line where the row begins, which is what helps when a quote that is never closed swallows the rest of the file
         try:
             for fields in reader:
@@ -420,13 +521,19 @@ def _read_delimited(path: Path, wanted: list[str], source: dict, findings: list[
                 elif fields:  # an empty line is no row; pandas would fill a short row up, and take a long one's first value for an index
                     remedy = f"A text that holds {delimiter!r} must stand in double quotes."
                     joined = "".join(fields).count("\0") + 1
-                    if joined > 1 and len(fields) - 1 == (len(names) - 1) * joined:  # so many rows on one line
+                    if (
+                        joined > 1 and len(fields) - 1 == (len(names) - 1) * joined
+                    ):  # so many rows on one line
                         remedy = ONE_LINE_END
                     elif any(BLANK_AND_QUOTE.match(cell) for cell in fields):
-                        remedy = "Quotes count only right behind the delimiter: take out the blank before them."
+                        remedy = (
+                            "Quotes count only right behind the delimiter: take out the blank before them."
+                        )
                     elif reader.line_num > begin:
                         remedy = f"A double quote opens a cell that runs on to line {reader.line_num}: write a quote that belongs to a text twice, and the text in quotes."
-                    raise TableError(f"{path.name}, line {begin}: {len(fields)} values, but the header has {len(names)} columns. {remedy}")
+                    raise TableError(
+                        f"{path.name}, line {begin}: {len(fields)} values, but the header has {len(names)} columns. {remedy}"
+                    )
                 begin = reader.line_num + 1
         except csv.Error as error:
             raise TableError(
@@ -435,15 +542,23 @@ def _read_delimited(path: Path, wanted: list[str], source: dict, findings: list[
             ) from None
         store()
     if not names:
-        raise TableError(f"{path.name} has no header. Its first line must name the columns {' and '.join(wanted)}.")
+        raise TableError(
+            f"{path.name} has no header. Its first line must name the columns {' and '.join(wanted)}."
+        )
     source["begins"] = begins
-    frame = pd.DataFrame({name: _text_series(chunks) for name, chunks in zip(_unique(names), columns, strict=True)})
+    frame = pd.DataFrame(
+        {name: _text_series(chunks) for name, chunks in zip(_unique(names), columns, strict=True)}
+    )
     if suspects:
         findings += _look_for_swallowed(frame, suspects, begins, path, delimiter, end)
     for name in wanted[1:]:
         if quoted := [value for value in frame[name].unique() if re.fullmatch(' +".*" *', value, re.DOTALL)]:
             message = f"{path.name}: the quotes of {quoted[0][:60]!r} are part of the value in column {name!r}, for a blank stands before them."
-            findings.append(Finding("blank-before-quote", "warning", message, "If they only enclose it, take out the blank."))
+            findings.append(
+                Finding(
+                    "blank-before-quote", "warning", message, "If they only enclose it, take out the blank."
+                )
+            )
     return frame
 
 
@@ -452,7 +567,9 @@ def _text_series(chunks: list[pa.Array]) -> pd.Series:
     return pa.chunked_array(chunks, pa.large_string()).to_pandas().astype(str)
 
 
-def _read_jsonl(path: Path, wanted: list[str], source: dict, _findings, _delimiter, _class_names, listed: str | None) -> pd.DataFrame:
+def _read_jsonl(
+    path: Path, wanted: list[str], source: dict, _findings, _delimiter, _class_names, listed: str | None
+) -> pd.DataFrame:
     texts: dict[str, list[pa.Array]] = {name: [] for name in wanted}
     others: dict[str, list] = {}
     names: dict[str, None] = {}  # an ordered set
@@ -464,7 +581,9 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, _findings, _delimit
         for record in batch:
             names.update(dict.fromkeys(record))
         for name in wanted:
-            texts[name].append(_as_text([record.get(name) for record in batch], rows + 1, name, path, name == listed))
+            texts[name].append(
+                _as_text([record.get(name) for record in batch], rows + 1, name, path, name == listed)
+            )
         for name in names:
             if name not in texts:
                 others.setdefault(name, [None] * rows).extend(record.get(name) for record in batch)
@@ -486,7 +605,9 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, _findings, _delimit
                     remedy = "This is one JSON document; write one object a line: pandas.read_json(...).to_json('x.jsonl', orient='records', lines=True)."
                 raise TableError(f"{path.name}, line {number}: not JSON ({error}). {remedy}") from None
             if not isinstance(record, dict):
-                raise TableError(f"{path.name}, line {number}: {line[:60]!r} is not a JSON object. Each line must be one.")
+                raise TableError(
+                    f"{path.name}, line {number}: {line[:60]!r} is not a JSON object. Each line must be one."
+                )
             if not record.keys() >= {*wanted}:
                 record = dict(zip(_as_asked(list(record), wanted), record.values(), strict=True))
             batch.append(record)
@@ -494,15 +615,32 @@ def _read_jsonl(path: Path, wanted: list[str], source: dict, _findings, _delimit
                 store()
     store()
     if not rows:
-        raise TableError(f"{path.name} is empty. Each line must be a JSON object with {' and '.join(wanted)}.")
+        raise TableError(
+            f"{path.name} is empty. Each line must be a JSON object with {' and '.join(wanted)}."
+        )
     _require_columns(list(names), wanted, path)
-    return pd.DataFrame({name: _text_series(texts[name]) if name in texts else pd.Series(others[name], dtype=object) for name in names})
+    return pd.DataFrame(
+        {
+            name: _text_series(texts[name]) if name in texts else pd.Series(others[name], dtype=object)
+            for name in names
+        }
+    )
 
 
-def _read_parquet(path: Path, wanted: list[str], source: dict, findings: list[Finding], _delimiter, class_names: bool, listed: str | None) -> pd.DataFrame:
+def _read_parquet(
+    path: Path,
+    wanted: list[str],
+    source: dict,
+    findings: list[Finding],
+    _delimiter,
+    class_names: bool,
+    listed: str | None,
+) -> pd.DataFrame:
     try:
         with _opened(path) as file:
-            table = pyarrow.parquet.read_table(io.BytesIO(file.read()) if path.suffix.lower() == ".gz" else file)
+            table = pyarrow.parquet.read_table(
+                io.BytesIO(file.read()) if path.suffix.lower() == ".gz" else file
+            )
         table.validate(full=True)  # bytes that are no UTF-8 would be found much later
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"{path.name} is not a whole Parquet file ({error}). Write it again.") from None
@@ -522,16 +660,29 @@ def _read_parquet(path: Path, wanted: list[str], source: dict, findings: list[Fi
             if name == listed and written in classes:
                 names_of = classes[written]
                 values = [
-                    [_name_of(label, names_of, row, name, path) for label in labels] if isinstance(labels, list) else labels
+                    [_name_of(label, names_of, row, name, path) for label in labels]
+                    if isinstance(labels, list)
+                    else labels
                     for row, labels in enumerate(values, start=1)
                 ]
-            chunks = column.cast(pa.large_string()).fill_null("").chunks if is_text else [_as_text(values, 1, name, path, name == listed)]
+            chunks = (
+                column.cast(pa.large_string()).fill_null("").chunks
+                if is_text
+                else [_as_text(values, 1, name, path, name == listed)]
+            )
             columns[name] = _text_series(chunks)
             continue
         try:  # through Python objects: pandas would turn integers with one null among them into floats
             columns[name] = pd.Series(column.to_pylist(), dtype=object)
-        except (pa.ArrowException, ValueError, OverflowError, KeyError) as error:  # a date that Python has not, an unknown time zone
-            raise TableError(f"{path.name}, column {name!r}: a value cannot be read ({error}). Leave that column out.") from None
+        except (
+            pa.ArrowException,
+            ValueError,
+            OverflowError,
+            KeyError,
+        ) as error:  # a date that Python has not, an unknown time zone
+            raise TableError(
+                f"{path.name}, column {name!r}: a value cannot be read ({error}). Leave that column out."
+            ) from None
     return pd.DataFrame(columns)
 
 
@@ -539,8 +690,15 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Return the names of the classes that `datasets` notes for its columns of ClassLabel, or of lists of it, where it wrote the file."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        features = {column: feature[0] if isinstance(feature, list) else feature.get("feature", feature) for column, feature in features.items()}
-        return {column: feature["names"] for column, feature in features.items() if feature.get("_type") == "ClassLabel" and feature.get("names")}
+        features = {
+            column: feature[0] if isinstance(feature, list) else feature.get("feature", feature)
+            for column, feature in features.items()
+        }
+        return {
+            column: feature["names"]
+            for column, feature in features.items()
+            if feature.get("_type") == "ClassLabel" and feature.get("names")
+        }
     except (TypeError, KeyError, IndexError, ValueError, AttributeError):
         return {}
 
@@ -585,18 +743,31 @@ def _as_text(values: list, first_row: int, name: str, path: Path, listed: bool =
         if listed and isinstance(value, (list, tuple)):
             for label in value:
                 if not isinstance(label, plain) or label != label:
-                    refuse(row, f"{label!r} in the list {str(value)[:60]} is no label. Take it out of the list.")
+                    refuse(
+                        row, f"{label!r} in the list {str(value)[:60]} is no label. Take it out of the list."
+                    )
                 if SEPARATOR in text(label):
-                    refuse(row, f"the label {label!r} in a list holds {SEPARATOR!r}, which joins labels. Rename it.")
+                    refuse(
+                        row,
+                        f"the label {label!r} in a list holds {SEPARATOR!r}, which joins labels. Rename it.",
+                    )
         elif value is not None and not isinstance(value, plain):
-            ways = " (lists are for the one label column of task='multi_label')" if isinstance(value, (list, tuple)) else ""
+            ways = (
+                " (lists are for the one label column of task='multi_label')"
+                if isinstance(value, (list, tuple))
+                else ""
+            )
             refuse(row, f"{str(value)[:60]!r} is a {type(value).__name__}. Give a text or a number{ways}.")
     texts = [text(value) for value in values]
     try:
         return pa.array(texts, pa.large_string())
     except UnicodeEncodeError:
-        row, wrong = next((k, t) for k, t in enumerate(texts, start=first_row) if re.search("[\ud800-\udfff]", t))
-        raise TableError(f"{path.name}, row {row}, column {name!r}: {wrong[:60]!r} holds half a character (a lone surrogate). Write the text again.") from None
+        row, wrong = next(
+            (k, t) for k, t in enumerate(texts, start=first_row) if re.search("[\ud800-\udfff]", t)
+        )
+        raise TableError(
+            f"{path.name}, row {row}, column {name!r}: {wrong[:60]!r} holds half a character (a lone surrogate). Write the text again."
+        ) from None
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -620,22 +791,32 @@ def free_name(name: str, taken) -> str:
 def _as_asked(names: list[str], wanted: list[str]) -> list[str]:
     """Return the names with those asked for spelt as they are asked for: é is one character or two, and nobody sees which."""
     form = {unicodedata.normalize("NFC", name): name for name in wanted if name not in names}
-    return [name if name in wanted else form.get(unicodedata.normalize("NFC", name), name) for name in names] if form else names
+    return (
+        [name if name in wanted else form.get(unicodedata.normalize("NFC", name), name) for name in names]
+        if form
+        else names
+    )
 
 
 def _require_columns(names: list[str], wanted: list[str], path: Path, delimiter: str | None = None) -> None:
     for name in wanted:
         if names.count(name) > 1:
-            raise TableError(f"{path.name} has {names.count(name)} columns called {name!r}. Rename all but one.")
+            raise TableError(
+                f"{path.name} has {names.count(name)} columns called {name!r}. Rename all but one."
+            )
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
             hint = f" Did you mean {near[0][:60]!r}?" if near else ""
-            shown = ", ".join(repr(name[:60]) for name in names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
+            shown = ", ".join(repr(name[:60]) for name in names[:30]) + (
+                f" and {len(names) - 30} more" if len(names) > 30 else ""
+            )
             if any("\r" in other for other in names):
                 hint = f" {ONE_LINE_END}"
             if delimiter is not None and len(names) == 1:
                 hint += f" {delimiter!r} does not divide its header: name the delimiter that does."
-            raise TableError(f"{path.name} has no column {name!r}; it has {shown}.{hint} Set text_column and label_column.")
+            raise TableError(
+                f"{path.name} has no column {name!r}; it has {shown}.{hint} Set text_column and label_column."
+            )
 
 
 def _as_rows(cells: Sequence[str], delimiter: str, end: str) -> list[list[str]]:
@@ -650,7 +831,9 @@ def _as_rows(cells: Sequence[str], delimiter: str, end: str) -> list[list[str]]:
     return [line.removesuffix("\r").split(delimiter) for line in lines]
 
 
-def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequence[int], path: Path, delimiter: str, end: str) -> list[Finding]:
+def _look_for_swallowed(
+    frame: pd.DataFrame, suspects: list[int], begins: Sequence[int], path: Path, delimiter: str, end: str
+) -> list[Finding]:
     """Refuse a cell that a stray quote opened and that runs on over rows, or remark on it where that is not sure.
 
     `suspects` are the rows whose lines have as many fields as a row each. The evidence is in the other columns: what the lines would put there is what
@@ -666,7 +849,9 @@ def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequen
     digits = re.compile(r"\d+")
 
     def form(value: str) -> str:
-        return digits.sub("0", value) if len(value) <= 60 else ""  # numbers, dates and ids are told by their form
+        return (
+            digits.sub("0", value) if len(value) <= 60 else ""
+        )  # numbers, dates and ids are told by their form
 
     def repeated(counts: Counter) -> float:
         return sum(count for value, count in counts.items() if count > 1 and value) / max(1, counts.total())
@@ -705,17 +890,29 @@ def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequen
             return unsure if len(rows) >= SWALLOWED_NUMBERS else None
         if words or said > 1:
             return sure if hits + 1 >= SWALLOWED else unsure
-        return sure if hits + 1 >= SWALLOWED_NUMBERS else None if hits + 1 < len(rows) else unsure if len(rows) > SWALLOWED else short
+        return (
+            sure
+            if hits + 1 >= SWALLOWED_NUMBERS
+            else None
+            if hits + 1 < len(rows)
+            else unsure
+            if len(rows) > SWALLOWED
+            else short
+        )
 
     batches = (frame.iloc[suspects[start : start + BATCH]] for start in range(0, len(suspects), BATCH))
     for place, *cells in (row for batch in batches for row in batch.itertuples(name=None)):
         broken = next(k for k, cell in enumerate(cells) if end in cell)
         if (found := judge(_as_rows(cells, delimiter, end), cells, broken)) is not None:
             first = begins[place] + sum(cell.count(end) for cell in cells[:broken])
-            found.append((f"lines {first} to {first + cells[broken].count(end)} are one cell", cells[broken][:60]))
+            found.append(
+                (f"lines {first} to {first + cells[broken].count(end)} are one cell", cells[broken][:60])
+            )
     if len(short) >= SWALLOWED_OFTEN:
         unsure += short
-    if len(sure) > max(SWALLOWED_NUMBERS, len(frame) / 2):  # texts that are lists or tables: stray quotes are rare
+    if len(sure) > max(
+        SWALLOWED_NUMBERS, len(frame) / 2
+    ):  # texts that are lists or tables: stray quotes are rare
         sure, unsure = [], sure + unsure
     fix = (
         "If a quote in the first of these lines is part of its text, put the text in double quotes and write each double quote inside it twice; "
@@ -731,10 +928,19 @@ def _look_for_swallowed(frame: pd.DataFrame, suspects: list[int], begins: Sequen
         return []
     more = f"; and {len(unsure) - 3} more such cells" if len(unsure) > 3 else ""
     shown = "; ".join(f"{where}, {cell!r}..." for where, cell in unsure[:3])
-    return [Finding("swallowed-rows", "warning", f"{path.name}: {shown}{more}, though the lines look like rows of the table.", fix)]
+    return [
+        Finding(
+            "swallowed-rows",
+            "warning",
+            f"{path.name}: {shown}{more}, though the lines look like rows of the table.",
+            fix,
+        )
+    ]
 
 
-def _without_headers(frame: pd.DataFrame, wanted: list[str], begins: Sequence[int], path: Path, findings: list[Finding]) -> pd.DataFrame:
+def _without_headers(
+    frame: pd.DataFrame, wanted: list[str], begins: Sequence[int], path: Path, findings: list[Finding]
+) -> pd.DataFrame:
     """Leave out the rows that say the header again, as files do that were joined.
 
     Raises:
@@ -766,16 +972,31 @@ def _without_headers(frame: pd.DataFrame, wanted: list[str], begins: Sequence[in
         if same and (len(wanted) > 1 or {*row.values()} == names):
             again.append(place)
     if again:
-        shown = ", ".join(str(begins[place] if begins else place + 1) for place in again[:10]) + (", ..." if len(again) > 10 else "")
+        shown = ", ".join(str(begins[place] if begins else place + 1) for place in again[:10]) + (
+            ", ..." if len(again) > 10 else ""
+        )
         what = ("line" if begins else "row") + ("s" if len(again) > 1 else "")
         message = f"{path.name}: the header stands again in {what} {shown}; it is no row and left out."
-        findings.append(Finding("repeated-header", "warning", message, "Nothing to do, if the files that were joined have the same columns."))
+        findings.append(
+            Finding(
+                "repeated-header",
+                "warning",
+                message,
+                "Nothing to do, if the files that were joined have the same columns.",
+            )
+        )
     return frame.drop(index=again)
 
 
-def _without_index(frame: pd.DataFrame, wanted: list[str], path: Path, findings: list[Finding]) -> pd.DataFrame:
+def _without_index(
+    frame: pd.DataFrame, wanted: list[str], path: Path, findings: list[Finding]
+) -> pd.DataFrame:
     """Leave out what pandas wrote as a row index: a nameless first column, later read and saved again as "Unnamed: 0"."""
-    index = [name for k, name in enumerate(frame.columns) if re.fullmatch(r"Unnamed: 0(\.\d+)*|__index_level_\d+__", name) or (name == "" and k == 0)]
+    index = [
+        name
+        for k, name in enumerate(frame.columns)
+        if re.fullmatch(r"Unnamed: 0(\.\d+)*|__index_level_\d+__", name) or (name == "" and k == 0)
+    ]
     index = [name for name in index if name not in wanted]
     if index:
         message = f"{path.name}: {', '.join(map(repr, index))} is an index that pandas saved; it is left out."

@@ -19,9 +19,13 @@ def prepare() -> None:
         RuntimeError: pip has failed. Its magic goes on then, and what it has fetched may be another version than the one that was asked for.
     """
     here = Path(__file__).resolve().parents[2]
-    installed = [found.read_text("direct_url.json") or "" for found in metadata.distributions(name="finetuning")]
+    installed = [
+        found.read_text("direct_url.json") or "" for found in metadata.distributions(name="finetuning")
+    ]
     if not any(here.as_uri() in address for address in installed):
-        raise RuntimeError("pip has not installed this repository: its message above says why. Mend that, and run this cell again.")
+        raise RuntimeError(
+            "pip has not installed this repository: its message above says why. Mend that, and run this cell again."
+        )
     sys.path.insert(0, str(here))
     from utils.setup.gpu import visible_gpus
 

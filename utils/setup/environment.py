@@ -28,7 +28,11 @@ def fail(message):
 def check_python(version):
     """Stop where this Python is older or newer than what the requirements support."""
     if not OLDEST <= tuple(version) <= NEWEST:
-        fail("Python {}.{} runs this, but 3.11, 3.12 or 3.13 is needed. Name one of them: make run PYTHON=python3.12".format(*version))
+        fail(
+            "Python {}.{} runs this, but 3.11, 3.12 or 3.13 is needed. Name one of them: make run PYTHON=python3.12".format(
+                *version
+            )
+        )
 
 
 def fingerprint(requirements):
@@ -43,8 +47,19 @@ def explain(errors):
     """Turn pip's error output into one sentence that says what to do."""
     if "No space left on device" in errors:
         return "the disk is full. Free about 10 GB (with CUDA, PyTorch alone takes half of that) and run the same command again."
-    unreachable = ("NewConnectionError", "ConnectTimeout", "Connection refused", "Temporary failure in name resolution", "ProxyError", "SSLError")
-    lines = [line.strip() for line in errors.splitlines() if "ERROR" in line] or errors.strip().splitlines() or ["pip said nothing"]
+    unreachable = (
+        "NewConnectionError",
+        "ConnectTimeout",
+        "Connection refused",
+        "Temporary failure in name resolution",
+        "ProxyError",
+        "SSLError",
+    )
+    lines = (
+        [line.strip() for line in errors.splitlines() if "ERROR" in line]
+        or errors.strip().splitlines()
+        or ["pip said nothing"]
+    )
     if any(word in errors for word in unreachable) or "(from versions: none)" in errors:
         return f"the package index could not be reached ({lines[0]}). Check the network or pip's configuration and run the same command again."
     return f"pip failed ({lines[-1]}). Run the same command again; if it persists, run `make clean` first."
@@ -66,15 +81,34 @@ def main(name="work"):
         fail(f"the disk has {free:.1f} GB free and the packages need about {needed}. Free some space.")
     print(f"Installing the packages into {folder_name}; once, and it takes a few minutes ...", flush=True)
     if before.split("\n")[0] != wanted.split("\n")[0]:  # none yet, half made, or made by another Python
-        made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        made = subprocess.run(
+            [sys.executable, "-m", "venv", "--clear", str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         if made.returncode:
             said = (made.stdout.strip().splitlines() or ["nothing"])[-1]
-            fail("python -m venv failed; on Debian and Ubuntu, `apt-get install python3-venv` brings it. It said: " + said)
+            fail(
+                "python -m venv failed; on Debian and Ubuntu, `apt-get install python3-venv` brings it. It said: "
+                + said
+            )
     else:
         stamp.unlink()
-    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "3"]
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--retries",
+        "3",
+    ]
     command += ["--requirement", str(ROOT / requirements), "--constraint", str(ROOT / "constraints.txt")]
-    command += ["--editable", str(ROOT)] if name == "work" else []  # so that `import utils` works in every folder
+    command += (
+        ["--editable", str(ROOT)] if name == "work" else []
+    )  # so that `import utils` works in every folder
     installed = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if installed.returncode:
         fail(explain(installed.stderr))
@@ -83,5 +117,11 @@ def main(name="work"):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", nargs="?", default="work", choices=sorted(ENVIRONMENTS), help="which environment (default: %(default)s)")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        default="work",
+        choices=sorted(ENVIRONMENTS),
+        help="which environment (default: %(default)s)",
+    )
     main(parser.parse_args().name)

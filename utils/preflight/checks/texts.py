@@ -15,32 +15,52 @@ from transformers.data.data_collator import default_data_collator
 
 from utils.preflight.catalogue import pitfall, places
 from utils.preflight.setup import text_config, untouched
-from utils.preflight.split import Split, container_fault, is_list, is_text, plain, said, shared_rows
+from utils.preflight.split import Split, container_fault, error_text, is_list, is_text, plain, shared_rows
 
 
 @pitfall(
-    "wrong-container", "P", "error", "The data set is a DataFrame, a DatasetDict or a dict of lists: KeyError: 6, Invalid key: 0", "Hand over one Dataset", True
+    "wrong-container",
+    "P",
+    "error",
+    "The data set is a DataFrame, a DatasetDict or a dict of lists: KeyError: 6, Invalid key: 0",
+    "Hand over one Dataset",
+    True,
 )
 def wrong_container(setup):
     for name, part in setup.given.items():
         if (write := container_fault(part)) is not None:
-            yield f"{name}_dataset is a {type(part).__name__}, which has no rows dataset[0], dataset[1], ...; the first batch would fail.", f"Give {write}"
+            yield (
+                f"{name}_dataset is a {type(part).__name__}, which has no rows dataset[0], dataset[1], ...; the first batch would fail.",
+                f"Give {write}",
+            )
 
 
-@pitfall("two-label-columns", "P", "error", "Both label and labels are there: label wins", "Remove one of them", True)
+@pitfall(
+    "two-label-columns",
+    "P",
+    "error",
+    "Both label and labels are there: label wins",
+    "Remove one of them",
+    True,
+)
 def two_label_columns(setup):
     for split in setup.splits.values():
         found = split.label_columns
         if len(found) > 1:
             lost = " and ".join(repr(name) for name in found[1:])
             yield (
-                f"The {split.in_words} data have the columns {' and '.join(map(repr, found))}; the collator in use takes {found[0]!r} and loses {lost}.",
+                f"The {split.role} data have the columns {' and '.join(map(repr, found))}; the collator in use takes {found[0]!r} and loses {lost}.",
                 f"dataset = dataset.remove_columns({found[0]!r}), or {found[1]!r}: keep the one that is right",
             )
 
 
 @pitfall(
-    "eval-labels-missing", "P", "error", "No eval_loss, and compute_metrics is never called, without a word", "The same column names in both splits", False
+    "eval-labels-missing",
+    "P",
+    "error",
+    "No eval_loss, and compute_metrics is never called, without a word",
+    "The same column names in both splits",
+    False,
 )
 def eval_labels_missing(setup):
     if setup.train is None or setup.train.label_column is None:
@@ -49,7 +69,7 @@ def eval_labels_missing(setup):
         if split.label_column is None and len(split.index):
             reason, fix = without_labels(split, setup.train.label_column)
             yield (
-                f"The training data have the label column {setup.train.label_column!r}, the {split.in_words} data have no labels: {reason}. There will be no "
+                f"The training data have the label column {setup.train.label_column!r}, the {split.role} data have no labels: {reason}. There will be no "
                 "evaluation loss, and compute_metrics will not be called.",
                 fix,
             )
@@ -60,7 +80,9 @@ def without_labels(split: Split, right: str = "label") -> tuple[str, str]:
     hidden = [name for name in split.all_columns if name in split.label_names]
     if hidden:
         return f"set_format hides the column {hidden[0]!r}", f"Add {hidden[0]!r} to set_format(columns=[...])"
-    others = [name for name in split.all_columns if name not in ("input_ids", "attention_mask", "token_type_ids")]
+    others = [
+        name for name in split.all_columns if name not in ("input_ids", "attention_mask", "token_type_ids")
+    ]
     named = f"none of its columns ({', '.join(map(repr, split.all_columns))}) is called label, labels or label_ids"
     return named, f"dataset = dataset.rename_column({(others or ['...'])[-1]!r}, {right!r})"
 
@@ -84,34 +106,50 @@ def not_tokenised(setup):
         if needed not in split.columns:
             has = f"it has {', '.join(map(repr, split.columns)) or 'no columns'}"
             yield (
-                f"The {split.in_words} data have no column {needed!r} ({has}), so the model would get no text.",
+                f"The {split.role} data have no column {needed!r} ({has}), so the model would get no text.",
                 "dataset = dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)",
             )
         elif needed == "input_ids":
             kind = split.type(needed)
             if kind is None or not is_list(kind) or is_list(kind.value_type):
-                shape = "is a list of lists" if kind is not None and is_list(kind) else f"holds {kind or 'values of several kinds'}"
+                shape = (
+                    "is a list of lists"
+                    if kind is not None and is_list(kind)
+                    else f"holds {kind or 'values of several kinds'}"
+                )
                 yield (
-                    f"{needed!r} of the {split.in_words} data {shape}; it must hold one flat list of whole numbers a row.",
+                    f"{needed!r} of the {split.role} data {shape}; it must hold one flat list of whole numbers a row.",
                     "Tokenise without return_tensors: tokenizer(text, truncation=True), not tokenizer(text, return_tensors='pt')",
                 )
-            elif split.tokens is not None and setup.collator is default_data_collator and len(set(split.tokens.widths.tolist())) > 1:
+            elif (
+                split.tokens is not None
+                and setup.collator is default_data_collator
+                and len(set(split.tokens.widths.tolist())) > 1
+            ):
                 low, high = split.tokens.widths.min(), split.tokens.widths.max()
                 yield (
-                    f"The rows of the {split.in_words} data have {low} to {high} tokens, and the collator in use does not pad, so a batch cannot be made.",
+                    f"The rows of the {split.role} data have {low} to {high} tokens, and the collator in use does not pad, so a batch cannot be made.",
                     "Trainer(..., processing_class=tokenizer), or data_collator=DataCollatorWithPadding(tokenizer)",
                 )
     for split in setup.splits.values():
-        texts = [name for name in split.columns if name != split.label_column and split.type(name) is not None and is_text(split.type(name))]
+        texts = [
+            name
+            for name in split.columns
+            if name != split.label_column and split.type(name) is not None and is_text(split.type(name))
+        ]
         if texts and not setup.args.remove_unused_columns and split.name in setup.dry.refused:
             yield (
-                f"remove_unused_columns=False hands the text column {texts[0]!r} of the {split.in_words} data to the collator, which cannot make a tensor of it.",
+                f"remove_unused_columns=False hands the text column {texts[0]!r} of the {split.role} data to the collator, which cannot make a tensor of it.",
                 f"remove_unused_columns=True, or dataset = dataset.remove_columns({texts[0]!r})",
             )
 
 
 @pitfall(
-    "empty-tokenizer", "PS", "error", "A folder without tokenizer files gives a tokenizer of 5 tokens: every word is [UNK]", "Save the tokenizer with the model"
+    "empty-tokenizer",
+    "PS",
+    "error",
+    "A folder without tokenizer files gives a tokenizer of 5 tokens: every word is [UNK]",
+    "Save the tokenizer with the model",
 )
 def empty_tokenizer(setup):
     vocabulary, split = getattr(text_config(setup.config), "vocab_size", None), setup.train
@@ -131,12 +169,31 @@ def empty_tokenizer(setup):
         tokens = split.tokens
         share = tokens.unknown.sum() / tokens.content.sum()
         if share > 0.5:
-            yield f"{share:.0%} of all training tokens are the unknown token: the model would see hardly a word.", load
-        elif vocabulary and vocabulary > 1000 and setup.tokenizer is None and len(split.index) >= 20 and tokens.highest.max() < 10:
-            yield f"No training token has an id above {tokens.highest.max()}, of {vocabulary:,} that the model knows: the tokenizer had no vocabulary.", load
+            yield (
+                f"{share:.0%} of all training tokens are the unknown token: the model would see hardly a word.",
+                load,
+            )
+        elif (
+            vocabulary
+            and vocabulary > 1000
+            and setup.tokenizer is None
+            and len(split.index) >= 20
+            and tokens.highest.max() < 10
+        ):
+            yield (
+                f"No training token has an id above {tokens.highest.max()}, of {vocabulary:,} that the model knows: the tokenizer had no vocabulary.",
+                load,
+            )
 
 
-@pitfall("tokenizer-mismatch", "P", "error", "A tokenizer of another checkpoint: silent, or 'index out of range in self'", "Both from one checkpoint", True)
+@pitfall(
+    "tokenizer-mismatch",
+    "P",
+    "error",
+    "A tokenizer of another checkpoint: silent, or 'index out of range in self'",
+    "Both from one checkpoint",
+    True,
+)
 def tokenizer_mismatch(setup):
     if not hasattr(setup.model, "get_input_embeddings"):
         return
@@ -148,13 +205,23 @@ def tokenizer_mismatch(setup):
             outside = (split.tokens.highest >= rows) | (split.tokens.lowest < 0)
             if outside.any():
                 over = True
-                bad = split.tokens.highest[outside].max() if (split.tokens.highest >= rows).any() else split.tokens.lowest.min()
+                bad = (
+                    split.tokens.highest[outside].max()
+                    if (split.tokens.highest >= rows).any()
+                    else split.tokens.lowest.min()
+                )
                 yield (
-                    f"The {split.in_words} data hold the token id {bad:,}, but the model knows {rows:,} tokens (0 to {rows - 1:,}): {places(outside, split)}. "
+                    f"The {split.role} data hold the token id {bad:,}, but the model knows {rows:,} tokens (0 to {rows - 1:,}): {places(outside, split)}. "
                     "A batch with such a row stops with 'index out of range in self'.",
                     one,
                 )
-    if over or setup.tokenizer is None or not rows or "empty-tokenizer" in setup.errors or not hasattr(setup.tokenizer, "__len__"):
+    if (
+        over
+        or setup.tokenizer is None
+        or not rows
+        or "empty-tokenizer" in setup.errors
+        or not hasattr(setup.tokenizer, "__len__")
+    ):
         return
     size = len(setup.tokenizer)
     if size > rows and (by_hand := _only_by_hand(setup.tokenizer, rows)):
@@ -170,12 +237,18 @@ def tokenizer_mismatch(setup):
             f"{one}; after tokenizer.add_tokens(...): model.resize_token_embeddings(len(tokenizer))",
         )
         return
-    mine, its = str(getattr(setup.tokenizer, "name_or_path", "") or ""), str(getattr(setup.config, "_name_or_path", "") or "")
+    mine, its = (
+        str(getattr(setup.tokenizer, "name_or_path", "") or ""),
+        str(getattr(setup.config, "_name_or_path", "") or ""),
+    )
     if not mine or not its or mine == its:
         return
     different = _other_ids(setup.tokenizer, its)
     if different is None and size < 0.98 * rows:
-        yield f"The tokenizer of {Path(mine).name!r} knows {size:,} tokens, the model {Path(its).name!r} {rows:,}: they do not belong together.", one
+        yield (
+            f"The tokenizer of {Path(mine).name!r} knows {size:,} tokens, the model {Path(its).name!r} {rows:,}: they do not belong together.",
+            one,
+        )
     elif different:
         word, i, j = different
         yield (
@@ -192,8 +265,13 @@ def _only_by_hand(tokenizer: Any, rows: int) -> list[str]:
     """
     beyond = {token: i for token, i in tokenizer.get_vocab().items() if i >= rows}
     added = getattr(tokenizer, "added_tokens_decoder", {})
-    special = {*getattr(tokenizer, "all_special_ids", ()), *(i for i, token in added.items() if token.special)}
-    itself = {getattr(tokenizer, f"{name}_token_id", None) for name in ("pad", "unk", "cls", "sep", "bos", "eos")}
+    special = {
+        *getattr(tokenizer, "all_special_ids", ()),
+        *(i for i, token in added.items() if token.special),
+    }
+    itself = {
+        getattr(tokenizer, f"{name}_token_id", None) for name in ("pad", "unk", "cls", "sep", "bos", "eos")
+    }
     return sorted(beyond, key=beyond.get) if set(beyond.values()) <= special - itself else []
 
 
@@ -220,13 +298,25 @@ def _other_ids(tokenizer: Any, checkpoint: str) -> tuple | None:
     return word, mine[word], its.get(word, "unknown")
 
 
-@pitfall("too-long", "P", "error", "'The expanded size of the tensor (122) must match the existing size (64)'", "max_length", True)
+@pitfall(
+    "too-long",
+    "P",
+    "error",
+    "'The expanded size of the tensor (122) must match the existing size (64)'",
+    "max_length",
+    True,
+)
 def too_long(setup):
     limit = _positions(setup.model)
     for split in setup.splits.values():
-        if limit and split.tokens is not None and len(split.tokens.widths) and (over := split.tokens.widths > limit).any():
+        if (
+            limit
+            and split.tokens is not None
+            and len(split.tokens.widths)
+            and (over := split.tokens.widths > limit).any()
+        ):
             yield (
-                f"The longest row of the {split.in_words} data has {split.tokens.widths.max():,} tokens, but the model has {limit:,} positions: {places(over, split)}. "
+                f"The longest row of the {split.role} data has {split.tokens.widths.max():,} tokens, but the model has {limit:,} positions: {places(over, split)}. "
                 "A batch with such a row fails.",
                 f"tokenizer(..., truncation=True, max_length={limit})",
             )
@@ -236,41 +326,78 @@ def _positions(model: torch.nn.Module) -> int | None:
     """Return how many positions a model has a vector for; None where it computes them and no length is too long."""
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
-        if isinstance(module, torch.nn.Embedding) and last in ("position_embeddings", "embed_positions", "wpe"):
+        if isinstance(module, torch.nn.Embedding) and last in (
+            "position_embeddings",
+            "embed_positions",
+            "wpe",
+        ):
             if getattr(getattr(model, "config", None), "position_biased_input", True) is False:
                 return None
             offset = getattr(module, "offset", 0)  # OPT and BART keep two rows in front
-            return module.num_embeddings - (offset or (0 if module.padding_idx is None else module.padding_idx + 1))
+            return module.num_embeddings - (
+                offset or (0 if module.padding_idx is None else module.padding_idx + 1)
+            )
     return None
 
 
-@pitfall("pad-token", "P", "error", "'Asking to pad but the tokenizer does not have a padding token', 'Cannot handle batch sizes > 1'", "Set it in both", True)
+@pitfall(
+    "pad-token",
+    "P",
+    "error",
+    "'Asking to pad but the tokenizer does not have a padding token', 'Cannot handle batch sizes > 1'",
+    "Set it in both",
+    True,
+)
 def pad_token(setup):
     tokenizer, config = setup.tokenizer, text_config(setup.config)
     both = "tokenizer.pad_token = tokenizer.eos_token; model.config.pad_token_id = tokenizer.pad_token_id"
-    if tokenizer is not None and hasattr(tokenizer, "pad_token_id") and tokenizer.pad_token_id is None and setup.collator is not default_data_collator:
+    if (
+        tokenizer is not None
+        and hasattr(tokenizer, "pad_token_id")
+        and tokenizer.pad_token_id is None
+        and setup.collator is not default_data_collator
+    ):
         yield "The tokenizer has no padding token, so rows of different length cannot make a batch.", both
     elif setup.classifier and hasattr(setup.model, "score") and setup.trainer.processing_class is None:
         # these models look for the last token before the padding; processing_class would make Trainer set the id
         mine, its = getattr(tokenizer, "pad_token_id", None), getattr(config, "pad_token_id", None)
         if its is None and setup.args.train_batch_size > 1:
-            yield "config.pad_token_id is None: the model cannot tell text from padding and refuses batches of more than one row.", both
+            yield (
+                "config.pad_token_id is None: the model cannot tell text from padding and refuses batches of more than one row.",
+                both,
+            )
         elif mine is not None and its is not None and mine != its:
-            yield f"The tokenizer pads with {mine}, the model's config says {its}: it would read its answer off a padding token, without an error.", both
+            yield (
+                f"The tokenizer pads with {mine}, the model's config says {its}: it would read its answer off a padding token, without an error.",
+                both,
+            )
 
 
-@pitfall("truncation", "P", "warning", "Labels hang on words that were cut", "Raise max_length, or split the texts")
+@pitfall(
+    "truncation", "P", "warning", "Labels hang on words that were cut", "Raise max_length, or split the texts"
+)
 def truncation(setup):
     split = setup.train
     if split is None or split.tokens is None or len(split.index) < 10:
         return
     lengths = split.tokens.lengths
     limit, at_limit = int(lengths.max()), lengths == lengths.max()
-    if at_limit.mean() <= 0.1 or limit < 8 or at_limit.sum() < 3 * np.isin(lengths, limit - np.arange(1, 5)).sum() / 4:  # a cut makes a heap at its place
+    if (
+        at_limit.mean() <= 0.1
+        or limit < 8
+        or at_limit.sum() < 3 * np.isin(lengths, limit - np.arange(1, 5)).sum() / 4
+    ):  # a cut makes a heap at its place
         return
     if split.text_column is not None and setup.tokenizer is not None:
         some = np.flatnonzero(at_limit)[:: max(1, int(at_limit.sum()) // 50)][:50]
-        whole = [len(setup.tokenizer(split.source(i)[split.text_column], truncation=False, verbose=False)["input_ids"]) for i in some]
+        whole = [
+            len(
+                setup.tokenizer(split.source(i)[split.text_column], truncation=False, verbose=False)[
+                    "input_ids"
+                ]
+            )
+            for i in some
+        ]
         if np.mean(np.array(whole) > limit) * at_limit.mean() <= 0.1:
             return
     elif len(np.unique(lengths)) < 4 or not (lengths < limit).any():
@@ -292,7 +419,7 @@ def empty_text(setup):
             blank = blank | (split.text_keys == 0)
         if blank.any():
             yield (
-                f"{places(blank, split)} of the {split.in_words} data hold no word: the model would learn labels of nothing.",
+                f"{places(blank, split)} of the {split.role} data hold no word: the model would learn labels of nothing.",
                 ("dataset = dataset.filter(lambda row: (row['text'] or '').strip()) before tokenising"),
             )
 
@@ -313,21 +440,36 @@ def special_in_text(setup):
         if split.tokens is None or not len(split.index):
             continue
         marks, ends = split.tokens.marks, split.tokens.ends
-        usual = int(np.bincount(marks).argmax())  # 2 for a text of BERT's, 3 for a pair, 0 without special tokens, more where all texts have some on purpose
+        usual = int(
+            np.bincount(marks).argmax()
+        )  # 2 for a text of BERT's, 3 for a pair, 0 without special tokens, more where all texts have some on purpose
         if split.text_column is not None and marks.min() != marks.max():
             usual = min(usual, setup.tokenizer.num_special_tokens_to_add())
         more, uneven = marks > usual, ends != np.bincount(ends).argmax()
         where = np.flatnonzero(more)
-        texts = [name for name in split.all_columns if name != split.label_column and split.type(name) is not None and is_text(split.type(name))]
+        texts = [
+            name
+            for name in split.all_columns
+            if name != split.label_column and split.type(name) is not None and is_text(split.type(name))
+        ]
         # A pair among single texts, or put there by whoever made the rows; where the texts are gone, many rows with as many marks tell pairs.
         pairs = not texts and len(where) > 2 and more.mean() > FEW_ALIKE and len(np.unique(marks[where])) == 1
-        if pairs or texts and not any(name in str(split.source(i)[column]) for i in where[:50] for column in texts for name in names.values()):
+        if (
+            pairs
+            or texts
+            and not any(
+                name in str(split.source(i)[column])
+                for i in where[:50]
+                for column in texts
+                for name in names.values()
+            )
+        ):
             more, where = np.zeros(len(marks), bool), []
         if uneven.any() and (error := _refuses_together(setup, split, uneven)) is not None:
             few = not more.any()
             yield (
-                f"{places(uneven, split)} of the {split.in_words} data have another number of end tokens ({names.get(setup.end_id, setup.end_id)!r}) than the "
-                f"others, for example {split.show(np.flatnonzero(uneven)[0])}, and {type(setup.model).__name__} stops at a batch that has both: {said(error)}",
+                f"{places(uneven, split)} of the {split.role} data have another number of end tokens ({names.get(setup.end_id, setup.end_id)!r}) than the "
+                f"others, for example {split.show(np.flatnonzero(uneven)[0])}, and {type(setup.model).__name__} stops at a batch that has both: {error_text(error)}",
                 "tokenizer(..., truncation=True, max_length=...), which keeps the end token; do not cut the ids yourself"
                 if few
                 else _split_special(setup, {setup.end_id: names.get(setup.end_id)}),
@@ -336,9 +478,11 @@ def special_in_text(setup):
         elif more.any():
             ids = plain(split.sample([where[0]])[0][setup.input_name])
             words = " ".join(str(split.source(where[0])[column]) for column in texts)
-            held = {i: name for i, name in names.items() if (name in words if texts else i in ids[1:-1])} or {i: name for i, name in names.items() if i in ids}
+            held = {i: name for i, name in names.items() if (name in words if texts else i in ids[1:-1])} or {
+                i: name for i, name in names.items() if i in ids
+            }
             yield (
-                f"{places(more, split)} of the {split.in_words} data hold {' and '.join(map(repr, held.values()))} within the text, for example {split.show(where[0])}: the model reads it as the "
+                f"{places(more, split)} of the {split.role} data hold {' and '.join(map(repr, held.values()))} within the text, for example {split.show(where[0])}: the model reads it as the "
                 "beginning or the end of a text, not as letters.",
                 f"{_split_special(setup, held)}; nothing, if you put it there for the model",
             )
@@ -349,8 +493,14 @@ def _refuses_together(setup, split: Split, uneven: np.ndarray) -> Exception | No
     if setup.args.device.type != "cpu" and setup.errors & {"tokenizer-mismatch", "too-long"}:
         return None  # on a GPU such a trial would take the process along
     with contextlib.suppress(Exception), untouched(setup), torch.no_grad():
-        batch = setup.trainer._prepare_inputs(dict(setup.collator(split.sample([uneven.argmax(), uneven.argmin()]))))
-        inputs = {name: value for name, value in batch.items() if name not in (*setup.trainer.label_names, "label", "label_ids")}
+        batch = setup.trainer._prepare_inputs(
+            dict(setup.collator(split.sample([uneven.argmax(), uneven.argmin()])))
+        )
+        inputs = {
+            name: value
+            for name, value in batch.items()
+            if name not in (*setup.trainer.label_names, "label", "label_ids")
+        }
         try:
             setup.model(**inputs)
         except ValueError as error:
@@ -367,7 +517,13 @@ def _split_special(setup, names: Mapping[int, str]) -> str:
     return "tokenizer(..., split_special_tokens=True), where you predict as well"
 
 
-@pitfall("padding-waste", "P", "warning", "Short texts padded to the maximum: only slow", "Pad each batch to its longest row")
+@pitfall(
+    "padding-waste",
+    "P",
+    "warning",
+    "Short texts padded to the maximum: only slow",
+    "Pad each batch to its longest row",
+)
 def padding_waste(setup):
     split = setup.train
     if split is None or split.tokens is None or not split.tokens.lengths.sum():
@@ -389,22 +545,41 @@ def padding_waste(setup):
     computed = int((np.maximum.reduceat(widths[order], starts) * counts).sum())
     share = 1 - real.sum() / computed
     if share > 0.5:
-        already = fixed or (len(set(widths.tolist())) == 1 and real.max() <= widths.max() and real.mean() < widths.mean())
-        why = f"all rows are padded to {fixed or widths.max()} tokens" if already else f"batches of {size} are as long as their longest row"
+        already = fixed or (
+            len(set(widths.tolist())) == 1 and real.max() <= widths.max() and real.mean() < widths.mean()
+        )
+        why = (
+            f"all rows are padded to {fixed or widths.max()} tokens"
+            if already
+            else f"batches of {size} are as long as their longest row"
+        )
         fix = (
             "tokenizer(..., truncation=True) without padding, and DataCollatorWithPadding(tokenizer)"
             if already
             else "train_sampling_strategy='group_by_length'"
         )
-        yield f"{share:.0%} of what the model would compute is padding: the texts have {real.mean():.0f} tokens on average, and {why}.", fix
+        yield (
+            f"{share:.0%} of what the model would compute is padding: the texts have {real.mean():.0f} tokens on average, and {why}.",
+            fix,
+        )
 
 
 FEW_ALIKE = 0.05  # so many rows may differ for a reader and not for the model before it is an error: "ok!" and "ok !" come up by chance
 
 
-@pitfall("split-leak", "P", "error", "The same text in two splits, or one text with two labels: the score rewards memory", "Drop repeats before splitting")
+@pitfall(
+    "split-leak",
+    "P",
+    "error",
+    "The same text in two splits, or one text with two labels: the score rewards memory",
+    "Drop repeats before splitting",
+)
 def split_leak(setup):
-    parts = [(name, split) for name, split in setup.splits.items() if split.keys is not None and len(split.index) and not split.stream]
+    parts = [
+        (name, split)
+        for name, split in setup.splits.items()
+        if split.keys is not None and len(split.index) and not split.stream
+    ]
     drop = "table = table[~utils.data.normalise(table['text']).duplicated()] before splitting, as utils.data.split_table does"
     filtered = "seen = set(map(tuple, {}['input_ids'])); dataset = dataset.filter(lambda row: tuple(row['input_ids']) not in seen)"
     for (_, one), (name, other) in itertools.combinations(parts, 2):
@@ -415,15 +590,28 @@ def split_leak(setup):
             continue  # test-as-validation says it
         if shared.any():
             yield (
-                f"{places(shared, other)} of the {other.in_words} data are also in the {one.in_words} data ({shared.mean():.0%}), for example "
+                f"{places(shared, other)} of the {other.role} data are also in the {one.role} data ({shared.mean():.0%}), for example "
                 f"{other.show(np.flatnonzero(shared)[0])}: their scores would reward memory.",
                 drop,
             )
         if alike.any():
-            words = f"the token ids of rows of the {one.in_words} data ({alike.mean():.0%})"
-            yield _alike(setup, other, alike, words, "their scores would reward memory", filtered.format("train" if one.name == "train" else "validation"))
+            words = f"the token ids of rows of the {one.role} data ({alike.mean():.0%})"
+            yield _alike(
+                setup,
+                other,
+                alike,
+                words,
+                "their scores would reward memory",
+                filtered.format("train" if one.name == "train" else "validation"),
+            )
     split = setup.train
-    if split is None or split.keys is None or split.labels is None or setup.task == "regression" or len(split.labels) != len(split.keys):
+    if (
+        split is None
+        or split.keys is None
+        or split.labels is None
+        or setup.task == "regression"
+        or len(split.labels) != len(split.keys)
+    ):
         return
     twice = _two_labels(split.keys, split.labels)
     if twice.any():
@@ -434,12 +622,21 @@ def split_leak(setup):
         )
     alike = _two_labels(split.sure_keys, split.labels) & ~twice
     if split.text_keys is not None and alike.any():
-        yield _alike(setup, split, alike, "token ids that carry two labels", "nobody can learn both", "Decide on one label, or leave these rows out")
+        yield _alike(
+            setup,
+            split,
+            alike,
+            "token ids that carry two labels",
+            "nobody can learn both",
+            "Decide on one label, or leave these rows out",
+        )
 
 
 def _two_labels(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mark the rows whose key, unless it is 0, comes with several labels."""
-    frame = pd.DataFrame({"key": keys, "label": labels})[(keys != 0) & pd.Series(keys).duplicated(keep=False).to_numpy()]
+    frame = pd.DataFrame({"key": keys, "label": labels})[
+        (keys != 0) & pd.Series(keys).duplicated(keep=False).to_numpy()
+    ]
     pairs = frame.drop_duplicates()
     twice = np.zeros(len(keys), bool)
     twice[frame.index] = frame["key"].isin(pairs["key"][pairs["key"].duplicated()])
@@ -450,40 +647,83 @@ def _alike(setup, split: Split, alike: np.ndarray, has: str, so: str, fix: str) 
     """Say that rows with different texts are the same for the model, and whether that is because they were cut."""
     where = np.flatnonzero(alike)
     some = where[:: max(1, len(where) // 50)][:50]
-    whole = [len(setup.tokenizer(split.source(i)[split.text_column], truncation=False, verbose=False)["input_ids"]) for i in some]
-    begins = f"{places(alike, split)} of the {split.in_words} data have {has}, "
+    whole = [
+        len(setup.tokenizer(split.source(i)[split.text_column], truncation=False, verbose=False)["input_ids"])
+        for i in some
+    ]
+    begins = f"{places(alike, split)} of the {split.role} data have {has}, "
     if np.mean(np.array(whole) > split.tokens.lengths[some]) > 0.5:
         cut = f"for they were cut where their texts still agree, for example {split.show(where[0])}: for the model they are the same rows."
-        return begins + cut, f"tokenizer(..., truncation=True, max_length={max(whole)}), as far as the model goes; or cut what all texts begin with", "warning"
+        return (
+            begins + cut,
+            f"tokenizer(..., truncation=True, max_length={max(whole)}), as far as the model goes; or cut what all texts begin with",
+            "warning",
+        )
     differ = f"though their texts differ (in blanks, accents or characters that nobody sees), for example {split.show(where[0])}: for the model they are the "
     return f"{begins}{differ}same rows, and {so}.", fix, "error" if alike.mean() > FEW_ALIKE else "warning"
 
 
-@pitfall("test-as-validation", "P", "warning", "The model is chosen on the test set, whose score then flatters", "Three splits")
+@pitfall(
+    "test-as-validation",
+    "P",
+    "warning",
+    "The model is chosen on the test set, whose score then flatters",
+    "Three splits",
+)
 def test_as_validation(setup):
-    test, three = setup.splits.get("test"), "Split twice: training, validation (eval_dataset, for decisions) and test (looked at once)"
+    test, three = (
+        setup.splits.get("test"),
+        "Split twice: training, validation (eval_dataset, for decisions) and test (looked at once)",
+    )
     for split in setup.evals:
         if test is not None:
             same = split.dataset is test.dataset
             if not same and split.keys is not None and test.keys is not None and len(test.keys):
                 same = np.logical_or(*shared_rows(split, test)).mean() > 0.9
             if same:
-                yield "The test data are the evaluation data: what is chosen on them is too good on them.", three
+                yield (
+                    "The test data are the evaluation data: what is chosen on them is too good on them.",
+                    three,
+                )
         elif str(getattr(split.dataset, "split", None) or "").startswith("test") and setup.chooses_best:
-            yield f"The {split.in_words} data are the split {str(split.dataset.split)!r}, and they decide which checkpoint is kept: no test set is left.", three
+            yield (
+                f"The {split.role} data are the split {str(split.dataset.split)!r}, and they decide which checkpoint is kept: no test set is left.",
+                three,
+            )
 
 
-@pitfall("imbalance", "PW", "warning", "The accuracy is the share of the commonest class", "Macro-F1, class weights", dry=True)
+@pitfall(
+    "imbalance",
+    "PW",
+    "warning",
+    "The accuracy is the share of the commonest class",
+    "Macro-F1, class weights",
+    dry=True,
+)
 def imbalance(setup):
     split = setup.evals[0] if setup.evals else setup.train
-    if split is None or split.labels is None or split.labels.dtype.kind not in "iub" or setup.task == "regression" or len(split.labels) < 5:
+    if (
+        split is None
+        or split.labels is None
+        or split.labels.dtype.kind not in "iub"
+        or setup.task == "regression"
+        or len(split.labels) < 5
+    ):
         return
     share = np.unique(split.labels, return_counts=True)[1].max() / len(split.labels)
-    telling = [key for key in map(str, setup.dry.metrics or {}) if re.search("f1|recall|auc|roc|mcc|matthews|balanced|kappa|precision", key.lower())]
+    telling = [
+        key
+        for key in map(str, setup.dry.metrics or {})
+        if re.search("f1|recall|auc|roc|mcc|matthews|balanced|kappa|precision", key.lower())
+    ]
     telling = [key for key in telling if not re.search("micro|weighted", key.lower())]
     if 0.8 < share < 1 and not telling and setup.dry.metrics_failed is None:
-        has = f"the metrics are {', '.join(map(str, setup.dry.metrics))}" if setup.dry.metrics else "there is no metric but the loss"
+        has = (
+            f"the metrics are {', '.join(map(str, setup.dry.metrics))}"
+            if setup.dry.metrics
+            else "there is no metric but the loss"
+        )
         yield (
-            f"{share:.0%} of the {split.in_words} rows are of one class, and {has}: a model that always gives it has an accuracy of {share:.2f}.",
+            f"{share:.0%} of the {split.role} rows are of one class, and {has}: a model that always gives it has an accuracy of {share:.2f}.",
             "Return f1_score(labels, predicted, average='macro') from compute_metrics, and choose by it: metric_for_best_model='f1_macro'",
         )
