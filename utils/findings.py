@@ -1,5 +1,6 @@
 """What was found in a table or in a Trainer: `Finding`, the `Report` of many, and the errors that stop."""
 
+import difflib
 from collections.abc import Iterable
 from html import escape
 from typing import NamedTuple
@@ -75,3 +76,9 @@ class Report:
 
 def _as_text(finding: Finding) -> str:
     return f"{finding.level}: {finding.id}: {finding.message}\n    fix: {finding.fix}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "Did you mean 'text'?" for a misspelt name that is close to one of the known ones, otherwise nothing."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else ""
