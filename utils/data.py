@@ -37,13 +37,13 @@ def split_table(
     """Split into train, validation and test so that classes keep their shares and no text is in two splits.
 
     Texts are compared as `comparable` writes them. In `table`, a text repeated with one label keeps its first
-    row; a text with two labels loses all its rows, for nobody can say which is right. Your own `test` rows are
+    row; a text with two labels loses all its rows, for nobody can say which is right. Your own test rows are
     never touched: rows with the same text leave your `validation` and the training rows instead.
     `max_train_samples` keeps a stratified sample of so many training rows, with every class or label in it.
 
-    What keeps its share is, by task, each class; each label, the rarest dealt first (after Sechidis et al., On
-    the Stratification of Multi-Label Data, 2011); each of ten ranges of the value with equally many rows. A
-    class with too few rows for every split goes to the training rows.
+    Each class keeps its share; in multi_label each label, the rarest dealt first (after Sechidis et al., On
+    the Stratification of Multi-Label Data, 2011); in regression each of ten ranges of the value with equally
+    many rows. A class with too few rows for every split goes to the training rows.
 
     `max_dropped` limits the share of a table's rows that are lost: blank ones, contradictions, and texts that
     are in the validation or test file. A repeat or a row not sampled is no loss.
@@ -59,35 +59,32 @@ def split_table(
     tables = {name: part for name, part in tables.items() if part}
     if any(target not in part.rows for part in tables.values()):
         raise TableError("The rows have no column 'value'. Read every table with task='regression'.")
-    findings, dropped = list(table.findings), dict(table.dropped)
+    findings = list(table.findings)
     # The text as compared is the index until the end, so that no column of the table can be in its way.
     frames = {name: part.rows.set_axis(normalise(part.rows["text"]), axis=0) for name, part in tables.items()}
     frames["training"], conflicts, repeats = _without_repeats(frames["training"], target, findings)
-    dropped |= {"conflicting_labels": conflicts, "repeated_text": repeats}
-    for part in (validation, test):
-        if part:
-            findings += part.findings
-            for reason, count in part.dropped.items():
-                dropped[reason] = dropped.get(reason, 0) + count
     lost = {name: dict(part.dropped) for name, part in tables.items()}
-    lost["training"]["conflicting_labels"] = conflicts
+    lost["training"] |= {"conflicting_labels": conflicts, "repeated_text": repeats}
+    findings += [finding for part in (validation, test) if part for finding in part.findings]
     for keep, name in (("test", "validation"), ("validation", "training"), ("test", "training")):
         if keep in frames and name in frames:
             shared = frames[name].index.isin(frames[keep].index)
-            dropped[f"{name}_text_in_{keep}"] = lost[name][f"{name}_text_in_{keep}"] = int(shared.sum())
+            lost[name][f"{name}_text_in_{keep}"] = int(shared.sum())
             if shared.any():
                 rows = rows_in_words(frames[name].loc[shared, "row"])
                 message = f"{rows} of the {name} data are also in the {keep} file and are left out of {name}."
                 fix = "A text seen in training makes its test score worthless."
                 findings.append(Finding("split-leak", "warning", message, fix))
             frames[name] = frames[name][~shared]
+    dropped: dict[str, int] = {}
     for name, part in tables.items():
+        for reason, count in lost[name].items():
+            dropped[reason] = dropped.get(reason, 0) + count
+        lost[name].pop("repeated_text", None)
         what = f"{part.source['file']}, the {name} data" if part.source else f"The {name} data"
         check_dropped(lost[name], len(part.rows) + sum(part.dropped.values()), max_dropped, what)
 
-    rng = np.random.RandomState(
-        seed
-    )  # a stream that NumPy has frozen: a seed means the same split everywhere
+    rng = np.random.RandomState(seed)  # NumPy has frozen its stream: a seed means the same split everywhere
     training = frames.pop("training")
     shares = {"test": test_share, "validation": validation_share}
     shares = {name: share for name, share in shares.items() if name not in frames}
@@ -150,11 +147,10 @@ def _check_train(train: pd.DataFrame, names: set[str], task: str, target: str) -
         classes = f"{len(names)} class(es): {', '.join(names) or 'none'}"
         raise TableError(f"The training rows have {classes}. A classifier needs at least two.")
     if len(names) > MAX_CLASSES:
-        raise TableError(
-            f"The training rows have {len(names):,} classes, more than {MAX_CLASSES:,}: "
-            f"{', '.join(map(repr, in_order(names)[:3]))}, ... Is label_column the right one? "
-            "Numbers are for task='regression'; otherwise merge classes."
-        )
+        first = ", ".join(map(repr, in_order(names)[:3]))
+        classes = f"{len(names):,} classes, more than {MAX_CLASSES:,}: {first}"
+        advice = "Is label_column the right one? Numbers are for task='regression'; otherwise merge classes."
+        raise TableError(f"The training rows have {classes}, ... {advice}")
     if train[target].nunique() < 2:
         label = f"the same label, {train['label'].iloc[0]!r}" if len(train) else "no label"
         reason = f"All {len(train):,} training rows have {label}: there is nothing to tell apart"
@@ -162,11 +158,7 @@ def _check_train(train: pd.DataFrame, names: set[str], task: str, target: str) -
 
 
 def _deal(
-    rows: pd.DataFrame,
-    shares: dict[str, float],
-    task: str,
-    rng: np.random.RandomState,
-    at_least_one: bool = False,
+    rows: pd.DataFrame, shares: dict, task: str, rng: np.random.RandomState, sampling: bool = False
 ) -> dict[str, pd.DataFrame]:
     """Deal each group's shuffled rows out by share; the rest is "train". Row order is kept.
 
@@ -179,14 +171,14 @@ def _deal(
     groups = _groups(rows, task)
     for group in groups:
         free = rng.permutation(group[place[group] < 0])
-        enough = len(group) > len(shares) or at_least_one  # one row for each part, training included
+        enough = len(group) > len(shares) or sampling  # one row for each part, training included
         for k, share in enumerate(shares.values()):
             count = max(1, round(len(group) * share)) - np.count_nonzero(place[group] == k) if enough else 0
             place[free[: max(0, count)]] = k
             free = free[max(0, count) :]
         place[free] = len(shares)
     if task == "multi_label":
-        _mend(place, groups, parts=len(shares), essential=0 if at_least_one else len(shares))
+        _mend(place, groups, parts=len(shares), essential=0 if sampling else len(shares))
     return {name: rows[place == k] for k, name in enumerate(names)}
 
 
@@ -213,14 +205,14 @@ def _mend(place: np.ndarray, groups: list[np.ndarray], parts: int, essential: in
 
 
 def _sample(rows: pd.DataFrame, size: int, task: str, rng: np.random.RandomState) -> pd.DataFrame:
-    """Return exactly `size` rows, in which groups keep their shares and, but for regression, one row at least.
+    """Return exactly `size` rows, in which groups keep their shares and, but for regression, one row each.
 
     Rounding gives a few too many or too few: rows are taken away or added one by one where the groups are
     furthest from their share. The last row of a label stays, and so many rows as there are labels are enough
     to have them all. Row order is kept.
     """
     share = size / len(rows)
-    dealt = _deal(rows, {"kept": share}, task, rng, at_least_one=True)["kept"]
+    dealt = _deal(rows, {"kept": share}, task, rng, sampling=True)["kept"]
     surplus = len(dealt) - size
     kept, groups = rows.index.isin(dealt.index), _groups(rows, task)
     groups_of: list[list[int]] = [[] for _ in kept]

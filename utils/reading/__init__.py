@@ -1,1 +1,5 @@
-"""From the bytes of a file to rows: `files` knows encodings and formats, `table` texts and labels, `bundled` the sets that come along."""
+"""From the bytes of a file to rows.
+
+`bundled` has the sets that come along, `encodings` knows characters, `files` formats, `swallowed` stray
+quotes, `table` texts and labels.
+"""

@@ -80,9 +80,9 @@ def _download(archive: Path) -> None:
                 reason = f"what the package index served is not the file whose SHA-256 is {ARCHIVE_SHA256}"
             by_hand = "python -m pip download --no-deps --no-binary :all: vaderSentiment==0.5"
             raise FetchError(
-                f"The data could not be fetched with pip: {reason}. Check the network and run the same command "
-                f"again; or, on a machine that has one, run `{by_hand}` and copy {ARCHIVE_NAME} into "
-                f"{archive.parent}."
+                f"The data could not be fetched with pip: {reason}. Check the network and run the same "
+                f"command again; or, on a machine that has one, run `{by_hand}` "
+                f"and copy {ARCHIVE_NAME} into {archive.parent}."
             )
         with atomic_path(archive) as partial:
             partial.write_bytes(download.read_bytes())

@@ -1,7 +1,4 @@
-"""Files to frames: CSV, TSV, JSONL and Parquet, with every value as the text that stands there.
-
-`utils.data.read_table` is what the notebooks call. `encodings` knows the characters, `swallowed` stray quotes.
-"""
+"""Files to frames: CSV, TSV, JSONL and Parquet, with every value as the text that stands there."""
 
 import csv
 import io
@@ -31,16 +28,16 @@ csv.field_size_limit(2**31 - 1)  # the default refuses a text of more than 131,0
 BATCH = 20_000  # rows of a CSV that are Python objects at a time; as Arrow text they take a third of that
 DELIMITED = (".csv", ".tsv", ".txt")
 JSON_LINES = (".jsonl", ".ndjson")
+ONE_OBJECT = (
+    "Write one object a line: pandas.read_json('x.json').to_json('x.jsonl', orient='records', lines=True)"
+)
+UNPACK = "Unpack it and give the table inside."
 REFUSED = {  # suffixes: what it is, and the way out
-    ".xlsx .xls .xlsm .xlsb .ods .numbers": "is a spreadsheet. Export the sheet as CSV UTF-8 (File, Save as) "
-    "and give that file.",
-    ".bz2 .xz .zst .7z .tar .tgz": "is compressed in another way than gzip. Unpack it and give the table inside.",
-    ".zip": "is a zip archive. Unpack it and give the table inside.",
-    ".feather .arrow": "is an Arrow file. Write it as Parquet: "
-    "pandas.read_feather('x.feather').to_parquet('x.parquet').",
-    ".json": "is one JSON document. Write one object a line: "
-    "pandas.read_json('x.json').to_json('x.jsonl', orient='records', lines=True); "
-    "if each line is an object already, rename it to .jsonl.",
+    ".xlsx .xls .xlsm .xlsb .ods .numbers": "is a spreadsheet. Export the sheet as CSV UTF-8 (Save as).",
+    ".zip": f"is a zip archive. {UNPACK}",
+    ".bz2 .xz .zst .7z .tar .tgz": f"is compressed in another way than gzip. {UNPACK}",
+    ".feather .arrow": "is an Arrow file. Convert it: pandas.read_feather('x.feather').to_parquet('x.parquet').",
+    ".json": f"is one JSON document. {ONE_OBJECT}; if each line is an object already, rename it to .jsonl.",
 }
 ONE_LINE_END = (
     "Carriage returns and line feeds are mixed here: save the file again with line ends of one kind."
@@ -61,16 +58,16 @@ def read_frame(
 ) -> tuple[pd.DataFrame, dict, list[Finding]]:
     """Return the table in `path`, how it was read, and remarks.
 
-    The frame has one line a row of the file, in its order; its index counts the file's rows from 0. Everything
-    in a CSV is text; the other columns of a JSONL or Parquet file keep their values' types. A column that pandas
-    saved as an index is left out, and so are rows that repeat the header, as joined files have them.
-    How it was read: `file` (its name), `encoding` and `delimiter` (None where there is none), `rows` (all of
-    them, those left out included).
+    The frame has one line a row of the file; its index counts the file's rows from 0. Everything in a CSV is
+    text; the other columns of a JSONL or Parquet file keep their values' types. A column that pandas saved as
+    an index is left out, and so are rows that repeat the header, as joined files have them.
+    How it was read: `file` (its name), `encoding` and `delimiter` (None where there is none), `rows` (those
+    left out included).
 
     Args:
         required: columns that the file must have. They are text ("" where nothing stands) and called as here,
             though the file may write their accents in another Unicode form.
-        class_names: name the classes of a Parquet column that `datasets` wrote as ClassLabel, not their numbers.
+        class_names: name the classes of a Parquet column that `datasets` wrote as ClassLabel.
         listed: the required column in which a JSONL or Parquet file may hold lists of labels. They are joined
             by `SEPARATOR`; an empty one is `NO_LABEL`.
 
@@ -102,8 +99,9 @@ def read_frame(
         encoding = find_encoding(path, encoding, findings)
         frame, begins, delimiter = _read_delimited(path, encoding, required, delimiter, findings)
     source = {"file": path.name, "encoding": encoding, "delimiter": delimiter, "rows": len(frame)}
-    frame = _without_index(frame, required, path, findings)
-    return _without_headers(frame, required, begins, path, findings), source, findings
+    frame, index = _without_index(frame, required, path)
+    frame, headers = _without_headers(frame, required, begins, path)
+    return frame, source, [*findings, *index, *headers]
 
 
 # --- delimited text -----------------------------------------------------------------------------------------
@@ -162,7 +160,7 @@ def _records(text: str, delimiter: str) -> Iterator[list[str]]:
 
 
 def _delimiter(path: Path, head: str, required: list[str], delimiter: str | None) -> str:
-    """Return the delimiter asked for, else the one that yields most of the required columns, else most columns."""
+    """Return the delimiter asked for, else the one that yields most required columns, else most columns."""
     if delimiter in ("\\t", "tab"):  # as a shell passes it on, and the word
         return "\t"
     if delimiter is None:
@@ -188,7 +186,7 @@ def _hint(line: str) -> str | None:
 
 
 def _line_end(head: str, header: list[str], required: list[str]) -> str:
-    """Return "\\r" where a lone carriage return ends a line, though a line feed may stand in a cell, else "\\n"."""
+    """Return "\\r" where lone carriage returns end lines (line feeds may stand in cells), else "\\n"."""
     bare = re.sub('"[^"]*"', "", head).lstrip()
     first = re.search(r"\r*\n|\r", bare)
     if first is None or first[0] != "\r":
@@ -203,8 +201,8 @@ def _rows(
     """Yield the first line, the last line and the fields of the header and of each row.
 
     Raises:
-        TableError: quotes are wrong, or a row has not the header's number of fields. pandas would fill a short
-            row up, and take a long one's first value for an index.
+        TableError: quotes are wrong, or a row has not the header's number of fields. (pandas would fill a
+            short row up, and take a long one's first value for an index.)
     """
     # Nearly all cells in quotes have a blank before them (`fine day, "good"`).
     records = [record[1:] for record in islice(_records(head, delimiter), 1, 200)]
@@ -230,8 +228,8 @@ def _rows(
                 begin = reader.line_num + 1
         except csv.Error as error:  # `begin` helps where a quote that is never closed swallows the rest
             raise TableError(
-                f"{path.name}, line {begin}: {error}. A text that holds {delimiter!r}, a quote or a line break "
-                "must stand in double quotes, and a double quote inside it be written twice."
+                f"{path.name}, line {begin}: {error}. A text that holds {delimiter!r}, a quote or a line "
+                "break must stand in double quotes, and a double quote inside it be written twice."
             ) from None
 
 
@@ -274,7 +272,7 @@ def _read_jsonl(path: Path, encoding: str, required: list[str], listed: str | No
         end = _line_end(stream.read(CHUNK), [], required)
     columns: dict[str, list] = {}
     rows = 0
-    # "\n": a text may hold other things that Python takes for a line's end. None: carriage returns end one, too.
+    # "\n": a text may hold what else Python takes for a line's end. None: carriage returns end lines, too.
     with characters(path, encoding, newline="\n" if end == "\n" else None) as stream:
         for number, line in enumerate(stream, start=1):
             if line.strip():
@@ -300,15 +298,11 @@ def _record(line: str, number: int, path: Path) -> dict:
     except (ValueError, RecursionError) as error:
         remedy = ONE_LINE_END if "\r" in line.strip() else "Each line must be one JSON object."
         if line.lstrip().startswith("[") and number == 1:
-            remedy = (
-                "This is one JSON document; write one object a line: "
-                "pandas.read_json(...).to_json('x.jsonl', orient='records', lines=True)."
-            )
+            remedy = f"This is one JSON document. {ONE_OBJECT}."
         raise TableError(f"{path.name}, line {number}: not JSON ({error}). {remedy}") from None
     if not isinstance(record, dict):
-        raise TableError(
-            f"{path.name}, line {number}: {line[:60]!r} is not a JSON object. Each line must be one."
-        )
+        place = f"{path.name}, line {number}"
+        raise TableError(f"{place}: {line[:60]!r} is not a JSON object. Each line must be one.")
     return record
 
 
@@ -337,7 +331,7 @@ def _read_parquet(path: Path, required: list[str], class_names: bool, listed: st
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Return the names of the classes that `datasets` notes for its columns of ClassLabel, or of lists of it."""
+    """Return the names of the classes that `datasets` notes for columns of ClassLabel, or of lists of it."""
     classes = {}
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
@@ -351,11 +345,7 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def _typed_frame(
-    columns: dict[str, list],
-    required: list[str],
-    path: Path,
-    listed: str | None,
-    classes: dict[str, list[str]],
+    columns: dict[str, list], required: list[str], path: Path, listed: str | None, classes: dict
 ) -> pd.DataFrame:
     """Return the columns as a frame: the required ones as text, the others with the types that they have."""
     series = {}
@@ -364,15 +354,14 @@ def _typed_frame(
             series[name] = pd.Series(values, dtype=object)
             continue
         texts: list[str] = []
+        names, is_listed = classes.get(name), name == listed
         try:
-            for value in values:
-                value = _named(value, classes[name]) if name in classes else value
-                texts.append(_as_text(value, name == listed))
+            texts.extend(_as_text(_named(value, names) if names else value, is_listed) for value in values)
             series[name] = _text_series([pa.array(texts, pa.large_string())])
         except UnicodeEncodeError as error:
-            place = f"{path.name}, row {texts.index(error.object) + 1}, column {name!r}"
-            reason = "holds half a character (a lone surrogate). Write the text again."
-            raise TableError(f"{place}: {error.object[:60]!r} {reason}") from None
+            row, text = texts.index(error.object) + 1, error.object[:60]
+            reason = f"{text!r} holds half a character (a lone surrogate). Write the text again."
+            raise TableError(f"{path.name}, row {row}, column {name!r}: {reason}") from None
         except TableError as error:
             raise TableError(f"{path.name}, row {len(texts) + 1}, column {name!r}: {error}") from None
     return pd.DataFrame(series)
@@ -408,8 +397,7 @@ def _as_text(value, listed: bool) -> str:
                 raise TableError(f"the label {label!r} in a list {reason}. Rename it.")
         return SEPARATOR.join(_as_text(label, False) for label in value) if value else NO_LABEL
     if not isinstance(value, PLAIN):
-        only = "lists are for the one label column of task='multi_label'"
-        only = f" ({only})" if isinstance(value, list) else ""
+        only = " (lists are for the one label column of task='multi_label')" * isinstance(value, list)
         raise TableError(f"{str(value)[:60]!r} is a {type(value).__name__}. Give a text or a number{only}.")
     if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
         return str(int(value))
@@ -443,7 +431,7 @@ def in_words(names: Iterable[str], most: int = 5) -> str:
 
 
 def _as_required(names: list[str], required: list[str]) -> list[str]:
-    """Return the names, the required ones spelt as there: é is one character or two, and nobody sees which."""
+    """Return the names, the required ones spelt as there: é is one character or two, which nobody sees."""
     spelling = {unicodedata.normalize("NFC", name): name for name in required if name not in names}
     if not spelling:
         return names
@@ -467,21 +455,20 @@ def _require_columns(names: list[str], required: list[str], path: Path, delimite
 
 
 def _without_index(
-    frame: pd.DataFrame, required: list[str], path: Path, findings: list[Finding]
-) -> pd.DataFrame:
-    """Leave out what pandas wrote as a row index: a nameless first column, later saved again as "Unnamed: 0"."""
+    frame: pd.DataFrame, required: list[str], path: Path
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Leave out a row index that pandas saved: a nameless first column, saved again as "Unnamed: 0"."""
     pattern = re.compile(r"Unnamed: 0(\.\d+)*|__index_level_\d+__")
     names = [name for k, name in enumerate(frame) if pattern.fullmatch(name) or (name == "" and k == 0)]
     index = [name for name in names if name not in required]
-    if index:
-        message = f"{path.name}: {', '.join(map(repr, index))} is an index that pandas saved; it is left out."
-        findings.append(Finding("index-column", "warning", message, "Save with index=False."))
-    return frame.drop(columns=index)
+    message = f"{path.name}: {', '.join(map(repr, index))} is an index that pandas saved; it is left out."
+    finding = Finding("index-column", "warning", message, "Save with index=False.")
+    return frame.drop(columns=index), [finding] if index else []
 
 
 def _without_headers(
-    frame: pd.DataFrame, required: list[str], begins: Sequence[int], path: Path, findings: list[Finding]
-) -> pd.DataFrame:
+    frame: pd.DataFrame, required: list[str], begins: Sequence[int], path: Path
+) -> tuple[pd.DataFrame, list[Finding]]:
     """Leave out the rows that say the header again, as files do that were joined.
 
     Raises:
@@ -491,20 +478,20 @@ def _without_headers(
     def bare(value) -> str:
         return unicodedata.normalize("NFC", str(value).strip(' "\ufeff').casefold())
 
-    names = {bare(name) for name in frame}
-    if len(names) < 2:  # a text of one word may be any word
-        return frame
+    header = [*map(bare, frame)]
     longest = max(map(len, frame.columns)) + 8  # more than quotes, blanks and a mark take
-    likely = np.ones(len(frame), bool)
+    likely = np.full(len(frame), len({*header}) > 1)  # a text of one word may be any word
     for name in required:
-        values = [value for value in frame[name].unique() if len(value) <= longest and bare(value) in names]
+        values = [value for value in frame[name].unique() if len(value) <= longest and bare(value) in header]
         likely &= frame[name].isin(values).to_numpy()
     where, lines = ("line", begins) if begins else ("row", range(1, len(frame) + 1))
     again = []
     for place in np.flatnonzero(likely):
-        values = {name: bare(value) for name, value in frame.iloc[place].items()}
-        whole = {*values.values()} == names
-        same = all(values[name] == bare(name) for name in required)
+        values = [*map(bare, frame.iloc[place])]
+        whole = {*values} == {*header}
+        same = all(
+            value == name for value, name, own in zip(values, header, frame, strict=True) if own in required
+        )
         if whole and not same:
             raise TableError(
                 f"{path.name}, {where} {lines[place]}: the header again, with its columns in another order. "
@@ -512,10 +499,10 @@ def _without_headers(
             )
         if same and (whole or len(required) > 1):
             again.append(place)
-    if again:
-        numbers = ", ".join(str(lines[place]) for place in again[:10]) + (", ..." if len(again) > 10 else "")
-        where += "s" if len(again) > 1 else ""
-        message = f"{path.name}: the header stands again in {where} {numbers}; it is no row and left out."
-        fix = "Nothing to do, if the files that were joined have the same columns."
-        findings.append(Finding("repeated-header", "warning", message, fix))
-    return frame.drop(index=again)
+    if not again:
+        return frame, []
+    numbers = ", ".join(str(lines[place]) for place in again[:10]) + (", ..." if len(again) > 10 else "")
+    where = f"{where}s {numbers}" if len(again) > 1 else f"{where} {numbers}"
+    message = f"{path.name}: the header stands again in {where}; it is no row and left out."
+    fix = "Nothing to do, if the files that were joined have the same columns."
+    return frame.drop(index=again), [Finding("repeated-header", "warning", message, fix)]

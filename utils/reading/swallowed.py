@@ -91,12 +91,7 @@ def _repeated(forms: Counter) -> float:
 
 
 def _verdict(
-    lines: list[list[str]],
-    fields: Sequence[str],
-    broken: int,
-    comma: bool,
-    rows: int,
-    forms_of: Callable[[int], tuple[Counter, float]],
+    lines: list[list[str]], fields: list[str], broken: int, comma: bool, rows: int, forms_of: Callable
 ) -> str | None:
     """Return "sure" or "unsure" if a cell holds rows, "short" if many such cells would say so, else None.
 

@@ -23,6 +23,7 @@ NA_WORDS = {  # what pandas.read_csv takes for missing, and a table may mean
     *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
 }
 FLAGS = dict.fromkeys(("0", "0.", "0.0", "false"), False) | dict.fromkeys(("1", "1.", "1.0", "true"), True)
+SIGNS = re.compile(r"[,;/+&\t\n，、；،؛]")  # what labels may be joined by instead of SEPARATOR
 ONE_EACH = "give each label a column of its own, with 0 or 1, and name them all as label_column."
 
 
@@ -266,8 +267,8 @@ def _joined(labels: pd.Series, path: Path, findings: list[Finding]) -> list[str]
     names_of = {text: {name.strip() for name in text.split(SEPARATOR)} for text in labels.unique()}
     names_of = {text: names - {"", NO_LABEL} for text, names in names_of.items()}
     names = in_order(set().union(*names_of.values()))
-    signs = re.compile(r"[][(){}'\",;/+&\t\n，、；،؛]")
-    parts = {name: [part.strip() for part in signs.split(name) if part.strip()] for name in names}
+    parts = {name: [part.strip(" []{}()'\"") for part in SIGNS.split(name)] for name in names}
+    parts = {name: [part for part in parts[name] if part] for name in names}
     single = {comparable(parts[name][0]) for name in names if len(parts[name]) == 1}
     several = [name for name in names if len(parts[name]) > 1 and single >= {*map(comparable, parts[name])}]
     if several:
@@ -275,7 +276,8 @@ def _joined(labels: pd.Series, path: Path, findings: list[Finding]) -> list[str]
         fix = f"If they are several, join them by {SEPARATOR!r}: {SEPARATOR.join(parts[several[0]])}."
         message = f"{path.name}: {what}. Each is read as one label."
         findings.append(Finding("label-noise", "warning", message, fix))
-    joined = {text: SEPARATOR.join(filter(of.__contains__, names)) for text, of in names_of.items()}
+    place = {name: k for k, name in enumerate(names)}
+    joined = {text: SEPARATOR.join(sorted(of, key=place.get)) for text, of in names_of.items()}
     return [joined[text] for text in labels]
 
 
