@@ -37,14 +37,13 @@ from transformers import (
     set_seed,
 )
 
-import utils.preflight
 from utils.data import read_table, split_table
 from utils.findings import Finding, PreflightError, Report
 from utils.labels import label_names
 from utils.metrics import compute_metrics
 from utils.models import find_model
-from utils.preflight import Watch, check_saved, preflight
-from utils.preflight import catalogue as checks
+from utils.preflight import Watch, catalogue, check_saved, preflight
+from utils.preflight.catalogue import CATALOGUE, pitfall
 
 # --- small things to build Trainers from ------------------------------------------------------------------------------
 
@@ -2774,12 +2773,10 @@ def test_a_wrong_label_late_in_a_torch_dataset_is_found_and_named(tmp_path):
 # --- the catalogue, and how a report looks ----------------------------------------------------------------------------
 
 
-def test_adding_a_check_is_one_function(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "CATALOGUE", checks.CATALOGUE)  # it is one dict everywhere
-    assert utils.preflight.CATALOGUE is checks.CATALOGUE
+def test_adding_a_check_is_one_function(tmp_path):
     try:
 
-        @checks.pitfall("odd-seed", "P", "warning", "The seed is 13", "seed=42")
+        @pitfall("odd-seed", "P", "warning", "The seed is 13", "seed=42")
         def odd_seed(setup):
             if setup.args.seed == 13:
                 yield f"The seed is {setup.args.seed}.", "seed=42"
@@ -2787,11 +2784,11 @@ def test_adding_a_check_is_one_function(tmp_path, monkeypatch):
         found = preflight(trainer(tmp_path, seed=13)).findings
         assert found == [Finding("odd-seed", "warning", "The seed is 13.", "seed=42")]
         assert not preflight(trainer(tmp_path)).findings
-        row = utils.preflight.catalogue().set_index("id").loc["odd-seed"]
+        row = catalogue().set_index("id").loc["odd-seed"]
         assert row.tolist() == ["warning", "P", False, "The seed is 13", "seed=42"]
     finally:
-        checks.CATALOGUE.pop("odd-seed", None)
-    assert "odd-seed" not in set(utils.preflight.catalogue()["id"])
+        CATALOGUE.pop("odd-seed", None)
+    assert "odd-seed" not in set(catalogue()["id"])
     assert not preflight(trainer(tmp_path, seed=13)).findings
 
 
@@ -2800,7 +2797,7 @@ def test_a_check_that_fails_is_said_and_stops_no_other(tmp_path, monkeypatch):
         raise KeyError("colour")
 
     monkeypatch.setitem(
-        checks.CATALOGUE, "label-names", checks.CATALOGUE["label-names"]._replace(find=broken)
+        CATALOGUE, "label-names", CATALOGUE["label-names"]._replace(find=broken)
     )
     found = preflight(trainer(tmp_path, fp16=True)).findings
     assert sorted(finding.id for finding in found) == ["check-failed", "fp16-on-cpu"]
@@ -2811,9 +2808,9 @@ def test_a_check_that_fails_is_said_and_stops_no_other(tmp_path, monkeypatch):
 
 
 def test_the_catalogue_names_every_check_once():
-    table = utils.preflight.catalogue()
+    table = catalogue()
     assert table["id"].is_unique
-    assert set(table["id"]) == set(checks.CATALOGUE)
+    assert set(table["id"]) == set(CATALOGUE)
     assert set(table["level"]) == {"error", "warning"}
     assert set("".join(table["stages"])) <= set("RPWSCA")
     assert (table["symptom"].str.len() > 10).all()
