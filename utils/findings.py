@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class TableError(ValueError):
-    """A table that cannot be used as it is; the message names the file, the place, the value and the remedy."""
+    """A table that cannot be used as it is; the message names file, place, value and remedy."""
 
 
 class PreflightError(ValueError):
@@ -37,7 +37,7 @@ class Report:
         return [finding for finding in self.findings if finding.level == "error"]
 
     def raise_for_errors(self) -> "Report":
-        """Return the report itself; raise PreflightError, with every error and its fix, where there is one."""
+        """Return the report; raise PreflightError, with every error and its fix, where there is one."""
         if self.errors:
             raise PreflightError(f"{len(self.errors)} error(s):\n{Report(self.errors)}")
         return self

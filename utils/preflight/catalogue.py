@@ -16,8 +16,8 @@ class Pitfall(NamedTuple):
     """One mistake.
 
     stages: who finds it: R read_table, P preflight, W Watch, S check_saved; C the library, when the object is
-    built; A nobody, the notebooks avoid it. level: "error" or "warning". loud: whether the library raises, with a
-    message that misleads. find: the check of stage P. dry: it looks at the dry run, so it comes after the others.
+    built; A nobody, the notebooks avoid it. level: "error" or "warning". loud: the library raises, with
+    a message that misleads. find: the check of stage P. dry: it looks at the dry run, so it comes last.
     """
 
     id: str
@@ -34,7 +34,7 @@ CATALOGUE: dict[str, Pitfall] = {}
 
 
 def pitfall(id: str, stages: str, level: str, symptom: str, fix: str, loud: bool = False, dry: bool = False):
-    """Enter a mistake into the catalogue; the decorated function finds it. The arguments are Pitfall's."""
+    """Enter a mistake into the catalogue, as `Pitfall` describes it; the decorated function finds it."""
 
     def register(find: Callable | None):
         CATALOGUE[id] = Pitfall(id, stages, level, loud, symptom, fix, find, dry)
@@ -44,7 +44,7 @@ def pitfall(id: str, stages: str, level: str, symptom: str, fix: str, loud: bool
 
 
 def places(mask: np.ndarray, split: Split) -> str:
-    """Say which rows of a split a mask marks: "row 3", "4 rows (0, 2, 5, ...)"; counted from 0, as in `dataset[i]`."""
+    """Say which rows a mask marks: "row 3", "4 rows (0, 2, 5, ...)"; counted from 0, as in `dataset[i]`."""
     rows = np.flatnonzero(mask)
     return rows_in_words(np.sort(split.index[rows]) if len(mask) == len(split.index) else rows)
 
@@ -71,7 +71,7 @@ without_check("check-failed", "P", "warning", symptom, "Report it, with the mess
 
 
 def catalogue() -> pd.DataFrame:
-    """Return all mistakes, one row each, in the columns id, level, stages, loud, symptom and fix of `Pitfall`."""
+    """Return all mistakes, one row each; the columns are those of `Pitfall`, but for its functions."""
     columns = ["id", "level", "stages", "loud", "symptom", "fix"]
     table = pd.DataFrame(CATALOGUE.values(), columns=Pitfall._fields)[columns]
     return table.sort_values(["loud", "id"], ignore_index=True)

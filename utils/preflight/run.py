@@ -18,7 +18,7 @@ def preflight(trainer: Trainer, test_dataset: Any = None) -> Report:
 
     The checks look at all rows of all data sets, at the arguments and the number of steps, and one batch goes
     through the model without gradient. Nothing is trained; weights, config, data, arguments and random states
-    stay as they were. (The model object gets a note of its weights: a later call sees whether they have moved.)
+    stay as they were. (The model object gets a note of its weights: a later call sees whether they moved.)
 
     Args:
         trainer: any Trainer; most checks are about sequence classifiers.

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def differs(message: str, fix: str = SAVE, level: str = "error") -> Finding:
 
 
 def compared(folder: Path, setup: Setup, rows: int) -> Iterator[Finding]:
-    adapters, whole = list(adapters_of(setup.model)), (folder / "config.json").is_file()
+    adapters, whole = list(setup.adapters), (folder / "config.json").is_file()
     parts = [(folder, next(iter(adapters), None)), *((folder / name, name) for name in adapters)]
     for part, adapter in parts:  # peft writes an adapter with a name of its own to a folder of that name
         if (part / ADAPTER_CONFIG).is_file() and (adapters or not whole):
@@ -63,10 +63,6 @@ def compared(folder: Path, setup: Setup, rows: int) -> Iterator[Finding]:
         yield differs(f"There are no safetensors weights in {folder.name}.")
     else:
         yield from compared_model(folder, setup, rows)
-
-
-def adapters_of(model: torch.nn.Module) -> Mapping[str, Any]:
-    return getattr(model, "peft_config", None) or {}
 
 
 def compared_model(folder: Path, setup: Setup, rows: int) -> Iterator[Finding]:
@@ -109,7 +105,7 @@ def compared_model(folder: Path, setup: Setup, rows: int) -> Iterator[Finding]:
 
 def compared_adapter(folder: Path, adapter: str | None, setup: Setup) -> Iterator[Finding]:
     """Compare tensors: each of the trainer's model must stand in the adapter or, unchanged, in its base."""
-    model, name, others = setup.base_model, folder.name, set(adapters_of(setup.model)) - {adapter}
+    model, name, others = setup.base_model, folder.name, set(setup.adapters) - {adapter}
     if not (folder / ADAPTER_WEIGHTS).is_file():
         yield differs(f"There is no {ADAPTER_WEIGHTS} in {name}.")
         return

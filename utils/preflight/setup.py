@@ -29,7 +29,8 @@ class Setup:
     def __init__(self, trainer: Trainer, test_dataset: Any = None):
         self.trainer, self.args, self.collator = trainer, trainer.args, trainer.data_collator
         self.model = model = trainer.accelerator.unwrap_model(trainer.model)
-        # the model that an adapter of PEFT's stands on, or the model itself
+        # PEFT's adapters by name, and the model that they stand on (without adapters, the model itself)
+        self.adapters: Mapping[str, Any] = getattr(model, "peft_config", None) or {}
         self.base_model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.config = config = getattr(model, "config", None)
         self.input_name = getattr(model, "main_input_name", "input_ids")
@@ -89,7 +90,13 @@ class Setup:
     @cached_property
     def special_ids(self) -> tuple[np.ndarray, int | None, int | None]:
         """The special ids but the unknown token's, that one, the padding's; None for one that means more."""
-        others, (pad,), (unknown,) = (self.token_ids(*names) for names in (TEXT_MARKS, ["pad"], ["unk"]))
+        if self.tokenizer is None:
+            return np.array([], int), None, None
+        others, (unknown,), pad = (
+            self.token_ids(*TEXT_MARKS),
+            self.token_ids("unk"),
+            self.tokenizer.pad_token_id,
+        )
         if unknown in others | {pad}:  # GPT-2 has one token for all of these
             unknown = None
         special = set(getattr(self.tokenizer, "all_special_ids", ())) - {unknown}

@@ -14,21 +14,24 @@ from utils.preflight.catalogue import IGNORED
 from utils.preflight.setup import evaluating
 from utils.preflight.weights import remember
 
-FP16_PATIENCE = 20  # steps that the loss scaler of fp16 may skip in a row before that means something
-HIGH_RATE = 1e-4
-ADAM_RATE = 5e-3
-SMALL_RATE = 2e-3
-TRAINING_DIVERGED = 5
-DIVERGED = 3
-STILL_HIGH = 1.5
-WORSE = 1.2
-LEARNING = 0.99
-IMBALANCED = 0.8
-SAME = 1e-5
-NEARLY_SAME = 1e-4
-PATIENCE = 300
-ROUNDING = 1e-5
-FRESH = "then train a freshly loaded model"
+# Each threshold with the test whose run it has to tell from another. A "coin" is a model that knows nothing.
+HIGH_RATE = 1e-4  # no lower rate is blamed at once: a_model_that_says_one_class_only (5e-5) is heard twice
+ADAM_RATE = 5e-3  # one class, but logits that differ: "labels at random" at 1e-3 goes on
+TRAINING_DIVERGED = 5  # coins of training loss, twice in a row: a_run_that_diverges[1.0] has 5.2, then 15
+DIVERGED = 3  # coins of the model's own loss: a_loss_of_another_scale has 16 in the log, and 1 of its own
+STILL_HIGH = 1.5  # coins of training loss beside it: overfitting raises the evaluation loss alone
+WORSE = 1.2  # coins, where one class is given: overfitting_is_noted has 1.05 and a training loss of 1.12
+LEARNING = 0.99  # of the best loss before, and the run learns: "ten to one" falls by 2% and gives one class
+IMBALANCED = 0.8  # share of a class that a sound model gives alone: an_accuracy_of_the_commonest_class (0.92)
+PATIENCE = 300  # steps after warmup without learning: "batches of one row" has 96 and goes on
+# spread of the logits over the rows, as a part of their size
+SAME = 1e-5  # a_model_that_says_one_class_only has 9e-6, an_accuracy_of_the_commonest_class 4e-5
+NEARLY_SAME = 1e-4  # at high rates: the hasty run of notebook 05; "plain gradient descent" has 2e-4
+SMALL_MODEL_RATE = 2e-3  # from here on: "ten to one, longer", a tiny model, has 7e-5 at 1e-3
+ROUNDING = 1e-5  # of a loss: the same rows in another order give other last digits
+FP16_PATIENCE = 20  # steps that the loss scaler of fp16 may skip in a row; no test has a GPU
+SMALLER = "learning_rate={:g}, or bf16 or float32 instead of fp16; then train a freshly loaded model"
+USUAL = "learning_rate={:g}, warmup_steps=0.1; then train a freshly loaded model"
 
 
 class WatchError(RuntimeError):
@@ -49,7 +52,7 @@ class Evaluation(NamedTuple):
 
 
 class Majority(NamedTuple):
-    """The commonest class: its share of the evaluated rows, and the accuracy that says no more than always it."""
+    """The share of the commonest class among the evaluated rows; the accuracy that is no better."""
 
     share: float
     accuracy: float
@@ -58,10 +61,10 @@ class Majority(NamedTuple):
 class Watch(TrainerCallback):
     """Stops a run that is broken in a way that only shows while it runs, by raising WatchError.
 
-    It stops on a gradient or an evaluation loss that is not finite, on a loss far above that of a model that knows
-    nothing, and on a model that gives one class only and does not learn (which needs `predicted_classes` among the
-    metrics, as `utils.metrics.compute_metrics` returns it). It warns, in `report`, where the evaluation loss rises
-    while the training loss falls, and where no evaluation beats the commonest class.
+    It stops on a gradient or an evaluation loss that is not finite, on a loss far above that of a model that
+    knows nothing, and on a model that gives one class only and does not learn. For the last, the metrics must
+    have `predicted_classes`, as `utils.metrics.compute_metrics` returns it. It warns, in `report`, where the
+    evaluation loss rises while the training loss falls, and where no evaluation beats the commonest class.
     """
 
     def __init__(self):
@@ -94,19 +97,17 @@ class Watch(TrainerCallback):
         # the largest number of each gradient: nan stays nan, and unlike a sum it cannot overflow
         largest = [torch.linalg.vector_norm(gradient, math.inf) for gradient in gradients]
         if largest:
-            finite = torch.stack([number.to(largest[0]) for number in largest]).isfinite().all()
+            finite = torch.stack([size.to(largest[0]) for size in largest]).isfinite().all()
             self._gradient(bool(finite), args, state)
 
     def _gradient(self, finite: bool, args, state):
         self._bad_gradients = 0 if finite else self._bad_gradients + 1
         if self._bad_gradients > (FP16_PATIENCE if args.fp16 and args.device.type != "cpu" else 0):
-            self._stop(
-                "nan-hidden",
-                f"At step {state.global_step + 1} the gradient is not finite (nan or inf): from here on the weights "
-                "are lost. The log would show a loss of 0.0, because logging_nan_inf_filter hides such values. "
-                "Likely causes: a learning rate that is too high, or half precision.",
-                f"learning_rate={args.learning_rate / 10:g}, or bf16 or float32 instead of fp16; {FRESH}",
+            message = (
+                f"At step {state.global_step + 1} the gradient is not finite (nan or inf): the weights are "
+                "lost, by a high learning rate or half precision. The log would show a loss of 0.0."
             )
+            self._stop("nan-hidden", message, SMALLER.format(args.learning_rate / 10))
 
     def on_log(self, args, state, control, logs=None, model=None, train_dataloader=None, **kwargs):
         loss, norm, rate = (number((logs or {}).get(key)) for key in ("loss", "grad_norm", "learning_rate"))
@@ -127,13 +128,12 @@ class Watch(TrainerCallback):
         if own is not None and own < DIVERGED * coin:
             self._high_losses = 0  # a loss of the user's own has another scale: a sum, or weighted
             return
-        self._stop(
-            "lr-too-high",
-            f"At step {state.global_step} the training loss is {loss:.3g}, twice in a row more than "
-            f"{TRAINING_DIVERGED} times that of a model that knows nothing ({coin:.3g}): the run has diverged. "
-            f"The learning rate has been as high as {self._highest_rate:.2g}.",
-            f"learning_rate=5e-5, warmup_steps=0.1; {FRESH}",
+        message = (
+            f"At step {state.global_step} the training loss is {loss:.3g}, twice in a row more than five "
+            f"times that of a model that knows nothing ({coin:.3g}): the run has diverged. "
+            f"The learning rate has been as high as {self._highest_rate:.2g}."
         )
+        self._stop("lr-too-high", message, USUAL.format(5e-5))
 
     def on_evaluate(self, args, state, control, metrics=None, model=None, eval_dataloader=None, **kwargs):
         for key in metrics or {}:
@@ -147,12 +147,8 @@ class Watch(TrainerCallback):
     def _evaluated(self, prefix: str, metrics: Mapping, args, state, model, dataloader):
         loss, what = number(metrics[f"{prefix}loss"]), f"The evaluation at step {state.global_step}"
         if loss is None or not math.isfinite(loss):
-            self._stop(
-                "nan-hidden",
-                f"{what} has a loss of {loss}: the weights hold nan or inf. Every prediction is then the first "
-                "class, and the accuracy its share.",
-                f"learning_rate={args.learning_rate / 10:g}, or bf16 or float32 instead of fp16; {FRESH}",
-            )
+            message = f"{what} has a loss of {loss}: the weights hold nan or inf, and all rows get class 0."
+            self._stop("nan-hidden", message, SMALLER.format(args.learning_rate / 10))
         accuracy, classes = (metrics.get(f"{prefix}{name}") for name in ("accuracy", "predicted_classes"))
         seen, majority = self._evaluations.setdefault(prefix, []), self._majority(dataloader)
         seen.append(Evaluation(loss, number(accuracy), classes, self._training_loss))
@@ -161,9 +157,7 @@ class Watch(TrainerCallback):
         self._note_overfitting(what, seen)
         self._note_majority(prefix, seen, majority)
 
-    def _stop_collapsed(
-        self, what, seen: list[Evaluation], majority: Majority | None, args, state, model, dataloader
-    ):
+    def _stop_collapsed(self, what: str, seen: list[Evaluation], majority, args, state, model, dataloader):
         """Tell a collapsed model from one that has not begun to learn, and from a loss of the user's own."""
         rate, coin, last = max(self._highest_rate, args.learning_rate), coin_loss(model), seen[-1]
         one_class = [evaluation.classes == 1 for evaluation in seen[-2:]] == [True, True]
@@ -172,43 +166,38 @@ class Watch(TrainerCallback):
             return
         own, spread = ask(model, dataloader)
         loss = last.loss if own is None else min(own, last.loss)
-        training_loss = math.inf
-        if last.training_loss is not None:
-            training_loss = last.training_loss / max(1, args.gradient_accumulation_steps)
-        fix = f"learning_rate={min(5e-5, rate / 10):g}, warmup_steps=0.1; {FRESH}"
+        training_loss = math.inf if last.training_loss is None else last.training_loss
+        training_loss /= max(1, args.gradient_accumulation_steps)
+        fix = USUAL.format(min(5e-5, rate / 10))
         if one_class:
             flat = last.loss > LEARNING * min(evaluation.loss for evaluation in seen[:-1])
             balanced = majority is None or majority.share < IMBALANCED
-            warmup = args.get_warmup_steps(max(1, state.max_steps))
-            long = (state.epoch or 0) >= 1 and state.global_step >= warmup + PATIENCE
-            nearly = flat and balanced and rate >= SMALL_RATE
+            steps = state.global_step - args.get_warmup_steps(max(1, state.max_steps))
+            long = steps >= PATIENCE and (state.epoch or 0) >= 1
+            nearly = flat and balanced and rate >= SMALL_MODEL_RATE
             same = spread is not None and spread <= (NEARLY_SAME if nearly else SAME)
-            adam = "adam" in str(getattr(args.optim, "value", args.optim))
+            too_high = rate >= ADAM_RATE and adam_moves_most(args, model)
             if spread is None:
                 too_high = rate > HIGH_RATE
-            else:
-                too_high = rate >= ADAM_RATE and adam and mostly_trained(model)
-            worse = loss > WORSE * coin and training_loss > WORSE * coin
+            worse = min(loss, training_loss) > WORSE * coin
             if worse or same or (flat and (too_high or (balanced and long))):
                 others = (k for k, evaluation in enumerate(reversed(seen)) if evaluation.classes != 1)
-                alike = "Its outputs are the same numbers for every text. " if same else ""
-                self._stop(
-                    "lr-too-high",
-                    f"{what} is the {nth(next(others, len(seen)))} in a row in which the model gives one class only, "
-                    f"and its loss of {last.loss:.3g} does not fall (a model that knows nothing: {coin:.3g}). "
-                    f"{alike}The likely cause is the learning rate ({rate:.2g}); if that is small, look at the "
-                    "labels and the tokens.",
-                    fix,
+                count = nth(next(others, len(seen)))
+                alike = " Its outputs are the same numbers for every text." if same else ""
+                message = (
+                    f"{what} is the {count} in a row in which the model gives one class only, and its loss "
+                    f"of {last.loss:.3g} does not fall (a model that knows nothing: {coin:.3g}).{alike} The "
+                    f"likely cause is the learning rate ({rate:.2g}), or else the labels and the tokens."
                 )
+                self._stop("lr-too-high", message, fix)
         scored_well = last.accuracy is not None and (majority is None or last.accuracy > majority.accuracy)
         if high and loss > DIVERGED * coin and training_loss > STILL_HIGH * coin and not scored_well:
-            self._stop(
-                "lr-too-high",
-                f"{what} has a loss of {last.loss:.3g}, more than {DIVERGED} times that of a model that knows nothing "
-                f"({coin:.3g}), and the training loss is no better: the run has diverged. The learning rate has "
-                f"been as high as {rate:.2g}.",
-                fix,
+            message = (
+                f"{what} has a loss of {last.loss:.3g}, more than three times that of a model that knows "
+                f"nothing ({coin:.3g}), and the training loss is no better: the run has diverged. "
+                f"The learning rate has been as high as {rate:.2g}."
             )
+            self._stop("lr-too-high", message, fix)
 
     def _note_overfitting(self, what: str, seen: list[Evaluation]):
         best, last = min(seen, key=lambda evaluation: evaluation.loss), seen[-1]
@@ -229,12 +218,10 @@ class Watch(TrainerCallback):
         scores = [evaluation.accuracy for evaluation in seen if evaluation.accuracy is not None]
         if majority is not None and len(scores) >= 2 and max(scores) <= majority.accuracy:
             message = (
-                f"The best accuracy of {len(scores)} evaluations is {max(scores):.3f}; always giving the commonest "
-                f"class would have {majority.share:.3f}. So far the model has learnt nothing that the score could show."
+                f"The best accuracy of {len(scores)} evaluations is {max(scores):.3f}; always giving the "
+                f"commonest class would have {majority.share:.3f}. The score shows nothing learnt so far."
             )
-            fix = (
-                "Look at macro-F1; train longer, or with class weights; and read some rows with their labels"
-            )
+            fix = "Look at macro-F1; train longer, or with class weights; read some rows with their labels"
             self._findings[f"imbalance {prefix}"] = Finding("imbalance", "warning", message, fix)
 
     def _majority(self, dataloader) -> Majority | None:
@@ -243,10 +230,8 @@ class Watch(TrainerCallback):
         if id(dataset) not in self._majorities:
             self._majorities[id(dataset)] = None
             with contextlib.suppress(Exception):
-                column = next(
-                    name for name in ("label", "label_ids", "labels") if name in dataset.column_names
-                )
-                labels = np.asarray(dataset.with_format("arrow", columns=[column])[:][column])
+                names = [name for name in ("label", "label_ids", "labels") if name in dataset.column_names]
+                labels = np.asarray(dataset.with_format("arrow", columns=names[:1])[:][names[0]])
                 if labels.ndim == 1 and labels.dtype.kind in "iub":
                     counts = np.unique(labels[labels != IGNORED], return_counts=True)[1]
                     share, half_a_row = float(counts.max() / counts.sum()), 0.5 / int(counts.sum())
@@ -266,10 +251,7 @@ def number(value: Any) -> float | None:
 
 
 def coin_loss(model: Any) -> float | None:
-    """Return the loss of a classifier that knows nothing: ln K for one of K labels, ln 2 for each of several.
-
-    None for other models.
-    """
+    """Return the loss of a classifier that knows nothing (ln K for K labels, ln 2 for several), else None."""
     model = getattr(model, "module", model)
     config = getattr(model, "config", None)
     classes, kind = getattr(config, "num_labels", 0), getattr(config, "problem_type", None)
@@ -283,9 +265,8 @@ def ask(model: Any, dataloader: Any) -> tuple[float | None, float | None]:
     """Ask a classifier about a few rows of a dataloader, in evaluation mode and without a trace.
 
     Returns:
-        The model's own loss, whatever loss it is trained with; and how far the logits of different rows are apart,
-        as a part of their size. None for what cannot be known: for a stream, a batch that the model does not take,
-        the logits in half precision.
+        The model's own loss, whatever loss it is trained with; and the spread of the logits over the rows, as
+        a part of their size. None for what cannot be known: a stream, other batches, half precision.
     """
     try:
         with evaluating(model), torch.no_grad():
@@ -301,6 +282,8 @@ def ask(model: Any, dataloader: Any) -> tuple[float | None, float | None]:
         return None, None
 
 
-def mostly_trained(model: torch.nn.Module) -> bool:
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(size for size, trained in sizes if trained) > 0.5 * sum(size for size, _ in sizes)
+def adam_moves_most(args, model: torch.nn.Module) -> bool:
+    """Say whether Adam moves most of the weights: plain descent and small adapters take higher rates."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    adam = "adam" in str(getattr(args.optim, "value", args.optim))
+    return adam and trained > 0.5 * sum(p.numel() for p in model.parameters())

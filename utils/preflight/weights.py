@@ -6,7 +6,7 @@ import torch
 
 
 def fingerprint(model: torch.nn.Module) -> dict[str, bytes]:
-    """Return the first numbers of each trainable tensor: training moves most, a new or thawed layer its own."""
+    """Return the first numbers of each trainable tensor: training moves most, a new layer only its own."""
     trainable = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
     return {name: p.detach().flatten()[:8].float().cpu().numpy().tobytes() for name, p in trainable}
 
