@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from accelerate.utils import recursively_apply
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -50,10 +51,8 @@ class Setup:
         self.unreadable: dict[str, Exception] = {}  # data sets of which a row could not be had
         self.errors: set[str] = set()  # ids so far; the dry run does not repeat what they explain
         evals = trainer.eval_dataset
-        if isinstance(evals, Mapping) and not hasattr(evals, "input_ids"):
-            evals = {f"eval[{name!r}]": part for name, part in evals.items()}
-        else:
-            evals = {"eval": evals}
+        several = isinstance(evals, Mapping) and not hasattr(evals, "input_ids")
+        evals = {f"eval[{name!r}]": part for name, part in evals.items()} if several else {"eval": evals}
         given = {"train": trainer.train_dataset, **evals, "test": test_dataset}
         self.given = {name: part for name, part in given.items() if part is not None}
 
@@ -289,11 +288,7 @@ class DryRun:
 
 def each_tensor(value: Any, do: Callable) -> Any:
     """Apply a function to each tensor of nested tuples, lists and dicts, as models return them."""
-    if isinstance(value, (tuple, list)):
-        return tuple(each_tensor(part, do) for part in value)
-    if isinstance(value, Mapping):
-        return {name: each_tensor(part, do) for name, part in value.items()}
-    return do(value) if isinstance(value, torch.Tensor) else value
+    return recursively_apply(do, value)
 
 
 @contextlib.contextmanager

@@ -78,23 +78,22 @@ class Split:
         # not all at once: a million rows of tensors would fill the memory
         for start in range(0, len(self.index), SCRIPTED_ROWS):
             places = range(start, min(start + SCRIPTED_ROWS, len(self.index)))
-            rows = [self._kept[place] if self.stream else self._read(place) for place in places]
+            rows = [self._row(place) for place in places]
             for name in dict.fromkeys([*parts, *itertools.chain(*rows)]):
                 parts.setdefault(name, [pa.nulls(start)]).append(as_array(rows, name))
+            if not self.stream:
+                self._kept.clear()
         self._table = {name: joined(chunks) for name, chunks in parts.items()}
         self.all_columns = self.columns = list(self._table)
-
-    def _read(self, place: int) -> Mapping:
-        row = int(self.index[place])
-        try:
-            return as_mapping(self.dataset[row])
-        except Exception as error:
-            raise RuntimeError(f"reading row {row}: {error_text(error)}") from error
 
     def _row(self, place: int) -> Mapping:
         """Return a row of no Arrow table; it is kept, for reading it again may give another one."""
         if place not in self._kept:
-            self._kept[place] = self._read(place)
+            row = int(self.index[place])
+            try:
+                self._kept[place] = as_mapping(self.dataset[row])
+            except Exception as error:
+                raise RuntimeError(f"reading row {row}: {error_text(error)}") from error
         return self._kept[place]
 
     def pieces(self, *names: str) -> Iterator[pa.Table]:
