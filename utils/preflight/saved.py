@@ -89,9 +89,9 @@ def compared_model(folder: Path, setup: Setup, rows: int) -> Iterator[Finding]:
     with torch.no_grad():
         before = setup.model(**setup.trainer._prepare_inputs(inputs)).logits.float().cpu()
         after = loaded.eval()(**inputs).logits.float()
-    asked = f"On {len(before)} rows the"
+    subject = f"On {len(before)} rows the"
     if not after.isfinite().all():
-        message = f"{asked} model in {name} answers nan or inf: the weights were lost in training."
+        message = f"{subject} model in {name} answers nan or inf: the weights were lost in training."
         yield Finding("nan-hidden", "error", message, TRAIN_ANEW)
     gap = None
     if before.shape != after.shape:
@@ -99,8 +99,8 @@ def compared_model(folder: Path, setup: Setup, rows: int) -> Iterator[Finding]:
     elif not torch.allclose(before, after, atol=1e-3, rtol=1e-3, equal_nan=True):
         gap = f"by up to {(before - after).abs().max():.3g}"
     if gap:
-        other = "it holds other weights, perhaps those of another step."
-        yield differs(f"{asked} logits of the trainer's model and of {name} differ {gap}: {other}")
+        reason = "it holds other weights, perhaps those of another step."
+        yield differs(f"{subject} logits of the trainer's model and of {name} differ {gap}: {reason}")
 
 
 def compared_adapter(folder: Path, adapter: str | None, setup: Setup) -> Iterator[Finding]:
@@ -116,7 +116,7 @@ def compared_adapter(folder: Path, adapter: str | None, setup: Setup) -> Iterato
         elsewhere = "nor in its base"
     else:
         elsewhere = f"and its base {path} is not on this machine" if path else "and no base is named there"
-    lost, different, head, unknown = [], [], set(), set(saved)
+    absent, different, head, unknown = [], [], set(), set(saved)
     body = f"{model.base_model_prefix}." if getattr(model, "base_model_prefix", "") else ""
     for full_name, tensor in model.named_parameters():
         if {"original_module", *others} & set(full_name.split(".")):
@@ -132,25 +132,25 @@ def compared_adapter(folder: Path, adapter: str | None, setup: Setup) -> Iterato
         if other is not None:
             different += [] if same(tensor, other) else [plain]
         elif tensor.requires_grad or plain in {*head, *(base or ())}:
-            lost.append(plain)
+            absent.append(plain)
     if adapter is None or (saved and len(unknown) == len(saved)):
-        has = "no adapter" if adapter is None else "an adapter with other tensors"
-        held = next(iter(unknown), "empty")
-        yield differs(f"{name} holds an adapter ({held}), the trainer's model has {has}.")
+        own = "no adapter" if adapter is None else "an adapter with other tensors"
+        example = next(iter(unknown), "empty")
+        yield differs(f"{name} holds an adapter ({example}), the trainer's model has {own}.")
         return
-    if spoilt := [key for key, tensor in saved.items() if not tensor.isfinite().all()]:
-        message = f"{spoilt[0]!r} in {name} holds nan or inf: the weights were lost in training."
+    if not_finite := [key for key, tensor in saved.items() if not tensor.isfinite().all()]:
+        message = f"{not_finite[0]!r} in {name} holds nan or inf: the weights were lost in training."
         yield Finding("nan-hidden", "error", message, TRAIN_ANEW)
-    if lost:
-        modules = json.dumps(list(dict.fromkeys(key.split(".")[0] for key in lost)))
+    if absent:
+        modules = json.dumps(list(dict.fromkeys(key.split(".")[0] for key in absent)))
         train = f"Train anew with LoraConfig(..., modules_to_save={modules}), which trains and saves them"
-        where = f"{', '.join(lost[:3])} of the trainer's model are not in the adapter {name}, {elsewhere}"
-        fix = train if set(lost) <= head else SAVE
-        yield differs(f"{where}: loaded again, they are random numbers.", fix)
+        subject = f"{', '.join(absent[:3])} of the trainer's model are not in the adapter {name}, {elsewhere}"
+        fix = train if set(absent) <= head else SAVE
+        yield differs(f"{subject}: loaded again, they are random numbers.", fix)
     if different:
-        which = f"{len(different)} tensor(s) of the trainer's model, for example {different[0]!r},"
-        yield differs(f"{which} differ from those of {name} and its base, perhaps of another step.")
-    if base is None and not lost and not different:
+        subject = f"{len(different)} tensor(s) of the trainer's model, for example {different[0]!r},"
+        yield differs(f"{subject} differ from those of {name} and its base, perhaps of another step.")
+    if base is None and not absent and not different:
         message = f"{name} holds the trainer's adapter, {elsewhere}: whether the base is the same is unknown."
         yield differs(message, MERGE, "warning")
     # a folder without a tokenizer means that of the base

@@ -53,8 +53,8 @@ class Setup:
         evals = trainer.eval_dataset
         several = isinstance(evals, Mapping) and not hasattr(evals, "input_ids")
         evals = {f"eval[{name!r}]": part for name, part in evals.items()} if several else {"eval": evals}
-        given = {"train": trainer.train_dataset, **evals, "test": test_dataset}
-        self.given = {name: part for name, part in given.items() if part is not None}
+        parts = {"train": trainer.train_dataset, **evals, "test": test_dataset}
+        self.given = {name: part for name, part in parts.items() if part is not None}
 
     @cached_property
     def splits(self) -> dict[str, Split]:
@@ -149,8 +149,8 @@ class Setup:
     @cached_property
     def chooses_best(self) -> bool:
         """Whether a score decides anything: which checkpoint is kept or loaded, or when to stop."""
-        kept = self.args.load_best_model_at_end or self.args.save_strategy == "best"
-        return kept or self.early_stopping is not None
+        keeps_best = self.args.load_best_model_at_end or self.args.save_strategy == "best"
+        return keeps_best or self.early_stopping is not None
 
     @cached_property
     def resumes_from(self) -> Path | None:
@@ -198,13 +198,13 @@ class DryRun:
 
     def choose(self, split: Split) -> list[int]:
         """Choose rows: the longest and the shortest, the highest and the lowest label, the first ones."""
-        chosen, labels = [], split.labels
+        places, labels = [], split.labels
         if split.tokens is not None:
-            chosen += [split.tokens.widths.argmax(), split.tokens.widths.argmin()]
+            places += [split.tokens.widths.argmax(), split.tokens.widths.argmin()]
         if labels is not None and len(labels):
-            chosen += [0 if np.isnan(labels).all() else np.nanargmax(labels), labels.argmin()]
+            places += [0 if np.isnan(labels).all() else np.nanargmax(labels), labels.argmin()]
         size = min(4, self.setup.args.train_batch_size)
-        return list(dict.fromkeys(map(int, [*chosen, *range(min(size, len(split.index)))])))[:size]
+        return list(dict.fromkeys(map(int, [*places, *range(min(size, len(split.index)))])))[:size]
 
     def forward(self) -> None:
         setup = self.setup
@@ -230,11 +230,11 @@ class DryRun:
         labels = labels[np.argsort(split.index)]  # in the order of the data set
         labels = labels[np.arange(rows) * len(labels) // rows]  # rows not read: a neighbour's label
         outputs = []
-        each_tensor(self.made_up(labels[:1]), outputs.append)
+        each_tensor(self.fake_outputs(labels[:1]), outputs.append)
         width = sum(output.numel() for output in outputs)
         args = self.setup.args
-        few = 200 * args.eval_batch_size if args.batch_eval_metrics else FEW // max(1, width)
-        step = math.ceil(rows / max(1, few))
+        limit = 200 * args.eval_batch_size if args.batch_eval_metrics else FEW // max(1, width)
+        step = math.ceil(rows / max(1, limit))
         self.try_metrics(labels[::step])
         fits = 8 * rows * width < 0.25 * psutil.virtual_memory().available
         if self.metrics_failed is not None and step > 1 and fits:  # a metric may need every row
@@ -242,7 +242,7 @@ class DryRun:
             self.try_metrics(labels)
         self.metrics_saw_all = step == 1 and not (split.stream and rows == SCRIPTED_ROWS)
 
-    def made_up(self, labels: np.ndarray, seed: int = 0) -> Any:
+    def fake_outputs(self, labels: np.ndarray, seed: int = 0) -> Any:
         """Make up outputs for some rows, in the form that the model's have."""
         setup, draw = self.setup, np.random.default_rng(seed)
         logits = torch.zeros(1, setup.num_labels or 2) if self.logits is None else self.logits
@@ -259,7 +259,7 @@ class DryRun:
         """Return what Trainer hands to compute_metrics: arrays, or tensors where it does so by batch."""
         args, preprocess = self.setup.args, self.setup.trainer.preprocess_logits_for_metrics
         label_ids = torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
-        outputs = self.made_up(labels, seed)
+        outputs = self.fake_outputs(labels, seed)
         outputs = preprocess(outputs, label_ids) if preprocess else outputs
         parts = {"predictions": outputs, "label_ids": label_ids}
         if "inputs" in args.include_for_metrics:

@@ -69,8 +69,8 @@ class Split:
         self._kept: dict[int, Mapping] = {}
         if self.stream:
             # any other iterator might be used up by looking at it
-            again = self.dataset if isinstance(self.dataset, datasets.IterableDataset) else ()
-            self._kept = dict(enumerate(map(as_mapping, itertools.islice(again, SCRIPTED_ROWS))))
+            stream = self.dataset if isinstance(self.dataset, datasets.IterableDataset) else ()
+            self._kept = dict(enumerate(map(as_mapping, itertools.islice(stream, SCRIPTED_ROWS))))
             self.index = np.arange(len(self._kept))
         elif computed and self.rows > SCRIPTED_ROWS:
             self.index = np.linspace(0, self.rows - 1, SCRIPTED_ROWS).astype(int)
@@ -336,8 +336,8 @@ def shared_rows(one: Split, other: Split) -> tuple[np.ndarray, np.ndarray]:
 
     if one.text_keys is None or other.text_keys is None:
         return among(other.token_keys, one.token_keys), np.zeros(len(other.index), bool)
-    same = among(other.text_keys, one.text_keys)
-    return same, among(other.sure_keys, one.sure_keys) & ~same
+    shared = among(other.text_keys, one.text_keys)
+    return shared, among(other.sure_keys, one.sure_keys) & ~shared
 
 
 def container_fault(dataset: Any) -> str | None:

@@ -35,7 +35,7 @@ USUAL = "learning_rate={:g}, warmup_steps=0.1; then train a freshly loaded model
 
 
 class WatchError(RuntimeError):
-    """A run that Watch ended; `finding` says what was seen, the likely cause and the fix."""
+    """A run that Watch ended; `finding` says what happened, the likely cause and the fix."""
 
     def __init__(self, finding: Finding):
         super().__init__(str(finding))
@@ -80,7 +80,7 @@ class Watch(TrainerCallback):
 
     @property
     def report(self) -> Report:
-        """What has been seen so far."""
+        """The findings so far."""
         return Report(self._findings.values())
 
     def _stop(self, id: str, message: str, fix: str):
@@ -150,17 +150,17 @@ class Watch(TrainerCallback):
             message = f"{what} has a loss of {loss}: the weights hold nan or inf, and all rows get class 0."
             self._stop("nan-hidden", message, SMALLER.format(args.learning_rate / 10))
         accuracy, classes = (metrics.get(f"{prefix}{name}") for name in ("accuracy", "predicted_classes"))
-        seen, majority = self._evaluations.setdefault(prefix, []), self._majority(dataloader)
-        seen.append(Evaluation(loss, number(accuracy), classes, self._training_loss))
+        history, majority = self._evaluations.setdefault(prefix, []), self._majority(dataloader)
+        history.append(Evaluation(loss, number(accuracy), classes, self._training_loss))
         if coin_loss(model) is not None:
-            self._stop_collapsed(what, seen, majority, args, state, model, dataloader)
-        self._note_overfitting(what, seen)
-        self._note_majority(prefix, seen, majority)
+            self._stop_collapsed(what, history, majority, args, state, model, dataloader)
+        self._note_overfitting(what, history)
+        self._note_majority(prefix, history, majority)
 
-    def _stop_collapsed(self, what: str, seen: list[Evaluation], majority, args, state, model, dataloader):
+    def _stop_collapsed(self, what: str, history: list[Evaluation], majority, args, state, model, dataloader):
         """Tell a collapsed model from one that has not begun to learn, and from a loss of the user's own."""
-        rate, coin, last = max(self._highest_rate, args.learning_rate), coin_loss(model), seen[-1]
-        one_class = [evaluation.classes == 1 for evaluation in seen[-2:]] == [True, True]
+        rate, coin, last = max(self._highest_rate, args.learning_rate), coin_loss(model), history[-1]
+        one_class = [evaluation.classes == 1 for evaluation in history[-2:]] == [True, True]
         high = last.loss > DIVERGED * coin and rate > HIGH_RATE
         if not (one_class or high):
             return
@@ -170,7 +170,7 @@ class Watch(TrainerCallback):
         training_loss /= max(1, args.gradient_accumulation_steps)
         fix = USUAL.format(min(5e-5, rate / 10))
         if one_class:
-            flat = last.loss > LEARNING * min(evaluation.loss for evaluation in seen[:-1])
+            flat = last.loss > LEARNING * min(evaluation.loss for evaluation in history[:-1])
             balanced = majority is None or majority.share < IMBALANCED
             steps = state.global_step - args.get_warmup_steps(max(1, state.max_steps))
             long = steps >= PATIENCE and (state.epoch or 0) >= 1
@@ -181,13 +181,13 @@ class Watch(TrainerCallback):
                 too_high = rate > HIGH_RATE
             worse = min(loss, training_loss) > WORSE * coin
             if worse or same or (flat and (too_high or (balanced and long))):
-                others = (k for k, evaluation in enumerate(reversed(seen)) if evaluation.classes != 1)
-                count = nth(next(others, len(seen)))
-                alike = " Its outputs are the same numbers for every text." if same else ""
+                others = (k for k, evaluation in enumerate(reversed(history)) if evaluation.classes != 1)
+                count = nth(next(others, len(history)))
+                sameness = "Its outputs are the same numbers for every text. " if same else ""
                 message = (
                     f"{what} is the {count} in a row in which the model gives one class only, and its loss "
-                    f"of {last.loss:.3g} does not fall (a model that knows nothing: {coin:.3g}).{alike} The "
-                    f"likely cause is the learning rate ({rate:.2g}), or else the labels and the tokens."
+                    f"of {last.loss:.3g} does not fall (a model that knows nothing: {coin:.3g}). {sameness}"
+                    f"The likely cause is the learning rate ({rate:.2g}), or else the labels and the tokens."
                 )
                 self._stop("lr-too-high", message, fix)
         scored_well = last.accuracy is not None and (majority is None or last.accuracy > majority.accuracy)
@@ -199,9 +199,9 @@ class Watch(TrainerCallback):
             )
             self._stop("lr-too-high", message, fix)
 
-    def _note_overfitting(self, what: str, seen: list[Evaluation]):
-        best, last = min(seen, key=lambda evaluation: evaluation.loss), seen[-1]
-        since = len(seen) - 1 - seen.index(best)
+    def _note_overfitting(self, what: str, history: list[Evaluation]):
+        best, last = min(history, key=lambda evaluation: evaluation.loss), history[-1]
+        since = len(history) - 1 - history.index(best)
         if since < 2 or None in (best.training_loss, last.training_loss):
             return
         if last.training_loss < best.training_loss and last.loss - best.loss > ROUNDING * abs(best.loss):
@@ -213,9 +213,9 @@ class Watch(TrainerCallback):
             fix = "EarlyStoppingCallback(2) with load_best_model_at_end=True, or fewer epochs"
             self._findings["overfitting"] = Finding("overfitting", "warning", message, fix)
 
-    def _note_majority(self, prefix: str, seen: list[Evaluation], majority: Majority | None):
+    def _note_majority(self, prefix: str, history: list[Evaluation], majority: Majority | None):
         self._findings.pop(f"imbalance {prefix}", None)
-        scores = [evaluation.accuracy for evaluation in seen if evaluation.accuracy is not None]
+        scores = [evaluation.accuracy for evaluation in history if evaluation.accuracy is not None]
         if majority is not None and len(scores) >= 2 and max(scores) <= majority.accuracy:
             message = (
                 f"The best accuracy of {len(scores)} evaluations is {max(scores):.3f}; always giving the "
