@@ -1247,10 +1247,8 @@ def test_the_fix_for_special_tokens_is_one_that_this_tokenizer_heeds(tmp_path):
     (heeds,) = found(special_tokens_of_bert_in_texts(tmp_path, False), "special-in-text")
     assert heeds.fix.startswith("tokenizer(..., split_special_tokens=True), where you predict as well")
     tokenizer = tokenizer_of()
-    tokenizer.backend_tokenizer.normalizer, tokenizer.backend_tokenizer.pre_tokenizer = (
-        normalizers.Strip(),
-        pre_tokenizers.WhitespaceSplit(),
-    )  # then '[SEP]' is a word of the vocabulary
+    tokenizer.backend_tokenizer.normalizer = normalizers.Strip()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # now '[SEP]' is a word
     data = table(texts=[*texts_of(23, 0), "w8 [SEP] w9"], tokenizer=tokenizer)
     (does_not,) = found(trainer_for(tmp_path, tokenizer=tokenizer, train=data), "special-in-text")
     assert "text.replace('[SEP]', ' ') before tokenising (split_special_tokens=True does not" in does_not.fix

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 from transformers import Trainer
 
-from utils.labels import in_escapes, variants
+from utils.labels import comparable, in_escapes, variants
 from utils.preflight.catalogue import IGNORED, places
 from utils.preflight.checks.common import check, listed, rows_of, tensor_labels, text_columns, without_labels
 from utils.preflight.setup import untouched
@@ -160,10 +160,8 @@ def multi_label_ints(setup):
     if labels is not None and labels.ndim == 2 and not labels.is_floating_point():
         vector = f"The labels are vectors of whole numbers ({labels[0].tolist()[:8]})"
         features = f"Features({{**dataset.features, {column!r}: List(Value('float32'))}})"
-        floats = f"lambda row: {{{column!r}: [float(x) for x in row[{column!r}]]}}"
-        fix = (
-            f"dataset = dataset.map({floats}, features={features}); problem_type='multi_label_classification'"
-        )
+        floats = f"dataset = dataset.map(lambda row: {{{column!r}: [float(x) for x in row[{column!r}]]}}"
+        fix = f"{floats}, features={features}), and problem_type='multi_label_classification'"
         yield f"{vector}; the model would take them for {labels.shape[1]} single labels a row.", fix
     for split in setup.splits.values():
         kind = split.type(split.label_column) if split.label_column else None
@@ -296,10 +294,8 @@ def _class_by_class(setup, counted: Mapping[str, np.ndarray]):
         by_chance = len(labels) * (1 - (pd.Series(labels).value_counts(normalize=True) ** 2).sum())
         if changes < RARELY * by_chance and longest > len(labels) / 2:
             counts = f"{changes} changes of class in {len(labels):,} rows; by chance {by_chance:,.0f}"
-            many = (
-                by_chance > RARE_CLASS * len(labels) or len(labels) < 200
-            )  # a few rows in a heap do no harm
-            level = "error" if many else "warning"
+            heap = by_chance <= RARE_CLASS * len(labels) and len(labels) >= 200  # a few rows, no disaster
+            level = "warning" if heap else "error"
             yield f"The {first}training data come class by class ({counts}), and {outcome}", fix, level
 
 
@@ -348,7 +344,7 @@ def label_map_drift(setup):
     if named or labels is None or labels.dtype.kind not in "iu":
         return
     splits = [split for split in setup.splits.values() if split.labels is not None and not split.stream]
-    maps = {split.role: found for split in splits if (found := _map_of(split))}
+    maps = {split.role: named_ids for split in splits if (named_ids := _map_of(split))}
     known = {name: i for i, name in enumerate(model or [])}
     for role, (column, ids) in maps.items():
         first = next(iter(maps))
@@ -363,7 +359,7 @@ def label_map_drift(setup):
 
 def _aligned(one: Sequence[str], other: Sequence[str]) -> str:
     """Compare two lists of class names: "same", "drift" (a name stands at two places) or "differ"."""
-    one, other = ([str(name).strip().casefold() for name in names] for names in (one, other))
+    one, other = ([comparable(str(name)) for name in names] for names in (one, other))
     if one[: len(other)] == other[: len(one)]:
         return "same"
     place = {name: i for i, name in enumerate(one)}

@@ -37,7 +37,7 @@ def stale_checkpoints(setup):
         output = f"output_dir holds {len(checkpoints)} checkpoint(s) of an earlier run ({names})"
         resume = "resume_from_checkpoint=True in TrainingArguments(...) and in trainer.train(...)"
         fix = f"A new output_dir for each run; to continue that run: {resume}"
-        yield f"{output}: it may be loaded as the best, and save_total_limit may delete new ones.", fix
+        yield f"{output}: one may be loaded as the best, and save_total_limit may delete new ones.", fix
 
 
 @check("resume-mismatch", "P", "error", "A new folder")
