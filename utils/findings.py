@@ -1,4 +1,4 @@
-"""What was found in a table or in a Trainer: `Finding`, the `Report` of many, and the errors that stop."""
+"""What is wrong with a table or a Trainer: `Finding`, the `Report` of many, and the errors that stop."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 
 class TableError(ValueError):
-    """A table that cannot be used as it is; the message names the file, the place, the value and the remedy."""
+    """A table that cannot be used as it is; the message names file, place, value and remedy."""
+
+
+class PreflightError(ValueError):
+    """A set-up with errors; the message names each of them with its fix."""
 
 
 class Finding(NamedTuple):
@@ -22,22 +26,8 @@ class Finding(NamedTuple):
         return f"{self.level}: {self.id}: {self.message} {self.fix}"
 
 
-def rows_in_words(numbers) -> str:
-    """Say which rows: "row 3", "4 rows (1, 2, 5, ...)"."""
-    first = [str(int(n)) for n in numbers[:10]]
-    return (
-        f"row {first[0]}"
-        if len(numbers) == 1
-        else f"{len(numbers):,} rows ({', '.join(first)}{', ...' if len(numbers) > 10 else ''})"
-    )
-
-
-class PreflightError(ValueError):
-    """A set-up with errors; the message names each of them with its fix."""
-
-
 class Report:
-    """What was found, errors first. It shows itself as a table in a notebook and as text elsewhere."""
+    """Findings, errors first. A report shows itself as a table in a notebook and as text elsewhere."""
 
     def __init__(self, findings: Iterable[Finding] = ()):
         self.findings: list[Finding] = sorted(findings, key=lambda finding: finding.level != "error")
@@ -47,38 +37,36 @@ class Report:
         return [finding for finding in self.findings if finding.level == "error"]
 
     def raise_for_errors(self) -> "Report":
-        """Return the report itself if it has no error.
-
-        Raises:
-            PreflightError: with every error and its fix.
-        """
+        """Return the report; raise PreflightError, with every error and its fix, where there is one."""
         if self.errors:
-            raise PreflightError(
-                f"{len(self.errors)} error(s):\n" + "\n".join(_as_text(finding) for finding in self.errors)
-            )
+            raise PreflightError(f"{len(self.errors)} error(s):\n{Report(self.errors)}")
         return self
 
     def __str__(self) -> str:
-        return "\n".join(_as_text(finding) for finding in self.findings) or "Nothing found."
+        lines = [f"{f.level}: {f.id}: {f.message}\n    fix: {f.fix}" for f in self.findings]
+        return "\n".join(lines) or "Nothing found."
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         if not self.findings:
             return "<p>Nothing found.</p>"
-        rows = "".join(
-            f"<tr><td><b>{escape(f.level)}</b></td><td>{escape(f.id)}</td><td style='text-align:left'>{escape(f.message)}</td>"
-            f"<td style='text-align:left'><code>{escape(f.fix)}</code></td></tr>"
-            for f in self.findings
-        )
-        return f"<table><thead><tr><th>level</th><th>id</th><th>what</th><th>fix</th></tr></thead><tbody>{rows}</tbody></table>"
+        left = "<td style='text-align:left'>"
+        cells = f"<td><b>{{}}</b></td><td>{{}}</td>{left}{{}}</td>{left}<code>{{}}</code></td>"
+        rows = "".join(f"<tr>{cells.format(*map(escape, finding))}</tr>" for finding in self.findings)
+        head = "<tr><th>level</th><th>id</th><th>what</th><th>fix</th></tr>"
+        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
-def _as_text(finding: Finding) -> str:
-    return f"{finding.level}: {finding.id}: {finding.message}\n    fix: {finding.fix}"
+def rows_in_words(numbers) -> str:
+    """Say which rows: "row 3", "4 rows (1, 2, 5, ...)"."""
+    first = ", ".join(str(int(number)) for number in numbers[:10])
+    if len(numbers) == 1:
+        return f"row {first}"
+    return f"{len(numbers):,} rows ({first}{', ...' if len(numbers) > 10 else ''})"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "Did you mean 'text'?" for a misspelt name that is close to one of the known ones, otherwise nothing."""
+    """Return "Did you mean 'text'?" for a name close to one of the known ones, otherwise nothing."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     return f"Did you mean {near[0]!r}?" if near else ""

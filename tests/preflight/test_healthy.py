@@ -1,6 +1,7 @@
-"""Healthy things are left alone: preflight, Watch and check_saved find nothing in them, change nothing in them, and are fast.
+"""Healthy things are left alone: preflight, Watch and check_saved find nothing, change nothing, and are fast.
 
-Each function under `@setup(...)` builds one healthy Trainer. What preflight may say about it stands in the decorator, and the test asks for exactly that.
+Each function under `@setup(...)` builds one healthy Trainer. What preflight may say about it stands in the
+decorator, and the test asks for exactly that.
 """
 
 import copy
@@ -37,16 +38,15 @@ from transformers import (
     set_seed,
 )
 
-import utils.preflight
 from utils.data import read_table, split_table
 from utils.findings import Finding, PreflightError, Report
 from utils.labels import label_names
 from utils.metrics import compute_metrics
 from utils.models import find_model
-from utils.preflight import Watch, check_saved, preflight
-from utils.preflight import catalogue as checks
+from utils.preflight import Watch, catalogue, check_saved, preflight
+from utils.preflight.catalogue import CATALOGUE, pitfall
 
-# --- small things to build Trainers from ------------------------------------------------------------------------------
+# --- small things to build Trainers from --------------------------------------------------------------------
 
 WORDS = [
     a + b
@@ -274,7 +274,7 @@ def pair(classes=2, **how):
 
 
 def trainer(folder, model=None, kind=Trainer, tokenizer=BERT, data=None, given=None, **args):
-    """Make a Trainer with settings that nobody would object to; `given` goes to Trainer, `args` to TrainingArguments."""
+    """Make a Trainer with fine settings; `given` goes to Trainer, `args` to TrainingArguments."""
     chosen = {} if "max_steps" in args else {"num_train_epochs": 1}
     chosen |= {
         "eval_strategy": "epoch",
@@ -294,7 +294,7 @@ def trainer(folder, model=None, kind=Trainer, tokenizer=BERT, data=None, given=N
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
-    """Trainer collects garbage at the start of each run: a second for the libraries' objects, which are none, and a millisecond without them."""
+    """Trainer collects garbage at each start: that takes a second with the libraries' objects among it."""
     gc.collect()
     gc.freeze()
     datasets.disable_progress_bars()
@@ -315,13 +315,16 @@ def ids(report):
     return sorted({finding.id for finding in report.findings})
 
 
-# --- healthy set-ups --------------------------------------------------------------------------------------------------
+# --- healthy set-ups ----------------------------------------------------------------------------------------
 
 SETUPS = {}
 
 
 def setup(*says, name=None, train=True):
-    """Enter a healthy set-up: a function of a folder that returns a Trainer, or (Trainer, test data). `says`: the warnings that are right about it."""
+    """Enter a healthy set-up: a function of a folder that returns a Trainer, or (Trainer, test data).
+
+    `says`: the warnings that are right about it.
+    """
 
     def enter(build):
         SETUPS[name or build.__name__] = (build, sorted(says), train)
@@ -541,7 +544,7 @@ def chosen_by(metric, greater_is_better):
     setup(name=f"chosen_by_{metric}_{greater_is_better}", train=False)(build)
 
 
-# names in which a word turns or qualifies what is measured: they tell nothing, whether the direction is set or left to be guessed
+# names in which a word turns or qualifies what is measured: they tell nothing about the direction
 for _metric in (
     "hamming_score",
     "error_free_rate",
@@ -958,7 +961,7 @@ def in_pairs(premises, hypotheses):
 
 @setup()
 def sentence_pairs(folder):
-    """The same premises in both splits, each with other hypotheses, and each with all three labels: that is how such data are."""
+    """The same premises in both splits, with other hypotheses, and with all three labels, as in NLI data."""
     premises, hypotheses = [text for text in sentences(20, 1) for _ in range(3)], sentences(120, 2)
     data = {
         "train_dataset": in_pairs(premises, hypotheses[:60]),
@@ -1431,7 +1434,7 @@ class Adapted(torch.nn.Module):
 
 
 def adapted():
-    """A stand-in for what peft makes: everything frozen but two small matrices and the head; `peft_config` says so."""
+    """A stand-in for what peft makes: all is frozen but two small matrices and the head, by `peft_config`."""
     model = tiny()
     model.requires_grad_(False)
     attention = model.bert.encoder.layer[0].attention.self
@@ -1535,7 +1538,7 @@ def head_only(folder):
 
 
 def beside_an_adapter(model):
-    """Mark a model as one with an adapter that trains a head: PEFT, which need not be installed, freezes the rest."""
+    """Mark a model as one with an adapter that trains a head: PEFT, not needed here, freezes the rest."""
     model.base_model.requires_grad_(False)
     model.peft_config = {"default": SimpleNamespace(task_type="SEQ_CLS", modules_to_save=None)}
     return model
@@ -1740,7 +1743,7 @@ def metrics_batch_by_batch(folder):
 
 @setup()
 def metrics_batch_by_batch_in_torch(folder):
-    """The library's own way: compute_result has no default, predictions are tensors, and all batches count."""
+    """The library's own way: compute_result has no default, predictions are tensors, all batches count."""
     hits = []
 
     def metrics(prediction, compute_result):
@@ -1886,7 +1889,7 @@ def collator_that_counts_the_stars_from_0(folder):
 
 @setup()
 def ordinal_loss(folder):
-    """Four outputs for five stars, each "is it more than so many?" (Cao, Mirjalili and Raschka 2020): the label 4 is right."""
+    """Four outputs for five stars, each "more than so many?" (Cao et al. 2020): the label 4 is right."""
 
     def more_than(outputs, labels, num_items_in_batch=None):
         levels = (labels[:, None] > torch.arange(4)).float()
@@ -1936,7 +1939,7 @@ def unknown_ratings_masked_in_the_loss(folder):
 
 @setup()
 def augmented_at_random(folder):
-    """Each time it is read, a row has lost some words; the random numbers are NumPy's, Python's and torch's own."""
+    """Each time it is read, a row has lost some words; NumPy, Python and torch draw the random numbers."""
 
     class Augmented(Rows):
         def __getitem__(self, i):
@@ -2105,7 +2108,7 @@ def test_there_are_many_of_them():
     assert len(SETUPS) >= 90
 
 
-# --- everything is left as it was -------------------------------------------------------------------------------------
+# --- everything is left as it was ---------------------------------------------------------------------------
 
 
 def state_of(made):
@@ -2265,7 +2268,7 @@ def test_training_after_preflight_is_the_same_to_the_last_bit(tmp_path, name):
     assert other[3] != alone[3]  # the comparison does see a random number that was drawn
 
 
-# --- Watch lets healthy runs go on ------------------------------------------------------------------------------------
+# --- Watch lets healthy runs go on --------------------------------------------------------------------------
 
 
 def random_labels(rows, classes, seed, share=None):
@@ -2440,7 +2443,7 @@ def test_watch_lets_a_regression_on_large_numbers_go_on(tmp_path):
 
 
 def test_watch_notes_overfitting_and_lets_the_run_go_on(tmp_path):
-    """25 times through rows that can be learnt by heart: the training loss goes to nothing, the evaluation loss rises. Watch says so and lets it go on."""
+    """25 times through rows that can be learnt by heart: Watch says so and lets the run go on."""
     report = watched(
         noisy(
             tmp_path,
@@ -2512,7 +2515,7 @@ def test_watch_lets_the_bundled_model_fail_at_random_labels(tmp_path, minilm, tw
     watched(made)
 
 
-# --- what was saved rightly -------------------------------------------------------------------------------------------
+# --- what was saved rightly ---------------------------------------------------------------------------------
 
 
 def saved_as(family, folder, **config):
@@ -2626,11 +2629,11 @@ def test_check_saved_accepts_the_bundled_model(tmp_path, minilm, tweets):
     assert not check_saved(tmp_path / "model", made).findings
 
 
-# --- speed ------------------------------------------------------------------------------------------------------------
+# --- speed --------------------------------------------------------------------------------------------------
 
 
 def many(rows, seed, text=False):
-    """Make so many different tokenised rows of 5 to 60 tokens quickly; with `text`, also the words that the tokens stand for."""
+    """Make different tokenised rows of 5 to 60 tokens quickly; with `text`, also the words of the tokens."""
     draw = np.random.default_rng(seed)
     widths = draw.integers(5, 61, rows)
     offsets = np.concatenate([[0], np.cumsum(widths)]).astype(np.int32)
@@ -2665,9 +2668,10 @@ def many(rows, seed, text=False):
 
 
 class Peak:
-    """Measures time, and how much more memory the process had at its highest than at the start. Files mapped into memory do not count.
+    """Measures time, and how far the memory of the process rose above its start, without mapped files.
 
-    The time is that of the processor, all threads together: where nobody else works it is no less than the clock's, and others' work does not count.
+    The time is the processor's, all threads together: no less than the clock's on an idle machine, and
+    others' work does not count.
     """
 
     def __enter__(self):
@@ -2732,7 +2736,8 @@ def test_a_million_rows_take_less_than_ten_seconds(tmp_path, kind):
     report, peak = measured(tmp_path, train, evaluation)
     size = train.data.nbytes
     print(
-        f"1,000,000 rows, {kind}: {peak.seconds:.1f} s, {peak.bytes / 1e6:.0f} MB more memory for {size / 1e6:.0f} MB of data"
+        f"1,000,000 rows, {kind}: {peak.seconds:.1f} s, "
+        f"{peak.bytes / 1e6:.0f} MB more memory for {size / 1e6:.0f} MB of data"
     )
     assert not report.findings, report
     assert peak.seconds < 10
@@ -2771,15 +2776,13 @@ def test_a_wrong_label_late_in_a_torch_dataset_is_found_and_named(tmp_path):
     assert "row 4321." in found.message
 
 
-# --- the catalogue, and how a report looks ----------------------------------------------------------------------------
+# --- the catalogue, and how a report looks ------------------------------------------------------------------
 
 
-def test_adding_a_check_is_one_function(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "CATALOGUE", checks.CATALOGUE)  # it is one dict everywhere
-    assert utils.preflight.CATALOGUE is checks.CATALOGUE
+def test_adding_a_check_is_one_function(tmp_path):
     try:
 
-        @checks.pitfall("odd-seed", "P", "warning", "The seed is 13", "seed=42")
+        @pitfall("odd-seed", "P", "warning", "The seed is 13", "seed=42")
         def odd_seed(setup):
             if setup.args.seed == 13:
                 yield f"The seed is {setup.args.seed}.", "seed=42"
@@ -2787,11 +2790,11 @@ def test_adding_a_check_is_one_function(tmp_path, monkeypatch):
         found = preflight(trainer(tmp_path, seed=13)).findings
         assert found == [Finding("odd-seed", "warning", "The seed is 13.", "seed=42")]
         assert not preflight(trainer(tmp_path)).findings
-        row = utils.preflight.catalogue().set_index("id").loc["odd-seed"]
+        row = catalogue().set_index("id").loc["odd-seed"]
         assert row.tolist() == ["warning", "P", False, "The seed is 13", "seed=42"]
     finally:
-        checks.CATALOGUE.pop("odd-seed", None)
-    assert "odd-seed" not in set(utils.preflight.catalogue()["id"])
+        CATALOGUE.pop("odd-seed", None)
+    assert "odd-seed" not in set(catalogue()["id"])
     assert not preflight(trainer(tmp_path, seed=13)).findings
 
 
@@ -2799,9 +2802,7 @@ def test_a_check_that_fails_is_said_and_stops_no_other(tmp_path, monkeypatch):
     def broken(setup):
         raise KeyError("colour")
 
-    monkeypatch.setitem(
-        checks.CATALOGUE, "label-names", checks.CATALOGUE["label-names"]._replace(find=broken)
-    )
+    monkeypatch.setitem(CATALOGUE, "label-names", CATALOGUE["label-names"]._replace(find=broken))
     found = preflight(trainer(tmp_path, fp16=True)).findings
     assert sorted(finding.id for finding in found) == ["check-failed", "fp16-on-cpu"]
     assert (
@@ -2811,9 +2812,9 @@ def test_a_check_that_fails_is_said_and_stops_no_other(tmp_path, monkeypatch):
 
 
 def test_the_catalogue_names_every_check_once():
-    table = utils.preflight.catalogue()
+    table = catalogue()
     assert table["id"].is_unique
-    assert set(table["id"]) == set(checks.CATALOGUE)
+    assert set(table["id"]) == set(CATALOGUE)
     assert set(table["level"]) == {"error", "warning"}
     assert set("".join(table["stages"])) <= set("RPWSCA")
     assert (table["symptom"].str.len() > 10).all()

@@ -1,4 +1,4 @@
-"""What is wrong with a Trainer: before training (`preflight`), while it trains (`Watch`) and after saving (`check_saved`).
+"""What is wrong with a Trainer: before training, while it trains (`Watch`) and after saving (`check_saved`).
 
     report = preflight(trainer)       # trains nothing, changes nothing
     report.raise_for_errors()

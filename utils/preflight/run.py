@@ -1,5 +1,6 @@
 """`preflight(trainer)`: run every check before training."""
 
+from collections import defaultdict
 from typing import Any
 
 from transformers import Trainer
@@ -15,39 +16,31 @@ from utils.preflight.weights import remember
 def preflight(trainer: Trainer, test_dataset: Any = None) -> Report:
     """Look for every known mistake in a Trainer that is about to train.
 
-    All rows of all data sets are looked at, all arguments are compared with each other and with the number of steps, and one batch goes through the
-    model without gradient. Nothing is trained, and weights, config, data, arguments and random states stay as they were. (It does note on the
-    model object how its weights are, to see at the next call whether somebody has trained it in between.)
+    The checks look at all rows of all data sets, at the arguments and the number of steps, and one batch goes
+    through the model without gradient. Nothing is trained; weights, config, data, arguments and random states
+    stay as they were. (The model object gets a note of its weights: a later call sees whether they moved.)
 
     Args:
         trainer: any Trainer; most checks are about sequence classifiers.
-        test_dataset: the rows that will be used for the final score, to see leaks into them.
+        test_dataset: the rows of the final score, to see leaks into them.
 
     Returns:
-        A report. A healthy set-up has no finding. A check that fails itself becomes a finding called "check-failed".
+        A report. A healthy set-up has no finding. A check that fails itself is the finding "check-failed".
     """
-    setup, findings, failed = Setup(trainer, test_dataset), [], {}
-    for entry in sorted(
-        (entry for entry in CATALOGUE.values() if entry.find),
-        key=lambda entry: (entry.dry, entry.id == "dry-run"),
-    ):
+    setup, findings, failures = Setup(trainer, test_dataset), [], defaultdict(list)
+    checks = [entry for entry in CATALOGUE.values() if entry.find]
+    for entry in sorted(checks, key=lambda entry: (entry.dry, entry.id == "dry-run")):
         try:
             with same_randomness():  # reading a row may draw
                 for message, fix, *level in entry.find(setup):
-                    findings.append(Finding(entry.id, level[0] if level else entry.level, message, fix))
+                    findings.append(Finding(entry.id, *(level or [entry.level]), message, fix))
                     if findings[-1].level == "error":
                         setup.errors.add(entry.id)
         except Exception as error:  # a broken set-up must not break the check of it
-            failed.setdefault(error_text(error), []).append(entry.id)
-    for error, ids in failed.items():
+            failures[error_text(error)].append(entry.id)
+    for error, ids in failures.items():
         message = f"{len(ids)} check(s) ({', '.join(ids)}) could not look: {error}"
-        findings.append(
-            Finding(
-                "check-failed",
-                "warning",
-                message,
-                "Look at what the message names; the other checks did look",
-            )
-        )
+        fix = "Look at what the message names; the other checks did look"
+        findings.append(Finding("check-failed", "warning", message, fix))
     remember(setup.model)
     return Report(findings)

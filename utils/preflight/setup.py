@@ -14,33 +14,47 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from accelerate.utils import recursively_apply
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
-from utils.preflight.split import FEW, ROLES, SCRIPTED_ROWS, Split, container_fault, is_list
+from utils.preflight.split import ROLES, SCRIPTED_ROWS, Split, container_fault, is_list
+
+FEW = 4_000_000  # numbers that compute_metrics is tried with at first: a metric that sorts more takes seconds
+TEXT_MARKS = ("cls", "sep", "bos", "eos")  # tokens that begin, part or end a text
 
 
 class Setup:
-    """A Trainer and everything that the checks want to know about it, each thing looked up once."""
+    """A Trainer and what the checks want to know about it, each thing looked up once."""
 
     def __init__(self, trainer: Trainer, test_dataset: Any = None):
         self.trainer, self.args, self.collator = trainer, trainer.args, trainer.data_collator
-        self.model = trainer.accelerator.unwrap_model(trainer.model)
-        self.config = getattr(self.model, "config", None)
-        self.tokenizer = (
-            trainer.processing_class
-            if trainer.processing_class is not None
-            else getattr(trainer.data_collator, "tokenizer", None)
-        )
+        self.model = model = trainer.accelerator.unwrap_model(trainer.model)
+        # PEFT's adapters by name, and the model that they stand on (without adapters, the model itself)
+        self.adapters: Mapping[str, Any] = getattr(model, "peft_config", None) or {}
+        self.base_model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.config = config = getattr(model, "config", None)
+        self.input_name = getattr(model, "main_input_name", "input_ids")
+        kind = type(self.base_model).__name__
+        self.classifier = kind.endswith("ForSequenceClassification") and config is not None
+        end_id = getattr(config, "eos_token_id", None)  # ends a text for the model
+        self.end_id = end_id if isinstance(end_id, int) else None
+        # code of the user's may tokenise or rename while collating, and accept other labels in its loss
+        self.own_collator = not str(getattr(self.collator, "__module__", "")).startswith("transformers.")
+        own_method = type(trainer).compute_loss is not Trainer.compute_loss
+        self.own_loss = own_method or trainer.compute_loss_func is not None
+        callbacks = trainer.callback_handler.callbacks
+        self.early_stopping = next((c for c in callbacks if isinstance(c, EarlyStoppingCallback)), None)
+        self.tokenizer = trainer.processing_class
+        if self.tokenizer is None:
+            self.tokenizer = getattr(self.collator, "tokenizer", None)
         self.unreadable: dict[str, Exception] = {}  # data sets of which a row could not be had
-        self.errors: set[str] = set()  # ids found so far; the dry run does not repeat what they explain
-        self.given = {"train": trainer.train_dataset}
-        if isinstance(trainer.eval_dataset, Mapping) and not hasattr(trainer.eval_dataset, "input_ids"):
-            self.given |= {f"eval[{name!r}]": part for name, part in trainer.eval_dataset.items()}
-        else:
-            self.given["eval"] = trainer.eval_dataset
-        self.given["test"] = test_dataset
-        self.given = {name: part for name, part in self.given.items() if part is not None}
+        self.errors: set[str] = set()  # ids so far; the dry run does not repeat what they explain
+        evals = trainer.eval_dataset
+        several = isinstance(evals, Mapping) and not hasattr(evals, "input_ids")
+        evals = {f"eval[{name!r}]": part for name, part in evals.items()} if several else {"eval": evals}
+        parts = {"train": trainer.train_dataset, **evals, "test": test_dataset}
+        self.given = {name: part for name, part in parts.items() if part is not None}
 
     @cached_property
     def splits(self) -> dict[str, Split]:
@@ -63,117 +77,69 @@ class Setup:
 
     @cached_property
     def collated_columns(self) -> set[str] | None:
-        """What Trainer leaves of the columns; None: all of them."""
+        """The columns that Trainer keeps; None: all."""
         if not self.args.remove_unused_columns:
             return None
-        model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        return {*inspect.signature(model.forward).parameters, "label", "label_ids", *self.trainer.label_names}
+        inputs = inspect.signature(self.base_model.forward).parameters
+        return {*inputs, "label", "label_ids", *self.trainer.label_names}
 
-    @cached_property
-    def input_name(self) -> str:
-        return getattr(self.model, "main_input_name", "input_ids")
+    def token_ids(self, *names: str) -> set[int | None]:
+        return {getattr(self.tokenizer, f"{name}_token_id", None) for name in names}
 
     @cached_property
     def special_ids(self) -> tuple[np.ndarray, int | None, int | None]:
-        """Return the special ids without the unknown token's, the unknown token's id, and the padding id (None where it also means something else)."""
-        tokenizer = self.tokenizer
-        if tokenizer is None:
+        """The special ids but the unknown token's, that one, the padding's; None for one that means more."""
+        if self.tokenizer is None:
             return np.array([], int), None, None
-        special, unknown, pad = (
-            set(getattr(tokenizer, "all_special_ids", ())),
-            getattr(tokenizer, "unk_token_id", None),
-            tokenizer.pad_token_id,
+        others, (unknown,), pad = (
+            self.token_ids(*TEXT_MARKS),
+            self.token_ids("unk"),
+            self.tokenizer.pad_token_id,
         )
-        others = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "cls", "sep")}
-        unknown = None if unknown in others | {pad} else unknown  # GPT-2 has one token for all of these
-        return np.array(sorted(special - {unknown}), int), unknown, None if pad in others else pad
+        if unknown in others | {pad}:  # GPT-2 has one token for all of these
+            unknown = None
+        special = set(getattr(self.tokenizer, "all_special_ids", ())) - {unknown}
+        return np.array(sorted(special), int), unknown, None if pad in others else pad
 
     @cached_property
     def mark_ids(self) -> list[int]:
-        """The ids of the tokens that begin, part or end a text; without one that also pads, which says nothing about a text."""
-        named = {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "bos", "eos")}
-        others = {getattr(self.tokenizer, f"{name}_token_id", None) for name in ("pad", "mask")}
-        return sorted(
-            named - others - {self.special_ids[1], None}
-        )  # GPT-2's one token is the unknown one, too
-
-    @cached_property
-    def end_id(self) -> int | None:
-        """The id that ends a text for the model."""
-        end = getattr(self.config, "eos_token_id", None)
-        return end if isinstance(end, int) else None
+        """The ids of TEXT_MARKS, without those that also pad or stand for what is unknown."""
+        unknown = self.special_ids[1]
+        return sorted(self.token_ids(*TEXT_MARKS) - self.token_ids("pad", "mask") - {unknown, None})
 
     @property
     def num_labels(self) -> int | None:
         return getattr(self.config, "num_labels", None)
 
     @cached_property
-    def classifier(self) -> bool:
-        """Whether this is one of transformers' sequence classifiers, whose losses are known."""
-        model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        return type(model).__name__.endswith("ForSequenceClassification") and self.config is not None
-
-    @cached_property
-    def own_collator(self) -> bool:
-        """Whether batches are made by code of the user's own, which may tokenise, encode or rename as it likes."""
-        return not str(getattr(self.collator, "__module__", "")).startswith("transformers.")
-
-    @cached_property
-    def own_loss(self) -> bool:
-        """Whether the loss is the user's, who may accept labels that the model's loss would not."""
-        return (
-            self.trainer.compute_loss_func is not None
-            or type(self.trainer).compute_loss is not Trainer.compute_loss
-        )
-
-    @cached_property
     def names(self) -> list[str] | None:
-        """The class names in the model's config, in the order of their ids; None where the ids are not 0, 1, 2, ..."""
+        """The class names in the model's config, by id; None where the ids are not 0, 1, 2, ..."""
         id2label = {int(i): str(name) for i, name in (getattr(self.config, "id2label", None) or {}).items()}
-        return (
-            [id2label[i] for i in range(len(id2label))]
-            if sorted(id2label) == list(range(len(id2label)))
-            else None
-        )
+        ids = range(len(id2label))
+        return [id2label[i] for i in ids] if id2label.keys() == set(ids) else None
 
     @cached_property
     def task(self) -> str | None:
-        """single_label, multi_label or regression, by the model's outputs and the labels' form; None where it is no classifier."""
+        """single_label, multi_label or regression, by outputs and labels; None: no classifier."""
         if not self.classifier:
             return None
         if self.num_labels == 1:
             return "regression"
         split = self.train or next(iter(self.splits.values()), None)
-        kind = split and split.label_column and split.type(split.label_column)
-        return "multi_label" if kind and is_list(kind) else "single_label"
-
-    @cached_property
-    def length_sorted_batches(self) -> int | None:
-        """Batches in an epoch on this process; None for a stream."""
-        if self.train is None or self.train.rows is None:
-            return None
-        per_batch = self.args.train_batch_size * max(1, self.args.world_size)
-        return (
-            self.train.rows // per_batch
-            if self.args.dataloader_drop_last
-            else math.ceil(self.train.rows / per_batch)
-        )
+        kind = split.type(split.label_column) if split and split.label_column else None
+        return "multi_label" if is_list(kind) else "single_label"
 
     @cached_property
     def steps(self) -> int | None:
         """Optimizer steps of the whole run, counted as Trainer does; None where they cannot be known."""
-        if self.args.max_steps > 0:
-            return self.args.max_steps
-        if self.batches is None or isinstance(self.args.num_train_epochs, str):
+        args = self.args
+        if args.max_steps > 0:
+            return args.max_steps
+        if self.train is None or self.train.rows is None or isinstance(args.num_train_epochs, str):
             return None
-        return (
-            0
-            if not self.batches
-            else math.ceil(
-                self.args.num_train_epochs
-                * max(1, math.ceil(self.batches / self.args.gradient_accumulation_steps))
-            )
-        )
+        batches = self.train.rows / (args.train_batch_size * max(1, args.world_size))
+        batches = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
+        return math.ceil(args.num_train_epochs * math.ceil(batches / args.gradient_accumulation_steps))
 
     def every(self, name: str) -> int:
         """Return eval_steps, save_steps or logging_steps as a number of steps; below 1 they are a share."""
@@ -183,28 +149,16 @@ class Setup:
     @cached_property
     def chooses_best(self) -> bool:
         """Whether a score decides anything: which checkpoint is kept or loaded, or when to stop."""
-        return (
-            self.args.load_best_model_at_end
-            or self.args.save_strategy == "best"
-            or self.early_stopping is not None
-        )
-
-    @cached_property
-    def early_stopping(self) -> EarlyStoppingCallback | None:
-        return next(
-            (c for c in self.trainer.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)), None
-        )
+        keeps_best = self.args.load_best_model_at_end or self.args.save_strategy == "best"
+        return keeps_best or self.early_stopping is not None
 
     @cached_property
     def resumes_from(self) -> Path | None:
         """The checkpoint that `TrainingArguments.resume_from_checkpoint` names."""
-        value = self.args.resume_from_checkpoint
-        if value in (None, False, "", "False", "false"):
-            return None
+        value, folder = self.args.resume_from_checkpoint, Path(self.args.output_dir)
         if value in (True, "True", "true"):
-            last = get_last_checkpoint(self.args.output_dir) if Path(self.args.output_dir).is_dir() else None
-            return Path(last) if last else None
-        return Path(value)
+            value = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        return None if value in (None, False, "", "False", "false") else Path(value)
 
     @cached_property
     def dry(self) -> "DryRun":
@@ -212,11 +166,12 @@ class Setup:
 
 
 class DryRun:
-    """Two batches collated, one forward pass without gradient, the metrics of its result: what the first minutes of training would find out.
+    """A batch of each split, one forward pass without gradient, and metrics: the first minutes of training.
 
-    collated: split -> batch. refused: split -> what collating raised. loss, logits: of the training batch. failed: what the forward pass raised.
-    metrics: the dict that compute_metrics returned; scored: whatever it returned, in a list; metrics_failed: what it raised; metrics_saw_all: whether
-    it was given as many rows as in an evaluation.
+    collated: split -> batch. refused: split -> what collating raised. loss, logits: of the training batch.
+    failed: what the forward pass raised. metrics: the dict that compute_metrics returned; scored: whatever it
+    returned, in a list; metrics_failed: what it raised; metrics_saw_all: whether it had as many rows as in an
+    evaluation.
     """
 
     def __init__(self, setup: Setup):
@@ -226,79 +181,71 @@ class DryRun:
         with untouched(setup):
             for split in setup.splits.values():
                 if len(split.index):
-                    try:
-                        self.collated[split.name] = setup.collator(split.sample(self.choose(split)))
-                        if not isinstance(self.collated[split.name], Mapping):
-                            raise TypeError(
-                                f"the collator returned {type(self.collated.pop(split.name)).__name__}, and Trainer needs a dict of tensors"
-                            )
-                    except (
-                        Exception
-                    ) as error:  # whatever a collator may raise is what the reader has to hear of
-                        self.refused[split.name] = error
-            batch = self.collated.get("train", next(iter(self.collated.values()), None))
-            dangerous = setup.errors & {
-                "label-range",
-                "tokenizer-mismatch",
-                "too-long",
-            }  # on a GPU they would take the process's CUDA context along
-            if isinstance(batch, Mapping) and not (dangerous and setup.args.device.type != "cpu"):
-                try:
-                    with torch.no_grad(), warnings.catch_warnings():
-                        warnings.simplefilter("ignore")  # training will say it again, in its place
-                        self.loss, self.logits, _ = setup.trainer.prediction_step(
-                            setup.model, dict(batch), prediction_loss_only=False
-                        )
-                except Exception as error:
-                    self.failed = error
+                    self.collate(split)
+            self.forward()
             if setup.trainer.compute_metrics is not None and setup.evals:
                 self.score(setup.evals[0])
 
+    def collate(self, split: Split) -> None:
+        try:
+            batch = self.setup.collator(split.sample(self.choose(split)))
+            if not isinstance(batch, Mapping):
+                kind = type(batch).__name__
+                raise TypeError(f"the collator returned {kind}, and Trainer needs a dict of tensors")
+            self.collated[split.name] = batch
+        except Exception as error:  # a collator may raise anything
+            self.refused[split.name] = error
+
     def choose(self, split: Split) -> list[int]:
-        """Choose a few rows: the longest and the shortest, the lowest and the highest label, then the first ones."""
-        wanted = []
+        """Choose rows: the longest and the shortest, the highest and the lowest label, the first ones."""
+        places, labels = [], split.labels
         if split.tokens is not None:
-            wanted += [int(split.tokens.widths.argmax()), int(split.tokens.widths.argmin())]
-        if split.labels is not None and len(split.labels):
-            wanted += [
-                int(np.nanargmax(split.labels)) if not np.isnan(split.labels).all() else 0,
-                int(np.argmin(split.labels)),
-            ]
+            places += [split.tokens.widths.argmax(), split.tokens.widths.argmin()]
+        if labels is not None and len(labels):
+            places += [0 if np.isnan(labels).all() else np.nanargmax(labels), labels.argmin()]
         size = min(4, self.setup.args.train_batch_size)
-        return list(dict.fromkeys([*wanted, *range(len(split.index))][: size + len(wanted)]))[:size]
+        return list(dict.fromkeys(map(int, [*places, *range(min(size, len(split.index)))])))[:size]
+
+    def forward(self) -> None:
+        setup = self.setup
+        batch = self.collated.get("train", next(iter(self.collated.values()), None))
+        dangerous = setup.errors & {"label-range", "tokenizer-mismatch", "too-long"}
+        # on a GPU, the dangerous would take the process's CUDA context along
+        if batch is None or (dangerous and setup.args.device.type != "cpu"):
+            return
+        try:
+            # training will give the warnings again, in their place
+            with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+                outputs = setup.trainer.prediction_step(setup.model, dict(batch), prediction_loss_only=False)
+            self.loss, self.logits, _ = outputs
+        except Exception as error:
+            self.failed = error
 
     def score(self, split: Split) -> None:
-        """Call compute_metrics with the evaluation labels and made-up predictions of the right form: a real batch may lack classes that a score needs."""
+        """Call compute_metrics with all labels and made-up outputs: a real batch may lack classes."""
         labels = split.labels if split.label_vectors is None else split.label_vectors
         if labels is None or not len(labels):
             return
         rows = len(split.index) if split.rows is None else split.rows
-        labels = np.asarray(labels)[np.argsort(split.index)]  # in the order of the data set
-        labels = labels[
-            np.arange(rows) * len(labels) // rows
-        ]  # where not all rows were read, those that were stand for their neighbours
-        widths = []
-        each_tensor(self.made_up(labels[:1]), lambda output: widths.append(output.numel()))
-        few = (
-            200 * self.setup.args.eval_batch_size
-            if self.setup.args.batch_eval_metrics
-            else FEW // max(1, sum(widths))
-        )
-        step = max(1, math.ceil(rows / max(1, few)))
+        labels = labels[np.argsort(split.index)]  # in the order of the data set
+        labels = labels[np.arange(rows) * len(labels) // rows]  # rows not read: a neighbour's label
+        outputs = []
+        each_tensor(self.fake_outputs(labels[:1]), outputs.append)
+        width = sum(output.numel() for output in outputs)
+        args = self.setup.args
+        limit = 200 * args.eval_batch_size if args.batch_eval_metrics else FEW // max(1, width)
+        step = math.ceil(rows / max(1, limit))
         self.try_metrics(labels[::step])
-        # a metric may need every row: as many as an evaluation would keep are made up, if they fit easily
-        if (
-            self.metrics_failed is not None
-            and step > 1
-            and 8 * rows * sum(widths) < 0.25 * psutil.virtual_memory().available
-        ):
+        fits = 8 * rows * width < 0.25 * psutil.virtual_memory().available
+        if self.metrics_failed is not None and step > 1 and fits:  # a metric may need every row
             self.metrics_failed, step = None, 1
             self.try_metrics(labels)
         self.metrics_saw_all = step == 1 and not (split.stream and rows == SCRIPTED_ROWS)
 
-    def made_up(self, labels: np.ndarray, seed: int = 0) -> Any:
-        """Make up predictions for some rows, in the form that the model's outputs have."""
+    def fake_outputs(self, labels: np.ndarray, seed: int = 0) -> Any:
+        """Make up outputs for some rows, in the form that the model's have."""
         setup, draw = self.setup, np.random.default_rng(seed)
+        logits = torch.zeros(1, setup.num_labels or 2) if self.logits is None else self.logits
 
         def like(output: torch.Tensor) -> torch.Tensor:
             shape = (len(labels), *output.shape[1:])
@@ -306,88 +253,77 @@ class DryRun:
                 return torch.tensor(draw.permutation(labels).reshape(shape), dtype=torch.float32)
             return torch.from_numpy(draw.standard_normal(shape, dtype=np.float32))
 
-        return each_tensor(
-            self.logits if self.logits is not None else torch.zeros(1, setup.num_labels or 2), like
-        )
+        return each_tensor(logits, like)
+
+    def prediction(self, labels: np.ndarray, seed: int) -> EvalPrediction:
+        """Return what Trainer hands to compute_metrics: arrays, or tensors where it does so by batch."""
+        args, preprocess = self.setup.args, self.setup.trainer.preprocess_logits_for_metrics
+        label_ids = torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
+        outputs = self.fake_outputs(labels, seed)
+        outputs = preprocess(outputs, label_ids) if preprocess else outputs
+        parts = {"predictions": outputs, "label_ids": label_ids}
+        if "inputs" in args.include_for_metrics:
+            ids = torch.ones(len(labels), 4, dtype=torch.int64)
+            parts["inputs"] = {self.setup.input_name: ids} if args.batch_eval_metrics else ids
+        if "loss" in args.include_for_metrics:
+            parts["losses"] = torch.ones(len(labels))
+        if not args.batch_eval_metrics:
+            parts = each_tensor(parts, lambda tensor: tensor.detach().cpu().numpy())
+        return EvalPrediction(**parts)
 
     def try_metrics(self, labels: np.ndarray) -> None:
-        """Call compute_metrics as Trainer does: once with arrays of all rows, or batch by batch with tensors."""
-        setup, args = self.setup, self.setup.args
-        kept = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
-
-        def given(rows: slice, arrays: bool) -> EvalPrediction:
-            few = torch.from_numpy(kept[rows])
-            predictions = self.made_up(labels[rows], rows.start)
-            if setup.trainer.preprocess_logits_for_metrics is not None:
-                predictions = setup.trainer.preprocess_logits_for_metrics(predictions, few)
-            ids = torch.ones(len(few), 4, dtype=torch.int64)
-            extra = (
-                {"inputs": ids if arrays else {setup.input_name: ids}}
-                if "inputs" in args.include_for_metrics
-                else {}
-            )
-            extra |= {"losses": torch.ones(len(few))} if "loss" in args.include_for_metrics else {}
-            parts = {"predictions": predictions, "label_ids": few, **extra}
-            return EvalPrediction(
-                **{
-                    name: each_tensor(part, lambda tensor: tensor.detach().cpu().numpy()) if arrays else part
-                    for name, part in parts.items()
-                }
-            )
-
+        """Call compute_metrics as Trainer does: once with all rows, or batch by batch."""
+        batched = self.setup.args.batch_eval_metrics
+        size = self.setup.args.eval_batch_size if batched else len(labels)
         try:
-            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-                warnings.simplefilter("ignore")
-                if args.batch_eval_metrics:
-                    starts = range(0, len(kept), args.eval_batch_size)
-                    for start in starts:
-                        last = start == starts[-1]
-                        self.scored = [
-                            setup.trainer.compute_metrics(
-                                given(slice(start, start + args.eval_batch_size), arrays=False),
-                                compute_result=last,
-                            )
-                        ]
-                else:
-                    self.scored = [setup.trainer.compute_metrics(given(slice(0, len(kept)), arrays=True))]
-                self.metrics = self.scored[0] if isinstance(self.scored[0], Mapping) else None
+            with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+                for start in range(0, len(labels), size):
+                    prediction = self.prediction(labels[start : start + size], start)
+                    last = {"compute_result": start + size >= len(labels)} if batched else {}
+                    self.scored = [self.setup.trainer.compute_metrics(prediction, **last)]
+            self.metrics = self.scored[0] if isinstance(self.scored[0], Mapping) else None
         except Exception as error:
             self.metrics_failed = error
 
 
 def each_tensor(value: Any, do: Callable) -> Any:
-    """Apply a function to each tensor of nested tuples, lists and dicts, as models return them; the rest stays as it is."""
-    if isinstance(value, (tuple, list)):
-        return tuple(each_tensor(part, do) for part in value)
-    if isinstance(value, Mapping):
-        return {name: each_tensor(part, do) for name, part in value.items()}
-    return do(value) if isinstance(value, torch.Tensor) else value
+    """Apply a function to each tensor of nested tuples, lists and dicts, as models return them."""
+    return recursively_apply(do, value)
 
 
 @contextlib.contextmanager
 def untouched(setup: Setup) -> Iterator[None]:
-    """Run something on the model in evaluation mode; afterwards random states, modes and the config are what they were."""
-    modes = {module: module.training for module in setup.model.modules()}
-    configs = list({id(c): c for c in (setup.config, text_config(setup.config)) if c is not None}.values())
+    """Run something on the model in evaluation mode; random states, modes and config are then set back."""
+    configs = [config for config in (setup.config, text_config(setup.config)) if config is not None]
     before = [dict(vars(config)) for config in configs]
     pad = getattr(setup.trainer.processing_class, "pad_token_id", None)
     if configs and pad is not None and getattr(configs[-1], "pad_token_id", None) is None:
         configs[-1].pad_token_id = pad  # Trainer will do the same when training starts
     try:
-        with same_randomness():
-            setup.model.eval()
+        with evaluating(setup.model):
             yield
     finally:
-        for module, training in modes.items():
-            module.training = training
         for config, values in zip(configs, before, strict=True):
             vars(config).clear()
             vars(config).update(values)
 
 
 @contextlib.contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Run something on a model in evaluation mode; random states and modes are then set back."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with same_randomness():
+            model.eval()
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextlib.contextmanager
 def same_randomness() -> Iterator[None]:
-    """Set the random states of Python, NumPy and torch back afterwards: data sets, collators and metrics may draw from them."""
+    """Set the random states of Python, NumPy and torch back: data sets, collators and metrics may draw."""
     states = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
@@ -398,5 +334,5 @@ def same_randomness() -> Iterator[None]:
 
 
 def text_config(config: Any) -> Any:
-    """Return the part of a config that speaks of text; the same config for most models, None for a model without one."""
+    """Return the part of a config that speaks of text; the same config for most models, None without one."""
     return config.get_text_config() if hasattr(config, "get_text_config") else None

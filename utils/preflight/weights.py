@@ -6,25 +6,20 @@ import torch
 
 
 def fingerprint(model: torch.nn.Module) -> dict[str, bytes]:
-    """Return the first few numbers of each trainable tensor: training moves most of them, a new head or a thawed layer only its own."""
-    return {
-        name: p.detach().flatten()[:8].float().cpu().numpy().tobytes()
-        for name, p in model.named_parameters()
-        if p.requires_grad
-    }
+    """Return the first numbers of each trainable tensor: training moves most, a new layer only its own."""
+    trainable = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    return {name: p.detach().flatten()[:8].float().cpu().numpy().tobytes() for name, p in trainable}
 
 
 def remember(model: torch.nn.Module) -> None:
-    """Note on the model how its weights are now, unless that was noted before: `moved_since` compares."""
-    with contextlib.suppress(
-        Exception
-    ):  # weights that are not here (sharded, on the meta device): then nothing is known of them
+    """Note on the model how its weights are now, for `moved_since`; an earlier note stays."""
+    with contextlib.suppress(Exception):  # weights that are elsewhere (sharded, on the meta device)
         if getattr(model, "_weights_at_first_sight", None) is None:
             model._weights_at_first_sight = fingerprint(model)
 
 
 def moved_since(model: torch.nn.Module) -> bool:
-    """Say whether the weights are others than when they were first looked at, by preflight or by Watch. Weights that were set back are not."""
+    """Say whether preflight or Watch noted other weights than the model has now."""
     before = getattr(model, "_weights_at_first_sight", None)
     if not before:
         return False
