@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from utils.preflight.catalogue import pitfall, places
-from utils.preflight.split import Split, is_text
+from utils.preflight.split import Split
 
 
 def check(id: str, stages: str, level: str, fix: str, loud: bool = False, dry: bool = False) -> Callable:
@@ -34,12 +34,6 @@ def rows_of(mask: np.ndarray, split: Split) -> str:
 def tokenised(setup) -> Iterator[Split]:
     """Yield the splits that have rows of token ids."""
     return (split for split in setup.splits.values() if split.tokens is not None and len(split.index))
-
-
-def text_columns(split: Split, columns: Iterable[str]) -> list[str]:
-    """Return those of some columns that hold texts, but for the labels."""
-    types = {name: split.type(name) for name in columns if name != split.label_column}
-    return [name for name, kind in types.items() if kind is not None and is_text(kind)]
 
 
 def without_labels(split: Split, right: str = "label") -> tuple[str, str]:

@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from utils.labels import comparable, in_escapes, variants
 from utils.preflight.catalogue import IGNORED, places
-from utils.preflight.checks.common import check, listed, rows_of, tensor_labels, text_columns, without_labels
+from utils.preflight.checks.common import check, listed, rows_of, tensor_labels, without_labels
 from utils.preflight.setup import untouched
 from utils.preflight.split import SCRIPTED_ROWS, Split, error_text, is_list, is_text
 
@@ -371,7 +371,7 @@ def _map_of(split: Split) -> tuple[str, dict[str, int]] | None:
     classes = len(np.unique(split.labels))
     if classes < 2 or classes == split.rows:
         return None
-    for column in text_columns(split, split.all_columns):
+    for column in split.text_columns:
         names = split.column(column)
         if names.null_count or pc.count_distinct(names).as_py() != classes:
             continue

@@ -139,8 +139,7 @@ def _beside_adapter(setup):
     """Find parts of the head that are new, frozen, and not saved with the adapter (PEFT's) of the model."""
     adapters = setup.model.peft_config
     adapters = adapters if isinstance(adapters, Mapping) else {"": adapters}
-    by_peft = hasattr(setup.model, "get_base_model")
-    model = setup.model.get_base_model() if by_peft else setup.model
+    by_peft, model = hasattr(setup.model, "get_base_model"), setup.base_model
     if not setup.classifier or not getattr(model, "base_model_prefix", ""):
         return
     path = getattr(setup.config, "_name_or_path", None)

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from transformers.data.data_collator import default_data_collator
 
 from utils.preflight.catalogue import places
-from utils.preflight.checks.common import check, listed, rows_of, text_columns, tokenised, without_labels
+from utils.preflight.checks.common import check, listed, rows_of, tokenised, without_labels
 from utils.preflight.setup import text_config, untouched
 from utils.preflight.split import Split, container_fault, error_text, is_list, plain, shared_rows
 
@@ -69,7 +69,7 @@ def not_tokenised(setup):
         elif needed == "input_ids":
             yield from _no_batches(setup, split)
     for split in setup.splits.values():
-        texts = text_columns(split, split.columns)
+        texts = [name for name in split.text_columns if name in split.columns]
         if texts and not setup.args.remove_unused_columns and split.name in setup.dry.refused:
             column = f"the text column {texts[0]!r} of the {split.role} data"
             fix = f"remove_unused_columns=True, or dataset = dataset.remove_columns({texts[0]!r})"
@@ -133,7 +133,7 @@ def tokenizer_mismatch(setup):
     size = len(setup.tokenizer)
     sizes = f"The tokenizer knows {size:,} tokens, the model {rows:,}"
     resize = "model.resize_token_embeddings(len(tokenizer))"
-    if size > rows and (by_hand := _only_by_hand(setup.tokenizer, rows)):
+    if size > rows and (by_hand := _only_by_hand(setup, rows)):
         others = f"No row has one of the others ({listed(by_hand[:3])}), which are special tokens"
         fix = f"Nothing, if no text will have them; else {resize}"
         yield f"{sizes}. {others}; a text with them {stops}.", fix, "warning"
@@ -155,16 +155,16 @@ def tokenizer_mismatch(setup):
         yield f"{message}. The model would read other words than you wrote, without an error.", both
 
 
-def _only_by_hand(tokenizer: Any, rows: int) -> list[str]:
+def _only_by_hand(setup, rows: int) -> list[str]:
     """Return the tokens behind the first `rows`, if only a caller puts them into a text (for a picture).
 
     An ordinary word can come up in any text. The tokenizer itself pads, begins and ends rows.
     """
+    tokenizer = setup.tokenizer
     beyond = {token: i for token, i in tokenizer.get_vocab().items() if i >= rows}
     added = getattr(tokenizer, "added_tokens_decoder", {}).items()
     special = {*getattr(tokenizer, "all_special_ids", ()), *(i for i, token in added if token.special)}
-    kinds = ("pad", "unk", "cls", "sep", "bos", "eos")
-    itself = {getattr(tokenizer, f"{kind}_token_id", None) for kind in kinds}
+    itself = setup.token_ids("pad", "unk", "cls", "sep", "bos", "eos")
     return sorted(beyond, key=beyond.get) if set(beyond.values()) <= special - itself else []
 
 
@@ -283,8 +283,7 @@ def special_in_text(setup):
         return
     names = {i: setup.tokenizer.convert_ids_to_tokens(i) for i in setup.mark_ids}
     for split in tokenised(setup):
-        texts = text_columns(split, split.all_columns)
-        more, ends = _more_marks(setup, split, texts, names), split.tokens.ends
+        more, ends = _more_marks(setup, split, names), split.tokens.ends
         uneven = ends != np.bincount(ends).argmax()
         if uneven.any() and (error := _refuses_together(setup, split, uneven)) is not None:
             end = {setup.end_id: names.get(setup.end_id, setup.end_id)}
@@ -297,24 +296,25 @@ def special_in_text(setup):
         elif more.any():
             first = more.argmax()
             ids = plain(split.sample([first])[0][setup.input_name])
-            words = " ".join(str(split.source(first)[column]) for column in texts)
+            row, texts = split.source(first), split.text_columns
+            words = " ".join(str(row[column]) for column in texts)
             held = {i: name for i, name in names.items() if (name in words if texts else i in ids[1:-1])}
             held = held or {i: name for i, name in names.items() if i in ids}
             rows = f"{rows_of(more, split)} hold {listed(held.values())} within the text"
             fix = f"{_split_special(setup, held)}; nothing, if you put it there for the model"
-            yield f"{rows}, for example {split.show(first)}: it is read as an end, not as letters.", fix
+            yield f"{rows}, for example {split.show(first)}: for the model, they begin or end a text.", fix
 
 
-def _more_marks(setup, split: Split, texts: list[str], names: Mapping[int, str]) -> np.ndarray:
+def _more_marks(setup, split: Split, names: Mapping[int, str]) -> np.ndarray:
     """Mark the rows whose texts themselves hold tokens that begin, part or end a text."""
     marks = split.tokens.marks
     usual = int(np.bincount(marks).argmax())  # BERT: 2 for texts, 3 for pairs; more where that is on purpose
     if split.text_column is not None and marks.min() != marks.max():
         usual = min(usual, setup.tokenizer.num_special_tokens_to_add())
     more = marks > usual
-    if texts:  # pairs, and marks that whoever made the rows put there, are not in the texts
+    if split.text_columns:  # pairs, and marks that whoever made the rows put there, are not in the texts
         some = [split.source(i) for i in np.flatnonzero(more)[:50]]
-        cells = [str(row[column]) for row in some for column in texts]
+        cells = [str(row[column]) for row in some for column in split.text_columns]
         on_purpose = not any(name in cell for cell in cells for name in names.values())
     else:  # many rows with as many marks are pairs
         on_purpose = more.sum() > 2 and more.mean() > FEW_ALIKE and len(np.unique(marks[more])) == 1
