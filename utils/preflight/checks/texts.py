@@ -11,277 +11,168 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from transformers import AutoTokenizer
 from transformers.data.data_collator import default_data_collator
 
-from utils.preflight.catalogue import pitfall, places
+from utils.preflight.catalogue import places
+from utils.preflight.checks.common import check, listed, rows_of, tokenised, without_labels
 from utils.preflight.setup import text_config, untouched
-from utils.preflight.split import Split, container_fault, error_text, is_list, is_text, plain, shared_rows
+from utils.preflight.split import Split, container_fault, error_text, is_list, plain, shared_rows
 
 
-@pitfall(
-    "wrong-container",
-    "P",
-    "error",
-    "The data set is a DataFrame, a DatasetDict or a dict of lists: KeyError: 6, Invalid key: 0",
-    "Hand over one Dataset",
-    True,
-)
+@check("wrong-container", "P", "error", "Hand over one Dataset", loud=True)
 def wrong_container(setup):
+    """The data set is a DataFrame, a DatasetDict or a dict of lists: KeyError: 6, Invalid key: 0"""
     for name, part in setup.given.items():
-        if (write := container_fault(part)) is not None:
-            yield (
-                f"{name}_dataset is a {type(part).__name__}, which has no rows dataset[0], dataset[1], ...; the first batch would fail.",
-                f"Give {write}",
-            )
+        if (better := container_fault(part)) is not None:
+            kind = f"{name}_dataset is a {type(part).__name__}"
+            yield f"{kind}, without rows dataset[0], dataset[1], ...; no batch can be made.", f"Give {better}"
 
 
-@pitfall(
-    "two-label-columns",
-    "P",
-    "error",
-    "Both label and labels are there: label wins",
-    "Remove one of them",
-    True,
-)
+@check("two-label-columns", "P", "error", "Remove one of them", loud=True)
 def two_label_columns(setup):
+    """Both label and labels are there: label wins"""
     for split in setup.splits.values():
-        found = split.label_columns
-        if len(found) > 1:
-            lost = " and ".join(repr(name) for name in found[1:])
-            yield (
-                f"The {split.role} data have the columns {' and '.join(map(repr, found))}; the collator in use takes {found[0]!r} and loses {lost}.",
-                f"dataset = dataset.remove_columns({found[0]!r}), or {found[1]!r}: keep the one that is right",
-            )
+        taken, *lost = split.label_columns or [None]
+        if lost:
+            columns = f"The {split.role} data have the columns {listed(split.label_columns)}"
+            fix = f"dataset = dataset.remove_columns({taken!r}), or {lost[0]!r}: keep the right one"
+            yield f"{columns}; the collator takes {taken!r} and loses {listed(lost)}.", fix
 
 
-@pitfall(
-    "eval-labels-missing",
-    "P",
-    "error",
-    "No eval_loss, and compute_metrics is never called, without a word",
-    "The same column names in both splits",
-    False,
-)
+@check("eval-labels-missing", "P", "error", "The same column names in both splits")
 def eval_labels_missing(setup):
+    """No eval_loss, and compute_metrics is never called, without a word"""
     if setup.train is None or setup.train.label_column is None:
         return
     for split in setup.evals:
         if split.label_column is None and len(split.index):
             reason, fix = without_labels(split, setup.train.label_column)
-            yield (
-                f"The training data have the label column {setup.train.label_column!r}, the {split.role} data have no labels: {reason}. There will be no "
-                "evaluation loss, and compute_metrics will not be called.",
-                fix,
-            )
+            message = f"The {split.role} data have no labels: {reason}"
+            yield f"{message}. There would be no evaluation loss, and no call of compute_metrics.", fix
 
 
-def without_labels(split: Split, right: str = "label") -> tuple[str, str]:
-    """Say why a split has no labels, and how it gets them."""
-    hidden = [name for name in split.all_columns if name in split.label_names]
-    if hidden:
-        return f"set_format hides the column {hidden[0]!r}", f"Add {hidden[0]!r} to set_format(columns=[...])"
-    others = [
-        name for name in split.all_columns if name not in ("input_ids", "attention_mask", "token_type_ids")
-    ]
-    named = f"none of its columns ({', '.join(map(repr, split.all_columns))}) is called label, labels or label_ids"
-    return named, f"dataset = dataset.rename_column({(others or ['...'])[-1]!r}, {right!r})"
-
-
-@pitfall(
-    "not-tokenised",
-    "P",
-    "error",
-    "The first batch fails: 'You should supply an encoding', or rows of different lengths",
-    "Tokenise; a padding collator",
-    True,
-    dry=True,
-)
+@check("not-tokenised", "P", "error", "Tokenise; a padding collator", loud=True, dry=True)
 def not_tokenised(setup):
+    """The first batch fails: 'You should supply an encoding', or rows of different lengths"""
     needed = setup.input_name
     for split in setup.splits.values():
-        if not len(split.index) or (needed not in split.columns and "inputs_embeds" in split.columns):
+        embedded = needed not in split.columns and "inputs_embeds" in split.columns
+        if not len(split.index) or embedded:
             continue
         if setup.own_collator and needed in setup.dry.collated.get(split.name, ()):
             continue  # it tokenises
         if needed not in split.columns:
-            has = f"it has {', '.join(map(repr, split.columns)) or 'no columns'}"
-            yield (
-                f"The {split.role} data have no column {needed!r} ({has}), so the model would get no text.",
-                "dataset = dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)",
-            )
+            names = f"only {listed(split.columns)}" if split.columns else "none at all"
+            fix = "dataset = dataset.map(lambda row: tokenizer(row['text'], truncation=True))"
+            yield f"The {split.role} data have no column {needed!r} ({names}): the model gets no text.", fix
         elif needed == "input_ids":
-            kind = split.type(needed)
-            if kind is None or not is_list(kind) or is_list(kind.value_type):
-                shape = (
-                    "is a list of lists"
-                    if kind is not None and is_list(kind)
-                    else f"holds {kind or 'values of several kinds'}"
-                )
-                yield (
-                    f"{needed!r} of the {split.role} data {shape}; it must hold one flat list of whole numbers a row.",
-                    "Tokenise without return_tensors: tokenizer(text, truncation=True), not tokenizer(text, return_tensors='pt')",
-                )
-            elif (
-                split.tokens is not None
-                and setup.collator is default_data_collator
-                and len(set(split.tokens.widths.tolist())) > 1
-            ):
-                low, high = split.tokens.widths.min(), split.tokens.widths.max()
-                yield (
-                    f"The rows of the {split.role} data have {low} to {high} tokens, and the collator in use does not pad, so a batch cannot be made.",
-                    "Trainer(..., processing_class=tokenizer), or data_collator=DataCollatorWithPadding(tokenizer)",
-                )
+            yield from _no_batches(setup, split)
     for split in setup.splits.values():
-        texts = [
-            name
-            for name in split.columns
-            if name != split.label_column and split.type(name) is not None and is_text(split.type(name))
-        ]
+        texts = [name for name in split.text_columns if name in split.columns]
         if texts and not setup.args.remove_unused_columns and split.name in setup.dry.refused:
-            yield (
-                f"remove_unused_columns=False hands the text column {texts[0]!r} of the {split.role} data to the collator, which cannot make a tensor of it.",
-                f"remove_unused_columns=True, or dataset = dataset.remove_columns({texts[0]!r})",
-            )
+            column = f"the text column {texts[0]!r} of the {split.role} data"
+            fix = f"remove_unused_columns=True, or dataset = dataset.remove_columns({texts[0]!r})"
+            yield f"remove_unused_columns=False hands {column} to the collator, which fails.", fix
 
 
-@pitfall(
-    "empty-tokenizer",
-    "PS",
-    "error",
-    "A folder without tokenizer files gives a tokenizer of 5 tokens: every word is [UNK]",
-    "Save the tokenizer with the model",
-)
+def _no_batches(setup, split: Split):
+    """Find token ids that are no flat lists, and rows of different lengths that nobody pads."""
+    kind = split.type("input_ids")
+    if kind is None or not is_list(kind) or is_list(kind.value_type):
+        shape = "is a list of lists" if is_list(kind) else f"holds {kind or 'values of several kinds'}"
+        fix = "Tokenise without return_tensors: tokenizer(text, truncation=True)"
+        yield f"'input_ids' of the {split.role} data {shape}; it must hold a flat list of numbers a row.", fix
+    elif split.tokens is not None and setup.collator is default_data_collator:
+        low, high = split.tokens.widths.min(), split.tokens.widths.max()
+        if low < high:
+            sizes = f"The rows of the {split.role} data have {low} to {high} tokens"
+            fix = "Trainer(..., processing_class=tokenizer), or a DataCollatorWithPadding(tokenizer)"
+            yield f"{sizes}, and the collator in use does not pad, so a batch cannot be made.", fix
+
+
+@check("empty-tokenizer", "PS", "error", "Save the tokenizer with the model")
 def empty_tokenizer(setup):
+    """A folder without tokenizer files gives a tokenizer of 5 tokens: every word is [UNK]"""
     vocabulary, split = getattr(text_config(setup.config), "vocab_size", None), setup.train
-    load = "tokenizer = AutoTokenizer.from_pretrained(checkpoint) with the checkpoint of the model, then tokenise again"
-    if (
-        setup.tokenizer is not None
-        and vocabulary
-        and hasattr(setup.tokenizer, "__len__")
-        and len(setup.tokenizer) <= 50
-        and vocabulary > 10 * len(setup.tokenizer)
-    ):
-        yield (
-            f"The tokenizer knows {len(setup.tokenizer)} tokens, the model {vocabulary:,}: it was loaded without its vocabulary, and nearly every word is unknown.",
-            load,
-        )
+    load = "AutoTokenizer.from_pretrained(checkpoint) with the model's checkpoint, then tokenise again"
+    size = len(setup.tokenizer) if hasattr(setup.tokenizer, "__len__") else None
+    if vocabulary and size is not None and size <= 50 and vocabulary > 10 * size:
+        sizes = f"The tokenizer knows {size} tokens, the model {vocabulary:,}"
+        yield f"{sizes}: it was loaded without its vocabulary, and nearly every word is unknown.", load
     elif split is not None and split.tokens is not None and split.tokens.content.sum() > 0:
-        tokens = split.tokens
-        share = tokens.unknown.sum() / tokens.content.sum()
-        if share > 0.5:
-            yield (
-                f"{share:.0%} of all training tokens are the unknown token: the model would see hardly a word.",
-                load,
-            )
-        elif (
-            vocabulary
-            and vocabulary > 1000
-            and setup.tokenizer is None
-            and len(split.index) >= 20
-            and tokens.highest.max() < 10
-        ):
-            yield (
-                f"No training token has an id above {tokens.highest.max()}, of {vocabulary:,} that the model knows: the tokenizer had no vocabulary.",
-                load,
-            )
+        unknown, highest = split.tokens.unknown.sum() / split.tokens.content.sum(), split.tokens.highest.max()
+        large = setup.tokenizer is None and (vocabulary or 0) > 1000 and len(split.index) >= 20
+        if unknown > 0.5:
+            yield f"{unknown:.0%} of all training tokens are the unknown token: hardly a word is read.", load
+        elif large and highest < 10:
+            ids = f"No training token has an id above {highest}, of {vocabulary:,} that the model knows"
+            yield f"{ids}: the tokenizer had no vocabulary.", load
 
 
-@pitfall(
-    "tokenizer-mismatch",
-    "P",
-    "error",
-    "A tokenizer of another checkpoint: silent, or 'index out of range in self'",
-    "Both from one checkpoint",
-    True,
-)
+@check("tokenizer-mismatch", "P", "error", "Both from one checkpoint", loud=True)
 def tokenizer_mismatch(setup):
+    """A tokenizer of another checkpoint: silent, or 'index out of range in self'"""
     if not hasattr(setup.model, "get_input_embeddings"):
         return
     rows = getattr(getattr(setup.model.get_input_embeddings(), "weight", None), "shape", [None])[0]
-    one = "checkpoint = '...'; AutoTokenizer.from_pretrained(checkpoint) and AutoModelForSequenceClassification.from_pretrained(checkpoint)"
+    if not rows:
+        return
+    both, stops = "Tokenizer and model from one checkpoint", "stops with 'index out of range in self'"
     over = False
-    for split in setup.splits.values():
-        if rows and split.tokens is not None and len(split.tokens.highest):
-            outside = (split.tokens.highest >= rows) | (split.tokens.lowest < 0)
-            if outside.any():
-                over = True
-                bad = (
-                    split.tokens.highest[outside].max()
-                    if (split.tokens.highest >= rows).any()
-                    else split.tokens.lowest.min()
-                )
-                yield (
-                    f"The {split.role} data hold the token id {bad:,}, but the model knows {rows:,} tokens (0 to {rows - 1:,}): {places(outside, split)}. "
-                    "A batch with such a row stops with 'index out of range in self'.",
-                    one,
-                )
-    if (
-        over
-        or setup.tokenizer is None
-        or not rows
-        or "empty-tokenizer" in setup.errors
-        or not hasattr(setup.tokenizer, "__len__")
-    ):
+    for split in tokenised(setup):
+        highest, lowest = split.tokens.highest, split.tokens.lowest
+        outside = (highest >= rows) | (lowest < 0)
+        if outside.any():
+            over = True
+            bad = highest.max() if highest.max() >= rows else lowest.min()
+            message = f"The {split.role} data hold the token id {bad:,}, but the model knows {rows:,} tokens"
+            yield f"{message} (0 to {rows - 1:,}): {places(outside, split)}. Such a batch {stops}.", both
+    if over or "empty-tokenizer" in setup.errors or not hasattr(setup.tokenizer, "__len__"):
         return
     size = len(setup.tokenizer)
-    if size > rows and (by_hand := _only_by_hand(setup.tokenizer, rows)):
-        yield (
-            f"The tokenizer knows {size:,} tokens, the model {rows:,}. No row has one of the others ({', '.join(map(repr, by_hand[:3]))}); they are special "
-            "tokens, which no ordinary text has. One with them would stop the model with 'index out of range in self'.",
-            "Nothing, if no text will have them; else model.resize_token_embeddings(len(tokenizer))",
-            "warning",
-        )
+    sizes = f"The tokenizer knows {size:,} tokens, the model {rows:,}"
+    resize = "model.resize_token_embeddings(len(tokenizer))"
+    if size > rows and (by_hand := _only_by_hand(setup, rows)):
+        others = f"No row has one of the others ({listed(by_hand[:3])}), which are special tokens"
+        fix = f"Nothing, if no text will have them; else {resize}"
+        yield f"{sizes}. {others}; a text with them {stops}.", fix, "warning"
     elif size > rows:
-        yield (
-            f"The tokenizer knows {size:,} tokens, the model {rows:,}: a text with one of the others will stop it with 'index out of range in self'.",
-            f"{one}; after tokenizer.add_tokens(...): model.resize_token_embeddings(len(tokenizer))",
-        )
+        message = f"{sizes}: a text with one of the others {stops}."
+        yield message, f"{both}; after tokenizer.add_tokens(...): {resize}"
         return
-    mine, its = (
-        str(getattr(setup.tokenizer, "name_or_path", "") or ""),
-        str(getattr(setup.config, "_name_or_path", "") or ""),
-    )
+    mine = str(getattr(setup.tokenizer, "name_or_path", "") or "")
+    its = str(getattr(setup.config, "_name_or_path", "") or "")
     if not mine or not its or mine == its:
         return
     different = _other_ids(setup.tokenizer, its)
+    names = f"The tokenizer comes from {Path(mine).name!r}, the model from {Path(its).name!r}"
     if different is None and size < 0.98 * rows:
-        yield (
-            f"The tokenizer of {Path(mine).name!r} knows {size:,} tokens, the model {Path(its).name!r} {rows:,}: they do not belong together.",
-            one,
-        )
+        yield f"{names}; they know {size:,} and {rows:,} tokens: they do not belong together.", both
     elif different:
         word, i, j = different
-        yield (
-            f"The tokenizer comes from {Path(mine).name!r}, the model from {Path(its).name!r}, and they number words differently: {word!r} is {i} for one and {j} "
-            "for the other. The model would read other words than you wrote, without an error.",
-            one,
-        )
+        message = f"{names}, and they number words differently: {word!r} is {i} for one and {j} for the other"
+        yield f"{message}. The model would read other words than you wrote, without an error.", both
 
 
-def _only_by_hand(tokenizer: Any, rows: int) -> list[str]:
-    """Return the tokens behind the first `rows`, if they are special ones that only a caller puts into a text, such as the place of a picture.
+def _only_by_hand(setup, rows: int) -> list[str]:
+    """Return the tokens behind the first `rows`, if only a caller puts them into a text (for a picture).
 
-    An ordinary word can come up in any text, and the tokenizer itself pads, begins and ends rows and writes what it does not know.
+    An ordinary word can come up in any text. The tokenizer itself pads, begins and ends rows.
     """
+    tokenizer = setup.tokenizer
     beyond = {token: i for token, i in tokenizer.get_vocab().items() if i >= rows}
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    special = {
-        *getattr(tokenizer, "all_special_ids", ()),
-        *(i for i, token in added.items() if token.special),
-    }
-    itself = {
-        getattr(tokenizer, f"{name}_token_id", None) for name in ("pad", "unk", "cls", "sep", "bos", "eos")
-    }
+    added = getattr(tokenizer, "added_tokens_decoder", {}).items()
+    special = {*getattr(tokenizer, "all_special_ids", ()), *(i for i, token in added if token.special)}
+    itself = setup.token_ids("pad", "unk", "cls", "sep", "bos", "eos")
     return sorted(beyond, key=beyond.get) if set(beyond.values()) <= special - itself else []
 
 
 def _other_ids(tokenizer: Any, checkpoint: str) -> tuple | None:
-    """Return a token that this tokenizer and that of the model's checkpoint number differently, with both ids.
+    """Return a token that this tokenizer and the checkpoint's own number differently, with both ids.
 
     () where all ids agree, None where the checkpoint's tokenizer is not on this machine.
     """
-    from transformers import AutoTokenizer
-
     try:
         its = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).get_vocab()
     except Exception:  # no folder, no tokenizer in it, not in the cache
@@ -298,119 +189,81 @@ def _other_ids(tokenizer: Any, checkpoint: str) -> tuple | None:
     return word, mine[word], its.get(word, "unknown")
 
 
-@pitfall(
-    "too-long",
-    "P",
-    "error",
-    "'The expanded size of the tensor (122) must match the existing size (64)'",
-    "max_length",
-    True,
-)
+@check("too-long", "P", "error", "max_length", loud=True)
 def too_long(setup):
+    """'The expanded size of the tensor (122) must match the existing size (64)'"""
     limit = _positions(setup.model)
-    for split in setup.splits.values():
-        if (
-            limit
-            and split.tokens is not None
-            and len(split.tokens.widths)
-            and (over := split.tokens.widths > limit).any()
-        ):
-            yield (
-                f"The longest row of the {split.role} data has {split.tokens.widths.max():,} tokens, but the model has {limit:,} positions: {places(over, split)}. "
-                "A batch with such a row fails.",
-                f"tokenizer(..., truncation=True, max_length={limit})",
-            )
+    for split in tokenised(setup) if limit else ():
+        over = split.tokens.widths > limit
+        if over.any():
+            longest = f"The longest row of the {split.role} data has {split.tokens.widths.max():,} tokens"
+            fix = f"tokenizer(..., truncation=True, max_length={limit})"
+            yield f"{longest}, but the model has {limit:,} positions: {places(over, split)}.", fix
 
 
 def _positions(model: torch.nn.Module) -> int | None:
-    """Return how many positions a model has a vector for; None where it computes them and no length is too long."""
+    """Return how many positions a model has a vector for; None where it computes them."""
+    if getattr(getattr(model, "config", None), "position_biased_input", True) is False:
+        return None
+    names = ("position_embeddings", "embed_positions", "wpe")
     for name, module in model.named_modules():
-        last = name.rpartition(".")[2]
-        if isinstance(module, torch.nn.Embedding) and last in (
-            "position_embeddings",
-            "embed_positions",
-            "wpe",
-        ):
-            if getattr(getattr(model, "config", None), "position_biased_input", True) is False:
-                return None
-            offset = getattr(module, "offset", 0)  # OPT and BART keep two rows in front
-            return module.num_embeddings - (
-                offset or (0 if module.padding_idx is None else module.padding_idx + 1)
-            )
+        if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in names:
+            padding = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - (getattr(module, "offset", 0) or padding)  # OPT, BART: an offset
     return None
 
 
-@pitfall(
-    "pad-token",
-    "P",
-    "error",
-    "'Asking to pad but the tokenizer does not have a padding token', 'Cannot handle batch sizes > 1'",
-    "Set it in both",
-    True,
-)
+@check("pad-token", "P", "error", "Set it in both", loud=True)
 def pad_token(setup):
-    tokenizer, config = setup.tokenizer, text_config(setup.config)
+    """'Asking to pad but the tokenizer does not have a padding token', 'Cannot handle batch sizes > 1'"""
+    tokenizer, its = setup.tokenizer, getattr(text_config(setup.config), "pad_token_id", None)
     both = "tokenizer.pad_token = tokenizer.eos_token; model.config.pad_token_id = tokenizer.pad_token_id"
-    if (
-        tokenizer is not None
-        and hasattr(tokenizer, "pad_token_id")
-        and tokenizer.pad_token_id is None
-        and setup.collator is not default_data_collator
-    ):
+    if getattr(tokenizer, "pad_token_id", 0) is None and setup.collator is not default_data_collator:
         yield "The tokenizer has no padding token, so rows of different length cannot make a batch.", both
     elif setup.classifier and hasattr(setup.model, "score") and setup.trainer.processing_class is None:
-        # these models look for the last token before the padding; processing_class would make Trainer set the id
-        mine, its = getattr(tokenizer, "pad_token_id", None), getattr(config, "pad_token_id", None)
+        # these models look for the last token before the padding; with a processing_class Trainer sets its id
+        mine = getattr(tokenizer, "pad_token_id", None)
         if its is None and setup.args.train_batch_size > 1:
-            yield (
-                "config.pad_token_id is None: the model cannot tell text from padding and refuses batches of more than one row.",
-                both,
-            )
+            yield "config.pad_token_id is None: the model refuses batches of more than one row.", both
         elif mine is not None and its is not None and mine != its:
-            yield (
-                f"The tokenizer pads with {mine}, the model's config says {its}: it would read its answer off a padding token, without an error.",
-                both,
-            )
+            message = f"The tokenizer pads with {mine}, the model's config says {its}"
+            yield f"{message}: it would read its answer off a padding token, without an error.", both
 
 
-@pitfall(
-    "truncation", "P", "warning", "Labels hang on words that were cut", "Raise max_length, or split the texts"
-)
+@check("truncation", "P", "warning", "Raise max_length, or split the texts")
 def truncation(setup):
+    """Labels hang on words that were cut"""
     split = setup.train
     if split is None or split.tokens is None or len(split.index) < 10:
         return
     lengths = split.tokens.lengths
     limit, at_limit = int(lengths.max()), lengths == lengths.max()
-    if (
-        at_limit.mean() <= 0.1
-        or limit < 8
-        or at_limit.sum() < 3 * np.isin(lengths, limit - np.arange(1, 5)).sum() / 4
-    ):  # a cut makes a heap at its place
+    just_below = np.isin(lengths, limit - np.arange(1, 5)).sum()
+    heap = at_limit.sum() >= 3 * just_below / 4  # a cut makes one at its place
+    if limit < 8 or at_limit.mean() <= 0.1 or not heap:
         return
     if split.text_column is not None and setup.tokenizer is not None:
-        some = np.flatnonzero(at_limit)[:: max(1, int(at_limit.sum()) // 50)][:50]
-        whole = [
-            len(
-                setup.tokenizer(split.source(i)[split.text_column], truncation=False, verbose=False)[
-                    "input_ids"
-                ]
-            )
-            for i in some
-        ]
-        if np.mean(np.array(whole) > limit) * at_limit.mean() <= 0.1:
-            return
-    elif len(np.unique(lengths)) < 4 or not (lengths < limit).any():
-        return  # rows of one length or a few: made so, not cut
-    yield (
-        f"{at_limit.mean():.0%} of the training rows have exactly {limit} tokens, the most there are: they were cut. Where a label hangs on the words behind the "
-        "cut, it cannot be learnt.",
-        f"tokenizer(..., truncation=True, max_length={2 * limit}), as far as the model and your patience go",
-    )
+        _, whole = _whole_lengths(setup, split, np.flatnonzero(at_limit))
+        cut = np.mean(whole > limit) * at_limit.mean() > 0.1
+    else:
+        cut = len(np.unique(lengths)) >= 4  # rows of one length or a few were made so
+    if cut:
+        rows = f"{at_limit.mean():.0%} of the training rows have exactly {limit} tokens, the most there are"
+        fix = f"tokenizer(..., truncation=True, max_length={2 * limit}), as far as model and patience go"
+        yield f"{rows}: they were cut. A label that hangs on words behind the cut cannot be learnt.", fix
 
 
-@pitfall("empty-text", "RP", "warning", "Rows without text train on [CLS][SEP]", "Drop them")
+def _whole_lengths(setup, split: Split, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return up to 50 of some rows, and how many tokens their texts have uncut."""
+    some = rows[:: max(1, len(rows) // 50)][:50]
+    texts = [split.source(i)[split.text_column] for i in some]
+    ids = [setup.tokenizer(text, truncation=False, verbose=False)["input_ids"] for text in texts]
+    return some, np.array([len(row) for row in ids])
+
+
+@check("empty-text", "RP", "warning", "Drop them")
 def empty_text(setup):
+    """Rows without text train on [CLS][SEP]"""
     for split in setup.splits.values():
         blank = np.zeros(len(split.index), bool)
         if split.tokens is not None:
@@ -418,89 +271,65 @@ def empty_text(setup):
         if split.text_keys is not None:
             blank = blank | (split.text_keys == 0)
         if blank.any():
-            yield (
-                f"{places(blank, split)} of the {split.role} data hold no word: the model would learn labels of nothing.",
-                ("dataset = dataset.filter(lambda row: (row['text'] or '').strip()) before tokenising"),
-            )
+            fix = "dataset = dataset.filter(lambda row: (row['text'] or '').strip()) before tokenising"
+            yield f"{rows_of(blank, split)} hold no word: the model would learn labels of nothing.", fix
 
 
-@pitfall(
-    "special-in-text",
-    "P",
-    "warning",
-    "A text holds '</s>' or '[SEP]' itself: read as an end, not as letters. BART and T5 stop: 'same number of <eos> tokens'",
-    "tokenizer(..., split_special_tokens=True)",
-    dry=True,
-)
+@check("special-in-text", "P", "warning", "tokenizer(..., split_special_tokens=True)", dry=True)
 def special_in_text(setup):
+    """A text holds '</s>' or '[SEP]' itself: read as an end, not as letters. BART and T5 stop: 'same number
+    of <eos> tokens'"""
     if setup.tokenizer is None or not setup.mark_ids:
         return
     names = {i: setup.tokenizer.convert_ids_to_tokens(i) for i in setup.mark_ids}
-    for split in setup.splits.values():
-        if split.tokens is None or not len(split.index):
-            continue
-        marks, ends = split.tokens.marks, split.tokens.ends
-        usual = int(
-            np.bincount(marks).argmax()
-        )  # 2 for a text of BERT's, 3 for a pair, 0 without special tokens, more where all texts have some on purpose
-        if split.text_column is not None and marks.min() != marks.max():
-            usual = min(usual, setup.tokenizer.num_special_tokens_to_add())
-        more, uneven = marks > usual, ends != np.bincount(ends).argmax()
-        where = np.flatnonzero(more)
-        texts = [
-            name
-            for name in split.all_columns
-            if name != split.label_column and split.type(name) is not None and is_text(split.type(name))
-        ]
-        # A pair among single texts, or put there by whoever made the rows; where the texts are gone, many rows with as many marks tell pairs.
-        pairs = not texts and len(where) > 2 and more.mean() > FEW_ALIKE and len(np.unique(marks[where])) == 1
-        if (
-            pairs
-            or texts
-            and not any(
-                name in str(split.source(i)[column])
-                for i in where[:50]
-                for column in texts
-                for name in names.values()
-            )
-        ):
-            more, where = np.zeros(len(marks), bool), []
+    for split in tokenised(setup):
+        more, ends = _more_marks(setup, split, names), split.tokens.ends
+        uneven = ends != np.bincount(ends).argmax()
         if uneven.any() and (error := _refuses_together(setup, split, uneven)) is not None:
-            few = not more.any()
-            yield (
-                f"{places(uneven, split)} of the {split.role} data have another number of end tokens ({names.get(setup.end_id, setup.end_id)!r}) than the "
-                f"others, for example {split.show(np.flatnonzero(uneven)[0])}, and {type(setup.model).__name__} stops at a batch that has both: {error_text(error)}",
-                "tokenizer(..., truncation=True, max_length=...), which keeps the end token; do not cut the ids yourself"
-                if few
-                else _split_special(setup, {setup.end_id: names.get(setup.end_id)}),
-                "error",
-            )
+            end = {setup.end_id: names.get(setup.end_id, setup.end_id)}
+            rows = f"{rows_of(uneven, split)} have another number of end tokens ({end[setup.end_id]!r}) than"
+            example, model = split.show(uneven.argmax()), type(setup.model).__name__
+            message = f"{rows} the others, for example {example}, and {model} stops at a batch of both"
+            cut = "tokenizer(..., truncation=True, max_length=...) keeps the end token; your own cut does not"
+            fix = _split_special(setup, end) if more.any() else cut
+            yield f"{message}: {error_text(error)}", fix, "error"
         elif more.any():
-            ids = plain(split.sample([where[0]])[0][setup.input_name])
-            words = " ".join(str(split.source(where[0])[column]) for column in texts)
-            held = {i: name for i, name in names.items() if (name in words if texts else i in ids[1:-1])} or {
-                i: name for i, name in names.items() if i in ids
-            }
-            yield (
-                f"{places(more, split)} of the {split.role} data hold {' and '.join(map(repr, held.values()))} within the text, for example {split.show(where[0])}: the model reads it as the "
-                "beginning or the end of a text, not as letters.",
-                f"{_split_special(setup, held)}; nothing, if you put it there for the model",
-            )
+            first = more.argmax()
+            ids = plain(split.sample([first])[0][setup.input_name])
+            row, texts = split.source(first), split.text_columns
+            words = " ".join(str(row[column]) for column in texts)
+            held = {i: name for i, name in names.items() if (name in words if texts else i in ids[1:-1])}
+            held = held or {i: name for i, name in names.items() if i in ids}
+            rows = f"{rows_of(more, split)} hold {listed(held.values())} within the text"
+            fix = f"{_split_special(setup, held)}; nothing, if you put it there for the model"
+            yield f"{rows}, for example {split.show(first)}: for the model, they begin or end a text.", fix
+
+
+def _more_marks(setup, split: Split, names: Mapping[int, str]) -> np.ndarray:
+    """Mark the rows whose texts themselves hold tokens that begin, part or end a text."""
+    marks = split.tokens.marks
+    usual = int(np.bincount(marks).argmax())  # BERT: 2 for texts, 3 for pairs; more where that is on purpose
+    if split.text_column is not None and marks.min() != marks.max():
+        usual = min(usual, setup.tokenizer.num_special_tokens_to_add())
+    more = marks > usual
+    if split.text_columns:  # pairs, and marks that whoever made the rows put there, are not in the texts
+        some = [split.source(i) for i in np.flatnonzero(more)[:50]]
+        cells = [str(row[column]) for row in some for column in split.text_columns]
+        on_purpose = not any(name in cell for cell in cells for name in names.values())
+    else:  # many rows with as many marks are pairs
+        on_purpose = more.sum() > 2 and more.mean() > FEW_ALIKE and len(np.unique(marks[more])) == 1
+    return np.zeros(len(marks), bool) if on_purpose else more
 
 
 def _refuses_together(setup, split: Split, uneven: np.ndarray) -> Exception | None:
-    """Return what the model says to a batch of rows with different numbers of end tokens; None where it takes them, or stops for another reason."""
+    """Return the model's error at a batch of rows with different numbers of end tokens."""
     if setup.args.device.type != "cpu" and setup.errors & {"tokenizer-mismatch", "too-long"}:
         return None  # on a GPU such a trial would take the process along
     with contextlib.suppress(Exception), untouched(setup), torch.no_grad():
-        batch = setup.trainer._prepare_inputs(
-            dict(setup.collator(split.sample([uneven.argmax(), uneven.argmin()])))
-        )
-        inputs = {
-            name: value
-            for name, value in batch.items()
-            if name not in (*setup.trainer.label_names, "label", "label_ids")
-        }
+        rows = split.sample([uneven.argmax(), uneven.argmin()])
+        inputs = dict(setup.trainer._prepare_inputs(dict(setup.collator(rows))))
+        for name in (*setup.trainer.label_names, "label", "label_ids"):
+            inputs.pop(name, None)
         try:
             setup.model(**inputs)
         except ValueError as error:
@@ -513,130 +342,91 @@ def _split_special(setup, names: Mapping[int, str]) -> str:
     for i, name in names.items():
         with contextlib.suppress(Exception):
             if i in setup.tokenizer(name, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
-                return f"text.replace({name!r}, ' ') before tokenising (split_special_tokens=True does not help with this tokenizer)"
+                deaf = "split_special_tokens=True does not help with this tokenizer"
+                return f"text.replace({name!r}, ' ') before tokenising ({deaf})"
     return "tokenizer(..., split_special_tokens=True), where you predict as well"
 
 
-@pitfall(
-    "padding-waste",
-    "P",
-    "warning",
-    "Short texts padded to the maximum: only slow",
-    "Pad each batch to its longest row",
-)
+@check("padding-waste", "P", "warning", "Pad each batch to its longest row")
 def padding_waste(setup):
-    split = setup.train
+    """Short texts padded to the maximum: only slow"""
+    split, size = setup.train, setup.args.train_batch_size
     if split is None or split.tokens is None or not split.tokens.lengths.sum():
         return
-    real, widths, size = split.tokens.lengths, split.tokens.widths.copy(), setup.args.train_batch_size
-    batch, fixed = setup.dry.collated.get("train"), None
-    if isinstance(batch, Mapping) and isinstance(batch.get(setup.input_name), torch.Tensor):
-        width = batch[setup.input_name].shape[1]
-        longest = max(len(plain(row[setup.input_name])) for row in split.sample(setup.dry.choose(split)))
-        multiple = getattr(setup.collator, "pad_to_multiple_of", None) or 1
-        fixed = width if width > math.ceil(longest / multiple) * multiple else None
-    if fixed:
-        widths[:] = fixed
+    real, fixed = split.tokens.lengths, _fixed_width(setup, split)
+    widths = np.full(len(real), fixed) if fixed else split.tokens.widths
     order = np.random.default_rng(0).permutation(len(widths))
     if setup.args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
         order = np.argsort(widths, kind="stable")
     starts = np.arange(0, len(widths), size)
-    counts = np.diff(np.append(starts, len(widths)))
-    computed = int((np.maximum.reduceat(widths[order], starts) * counts).sum())
-    share = 1 - real.sum() / computed
-    if share > 0.5:
-        already = fixed or (
-            len(set(widths.tolist())) == 1 and real.max() <= widths.max() and real.mean() < widths.mean()
-        )
-        why = (
-            f"all rows are padded to {fixed or widths.max()} tokens"
-            if already
-            else f"batches of {size} are as long as their longest row"
-        )
-        fix = (
-            "tokenizer(..., truncation=True) without padding, and DataCollatorWithPadding(tokenizer)"
-            if already
-            else "train_sampling_strategy='group_by_length'"
-        )
-        yield (
-            f"{share:.0%} of what the model would compute is padding: the texts have {real.mean():.0f} tokens on average, and {why}.",
-            fix,
-        )
+    counts = np.diff(starts, append=len(widths))
+    share = 1 - real.sum() / (np.maximum.reduceat(widths[order], starts) * counts).sum()
+    if share <= 0.5:
+        return
+    if widths.min() == widths.max():
+        why = f"all rows are padded to {widths.max()} tokens"
+        fix = "tokenizer(..., truncation=True) without padding, and DataCollatorWithPadding(tokenizer)"
+    else:
+        why = f"batches of {size} are as long as their longest row"
+        fix = "train_sampling_strategy='group_by_length'"
+    texts = f"the texts have {real.mean():.0f} tokens on average, and {why}"
+    yield f"{share:.0%} of what the model would compute is padding: {texts}.", fix
 
 
-FEW_ALIKE = 0.05  # so many rows may differ for a reader and not for the model before it is an error: "ok!" and "ok !" come up by chance
+def _fixed_width(setup, split: Split) -> int | None:
+    """Return the width to which the collator pads each batch; None where it pads to the longest row."""
+    batch = setup.dry.collated.get("train")
+    if not isinstance(batch, Mapping) or not isinstance(batch.get(setup.input_name), torch.Tensor):
+        return None
+    width = batch[setup.input_name].shape[1]
+    longest = max(len(plain(row[setup.input_name])) for row in split.sample(setup.dry.choose(split)))
+    multiple = getattr(setup.collator, "pad_to_multiple_of", None) or 1
+    return width if width > math.ceil(longest / multiple) * multiple else None
 
 
-@pitfall(
-    "split-leak",
-    "P",
-    "error",
-    "The same text in two splits, or one text with two labels: the score rewards memory",
-    "Drop repeats before splitting",
-)
+FEW_ALIKE = 0.05  # the share of rows that may differ for readers only ("ok!" and "ok !") by chance
+
+
+@check("split-leak", "P", "error", "Drop repeats before splitting")
 def split_leak(setup):
-    parts = [
-        (name, split)
-        for name, split in setup.splits.items()
-        if split.keys is not None and len(split.index) and not split.stream
-    ]
-    drop = "table = table[~utils.data.normalise(table['text']).duplicated()] before splitting, as utils.data.split_table does"
-    filtered = "seen = set(map(tuple, {}['input_ids'])); dataset = dataset.filter(lambda row: tuple(row['input_ids']) not in seen)"
-    for (_, one), (name, other) in itertools.combinations(parts, 2):
-        if ("train" in name and one.name == "train") or (one.name != "train" and name.startswith("eval")):
-            continue  # evaluating on some training rows, or on parts of one evaluation set, is done on purpose
+    """The same text in two splits, or one text with two labels: the score rewards memory"""
+    splits = [split for split in setup.splits.values() if split.keys is not None and not split.stream]
+    unique = "table[~utils.labels.normalise(table['text']).duplicated()]"
+    drop = f"table = {unique} before splitting, as utils.data.split_table does"
+    memory = "their scores would reward memory"
+    for one, other in itertools.combinations([split for split in splits if len(split.index)], 2):
+        in_train = one.name == "train"
+        if ("train" in other.name and in_train) or (not in_train and other.name.startswith("eval")):
+            continue  # to evaluate on some training rows, or on parts of one set, is on purpose
         shared, alike = shared_rows(one, other)
-        if name == "test" and one.name != "train" and (shared | alike).mean() > 0.9:
+        if other.name == "test" and not in_train and (shared | alike).mean() > 0.9:
             continue  # test-as-validation says it
         if shared.any():
-            yield (
-                f"{places(shared, other)} of the {other.role} data are also in the {one.role} data ({shared.mean():.0%}), for example "
-                f"{other.show(np.flatnonzero(shared)[0])}: their scores would reward memory.",
-                drop,
-            )
+            rows = f"{rows_of(shared, other)} are also in the {one.role} data ({shared.mean():.0%})"
+            yield f"{rows}, for example {other.show(shared.argmax())}: {memory}.", drop
         if alike.any():
             words = f"the token ids of rows of the {one.role} data ({alike.mean():.0%})"
-            yield _alike(
-                setup,
-                other,
-                alike,
-                words,
-                "their scores would reward memory",
-                filtered.format("train" if one.name == "train" else "validation"),
-            )
+            ids = f"set(map(tuple, {'train' if in_train else 'validation'}['input_ids']))"
+            fix = f"seen = {ids}; dataset = dataset.filter(lambda row: tuple(row['input_ids']) not in seen)"
+            yield _alike(setup, other, alike, words, memory, fix)
     split = setup.train
-    if (
-        split is None
-        or split.keys is None
-        or split.labels is None
-        or setup.task == "regression"
-        or len(split.labels) != len(split.keys)
-    ):
+    known = split is not None and split.keys is not None and split.labels is not None
+    if not known or setup.task == "regression" or len(split.labels) != len(split.keys):
         return
     twice = _two_labels(split.keys, split.labels)
+    decide = "Decide on one label for each text, or leave these rows out"
     if twice.any():
-        yield (
-            f"{places(twice, split)} of the training data hold texts that carry two labels, for example {split.show(np.flatnonzero(twice)[0])}: "
-            "nobody can learn both.",
-            "Decide on one label for each text, or leave these rows out",
-        )
+        rows = f"{rows_of(twice, split)} hold texts that carry two labels"
+        yield f"{rows}, for example {split.show(twice.argmax())}: nobody can learn both.", decide
     alike = _two_labels(split.sure_keys, split.labels) & ~twice
     if split.text_keys is not None and alike.any():
-        yield _alike(
-            setup,
-            split,
-            alike,
-            "token ids that carry two labels",
-            "nobody can learn both",
-            "Decide on one label, or leave these rows out",
-        )
+        yield _alike(setup, split, alike, "token ids that carry two labels", "nobody can learn both", decide)
 
 
 def _two_labels(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mark the rows whose key, unless it is 0, comes with several labels."""
-    frame = pd.DataFrame({"key": keys, "label": labels})[
-        (keys != 0) & pd.Series(keys).duplicated(keep=False).to_numpy()
-    ]
+    repeated = (keys != 0) & pd.Series(keys).duplicated(keep=False).to_numpy()
+    frame = pd.DataFrame({"key": keys, "label": labels})[repeated]
     pairs = frame.drop_duplicates()
     twice = np.zeros(len(keys), bool)
     twice[frame.index] = frame["key"].isin(pairs["key"][pairs["key"].duplicated()])
@@ -644,86 +434,55 @@ def _two_labels(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _alike(setup, split: Split, alike: np.ndarray, has: str, so: str, fix: str) -> tuple[str, str, str]:
-    """Say that rows with different texts are the same for the model, and whether that is because they were cut."""
-    where = np.flatnonzero(alike)
-    some = where[:: max(1, len(where) // 50)][:50]
-    whole = [
-        len(setup.tokenizer(split.source(i)[split.text_column], truncation=False, verbose=False)["input_ids"])
-        for i in some
-    ]
-    begins = f"{places(alike, split)} of the {split.role} data have {has}, "
-    if np.mean(np.array(whole) > split.tokens.lengths[some]) > 0.5:
-        cut = f"for they were cut where their texts still agree, for example {split.show(where[0])}: for the model they are the same rows."
-        return (
-            begins + cut,
-            f"tokenizer(..., truncation=True, max_length={max(whole)}), as far as the model goes; or cut what all texts begin with",
-            "warning",
-        )
-    differ = f"though their texts differ (in blanks, accents or characters that nobody sees), for example {split.show(where[0])}: for the model they are the "
-    return f"{begins}{differ}same rows, and {so}.", fix, "error" if alike.mean() > FEW_ALIKE else "warning"
+    """Say that rows with different texts are the same for the model, and whether because they were cut."""
+    some, whole = _whole_lengths(setup, split, np.flatnonzero(alike))
+    rows, example = f"{rows_of(alike, split)} have {has}", f"for example {split.show(alike.argmax())}"
+    same = f"{example}: for the model they are the same rows"
+    if np.mean(whole > split.tokens.lengths[some]) > 0.5:
+        longer = f"tokenizer(..., truncation=True, max_length={max(whole)}), as far as the model goes"
+        fix = f"{longer}; or cut what all texts begin with"
+        return f"{rows}, for they were cut where their texts still agree, {same}.", fix, "warning"
+    level = "error" if alike.mean() > FEW_ALIKE else "warning"
+    differ = "though their texts differ (in blanks, accents or characters that nobody sees)"
+    return f"{rows}, {differ}, {same}, and {so}.", fix, level
 
 
-@pitfall(
-    "test-as-validation",
-    "P",
-    "warning",
-    "The model is chosen on the test set, whose score then flatters",
-    "Three splits",
-)
+@check("test-as-validation", "P", "warning", "Three splits")
 def test_as_validation(setup):
-    test, three = (
-        setup.splits.get("test"),
-        "Split twice: training, validation (eval_dataset, for decisions) and test (looked at once)",
-    )
+    """The model is chosen on the test set, whose score then flatters"""
+    test = setup.splits.get("test")
+    three = "Split twice: training, validation (eval_dataset, for decisions) and test (looked at once)"
     for split in setup.evals:
+        named = str(getattr(split.dataset, "split", None) or "")
         if test is not None:
             same = split.dataset is test.dataset
             if not same and split.keys is not None and test.keys is not None and len(test.keys):
                 same = np.logical_or(*shared_rows(split, test)).mean() > 0.9
             if same:
-                yield (
-                    "The test data are the evaluation data: what is chosen on them is too good on them.",
-                    three,
-                )
-        elif str(getattr(split.dataset, "split", None) or "").startswith("test") and setup.chooses_best:
-            yield (
-                f"The {split.role} data are the split {str(split.dataset.split)!r}, and they decide which checkpoint is kept: no test set is left.",
-                three,
-            )
+                yield "The test data are the evaluation data: a choice made on them flatters them.", three
+        elif named.startswith("test") and setup.chooses_best:
+            data = f"The {split.role} data are the split {named!r}"
+            yield f"{data}, and they decide which checkpoint is kept: no test set is left.", three
 
 
-@pitfall(
-    "imbalance",
-    "PW",
-    "warning",
-    "The accuracy is the share of the commonest class",
-    "Macro-F1, class weights",
-    dry=True,
-)
+# metrics that a rare class moves
+SEES_RARE = re.compile("f1|recall|auc|roc|mcc|matthews|balanced|kappa|precision", re.IGNORECASE)
+
+
+@check("imbalance", "PW", "warning", "Macro-F1, class weights", dry=True)
 def imbalance(setup):
+    """The accuracy is the share of the commonest class"""
     split = setup.evals[0] if setup.evals else setup.train
-    if (
-        split is None
-        or split.labels is None
-        or split.labels.dtype.kind not in "iub"
-        or setup.task == "regression"
-        or len(split.labels) < 5
-    ):
+    if split is None or split.labels is None or setup.task == "regression":
+        return
+    if split.labels.dtype.kind not in "iub" or len(split.labels) < 5:
         return
     share = np.unique(split.labels, return_counts=True)[1].max() / len(split.labels)
-    telling = [
-        key
-        for key in map(str, setup.dry.metrics or {})
-        if re.search("f1|recall|auc|roc|mcc|matthews|balanced|kappa|precision", key.lower())
-    ]
-    telling = [key for key in telling if not re.search("micro|weighted", key.lower())]
-    if 0.8 < share < 1 and not telling and setup.dry.metrics_failed is None:
-        has = (
-            f"the metrics are {', '.join(map(str, setup.dry.metrics))}"
-            if setup.dry.metrics
-            else "there is no metric but the loss"
-        )
-        yield (
-            f"{share:.0%} of the {split.role} rows are of one class, and {has}: a model that always gives it has an accuracy of {share:.2f}.",
-            "Return f1_score(labels, predicted, average='macro') from compute_metrics, and choose by it: metric_for_best_model='f1_macro'",
-        )
+    metrics = [str(key) for key in setup.dry.metrics or {}]
+    unweighted = [key for key in metrics if not re.search("micro|weighted", key, re.IGNORECASE)]
+    if 0.8 < share < 1 and not any(map(SEES_RARE.search, unweighted)) and setup.dry.metrics_failed is None:
+        scores = f"the metrics are {', '.join(metrics)}" if metrics else "there is no metric but the loss"
+        rows = f"{share:.0%} of the {split.role} rows are of one class"
+        score = "Return f1_score(labels, predicted, average='macro') from compute_metrics"
+        fix = f"{score}, and choose by it: metric_for_best_model='f1_macro'"
+        yield f"{rows}, and {scores}: a model that always gives it has an accuracy of {share:.2f}.", fix
