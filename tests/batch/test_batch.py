@@ -66,7 +66,7 @@ def test_the_grid_is_multiplied_and_further_runs_are_added(unrun):
     runs = read_plan(spec).runs
     given = [tuple(run.parameters.get(name) for name in ("number", "name", "pause")) for run in runs]
     assert given == [(1, "a", 0.5), (1, "b", 0.5), (2, "a", 0.5), (2, "b", 0.5), (9, None, 0)]
-    assert runs[4].shown == {
+    assert runs[4].settings == {
         "pause": 0,
         "number": 9,
         "name": "a",
@@ -146,7 +146,7 @@ def test_a_key_that_stands_twice_is_refused_and_python_objects_are_not_made(tmp_
         ("day: 2026-02-30", "cannot be read: day is out of range"),
         ("notebook: &a [*a]", "notebook: There is no '[[...]]'"),
         ("notebook: NOTEBOOK\nparameters: {number: &a [*a]}", "parameters: number must be a number, a text"),
-        ("[" * 9999, "cannot be read: maximum recursion depth"),
+        ("[" * 2000, "cannot be read: maximum recursion depth"),
         ("\x00", "cannot be read: unacceptable character"),
         ("grid: {number: [1]}", "notebook: There is no 'no notebook was named'"),
         ("notebook: nowhere.ipynb", "notebook: There is no 'nowhere.ipynb'"),

@@ -369,7 +369,7 @@ def test_a_second_driver_is_refused_and_nothing_listens_beyond_this_machine(swee
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A scheduler and workers as processes of their own, which know nothing of this repository."""
+    """A scheduler and workers as processes of their own, started in a folder without this repository."""
     processes = []
 
     def start(*arguments, **environment):

@@ -123,7 +123,7 @@ def test_a_whole_number_stays_whole_and_none_is_a_value(tmp_path):
 
 
 def task_leaderboard(folder, task, answer, seeds=3):
-    """Make two configurations, a and b; answer(rng, kind) returns (labels, predicted), the same labels for both."""
+    """Make two configurations, a and b; answer(rng, kind) returns (labels, predicted), the same labels."""
     table = []
     for kind in "ab":
         for seed in range(seeds):

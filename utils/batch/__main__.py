@@ -13,8 +13,8 @@ from utils.runs import display_path
 def _print_plan(plan: Plan, output_dir: Path) -> None:
     """Print what all runs have in common, and for each its state and the folder that names the rest."""
     print(f"{len(plan.runs)} runs of {display_path(plan.notebook)} into {display_path(output_dir)}")
-    first = plan.runs[0].shown
-    common = [name for name in first if all(run.shown[name] == first[name] for run in plan.runs)]
+    first = plan.runs[0].settings
+    common = [name for name in first if all(run.settings[name] == first[name] for run in plan.runs)]
     if common:
         print(f"all with {', '.join(f'{name} {first[name]}' for name in common)}")
     states = []

@@ -33,7 +33,7 @@ class Planned(NamedTuple):
 
     run_id: str
     parameters: dict[str, Any]
-    shown: dict[str, Any]
+    settings: dict[str, Any]
 
 
 class Plan(NamedTuple):
@@ -87,11 +87,11 @@ def _plan(sweep: Mapping[str, Any]) -> Plan:
     faults = [unknown_name("key", key, KEYS) for key in sweep if key not in KEYS]
     common, grid = (_section(sweep, key, dict, faults) for key in ("parameters", "grid"))
     more = _section(sweep, "runs", list, faults)
-    settings = [("parameters", name, [value]) for name, value in common.items()]
-    settings += [("grid", name, values) for name, values in grid.items()]
+    entries = [("parameters", name, [value]) for name, value in common.items()]
+    entries += [("grid", name, values) for name, values in grid.items()]
     for i, run in enumerate(more):
         if isinstance(run, dict):
-            settings += [(f"runs[{i}]", name, [value]) for name, value in run.items()]
+            entries += [(f"runs[{i}]", name, [value]) for name, value in run.items()]
         else:
             faults.append(f"runs[{i}] must hold names and values, not {run!r}")
     try:
@@ -99,7 +99,7 @@ def _plan(sweep: Mapping[str, Any]) -> Plan:
         defaults = _defaults(notebook)
     except (FileNotFoundError, BatchError) as error:
         raise BatchError("\n".join([*faults, f"notebook: {error}"])) from None
-    for place, name, values in settings:
+    for place, name, values in entries:
         faults += [f"{place}: {fault}" for fault in _faults(name, values, defaults)]
     if faults:
         raise BatchError("\n".join(faults))
@@ -107,7 +107,7 @@ def _plan(sweep: Mapping[str, Any]) -> Plan:
     points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     changes_at = [(f"grid {point}", point) for point in points if grid or not more]
     changes_at += [(f"runs[{i}]", run) for i, run in enumerate(more)]
-    columns = dict.fromkeys(name for _, name, _ in settings)
+    columns = dict.fromkeys(name for _, name, _ in entries)
     runs, places = [], {}
     for place, changes in changes_at:
         parameters = common | changes
@@ -116,8 +116,8 @@ def _plan(sweep: Mapping[str, Any]) -> Plan:
         if key in places:
             faults.append(f"{place}: this run is the same as {places[key]}; remove one of them")
         places.setdefault(key, place)
-        shown = {name: values[name] for name in columns}
-        runs.append(Planned(run_id(changes, parameters, notebook.name), parameters, shown))
+        settings = {name: values[name] for name in columns}
+        runs.append(Planned(run_id(changes, parameters, notebook.name), parameters, settings))
     if faults or len({run.run_id for run in runs}) < len(runs):
         raise BatchError("\n".join(faults) or "two runs would get the same folder name")
     return Plan(notebook, defaults, runs)

@@ -57,8 +57,8 @@ def run_batch(
             `utils.batch.leaderboard.write_summary` writes. One batch at a time works in it.
         workers: runs at a time on this machine; None means one for every two cores.
         scheduler: the address of a running Dask scheduler, whose workers' threads or GPUs say how many runs
-            there are at a time. They need this package installed, and the data, output_dir and the working
-            directory under the same paths. The batch waits for a worker as long as it takes.
+            there are at a time. It and they need this package installed. They need the data, output_dir and
+            the working directory under the same paths. The batch waits for a worker as long as it takes.
         retry_failed: False leaves the failed runs as they are.
 
     Returns:
@@ -77,12 +77,12 @@ def run_and_sum_up(spec, output_dir, workers, scheduler, retry_failed) -> tuple[
     output_dir = Path(output_dir).expanduser().absolute()
     _refuse_foreign(output_dir, plan.notebook)
     (output_dir / ".locks").mkdir(parents=True, exist_ok=True)
-    kept = ("completed",) if retry_failed else ("completed", "failed")
+    final = ("completed",) if retry_failed else ("completed", "failed")
     try:
         with FileLock(output_dir / ".locks" / "batch.lock", timeout=0):
             jobs = jobs_of(plan, output_dir)
             records = {job["run_id"]: record for job in jobs if (record := worker.record_of(job))}
-            records = {run: record for run, record in records.items() if record["status"] in kept}
+            records = {run: record for run, record in records.items() if record["status"] in final}
             _warn_of_another_version(records, jobs[0]["notebook_sha256"])
             todo = [job for job in jobs if job["run_id"] not in records]
             write = functools.partial(_write_leaderboard, plan, records, output_dir)
@@ -170,11 +170,12 @@ def _start(waiting: list[dict], running: dict[Any, dict], pool: "_Workers") -> N
     """Start as many runs as there are free workers."""
     threads, gpu, capacity = _capacity(pool.client)
     capacity = pool.check(capacity, gpu or not any(job["gpu"] for job in running.values()))
-    users = {name: os.environ[name] for name in worker.THREADS if name in os.environ}  # theirs for every run
+    # What the user has set goes for every run.
+    own = {name: os.environ[name] for name in worker.THREADS if name in os.environ}
     while waiting and len(running) < capacity:
         job = waiting.pop() | {"gpu": gpu, "attempt": str(time.time_ns())}
         worker.note_of(job).unlink(missing_ok=True)  # of one that was killed
-        environment = dict.fromkeys(QUIET, "1") | users | {worker.LEFT_BEHIND: job["folder"]}
+        environment = dict.fromkeys(QUIET, "1") | own | {worker.LEFT_BEHIND: job["folder"]}
         key, resources = f"{job['run_id']}-{job['attempt']}", {"GPU": 1} if gpu else None
         options = {"key": key, "pure": False, "resources": resources}
         future = pool.client.submit(worker.run_on_worker, job, environment, threads, **options)
@@ -263,7 +264,7 @@ class _Workers:
 
     def __init__(self, client: Any, number: int, scheduler: str | None, bar: Any):
         self.client, self.number, self.scheduler, self.bar = client, number, scheduler, bar
-        self.capacity, self.missing_since, self.said = number, math.inf, False
+        self.capacity, self.missing_since, self.warned = number, math.inf, False
         self.replaced = 0  # how often others were started since a run has ended
 
     def check(self, capacity: int, fit: bool) -> int:
@@ -278,13 +279,13 @@ class _Workers:
             self.missing_since, self.capacity = math.inf, capacity
         missing = 0 if self.scheduler else max(0, self.number - capacity)
         if capacity and fit and not missing:
-            self.missing_since, self.said = math.inf, False
+            self.missing_since, self.warned = math.inf, False
             return capacity if self.scheduler else self.number  # one that was replaced may come back
         now = time.monotonic()
         self.missing_since = min(self.missing_since, now)
         late = now - self.missing_since
-        if late > SAY_SECONDS and not self.said:
-            self.said = True
+        if late > SAY_SECONDS and not self.warned:
+            self.warned = True
             text = f"{missing} of {self.number} workers lost; Dask starts others"
             if self.scheduler:
                 kind = "worker" if fit else "worker with a GPU"
@@ -344,9 +345,9 @@ def _write_leaderboard(plan: Plan, records: Mapping[str, dict], output_dir: Path
     rows = []
     for run in plan.runs:
         if record := records.get(run.run_id):
-            parameters = {column_of(name): value for name, value in run.shown.items()}
+            parameters = {column_of(name): value for name, value in run.settings.items()}
             rows.append(record | record["scores"] | parameters | {"run_id": run.run_id})
-    parameters = [column_of(name) for name in plan.runs[0].shown]
+    parameters = [column_of(name) for name in plan.runs[0].settings]
     scores = [column for column in SCORE_COLUMNS if any(column in row for row in rows)]
     table = pd.DataFrame(rows, columns=["run_id", *parameters, "status", *scores, "seconds", "error"])
     try:

@@ -38,8 +38,8 @@ def run_on_worker(
 ) -> tuple[int, str, dict]:
     """Be the Dask task of one run: start its process, and end it when nobody waits for it any more.
 
-    Dask pickles a function as its module and name, so every worker needs this package installed. `job` is one
-    of `utils.batch.runner.jobs_of`; `threads` says for each host how many runs its workers do at a time.
+    Dask pickles it as a module and a name, which scheduler and workers import: all of them need this package
+    installed. `job` is one of `utils.batch.runner.jobs_of`; `threads` are the workers' threads by host.
 
     Returns:
         the exit code of the process, its last line of output, and the record in run.json.
@@ -147,9 +147,9 @@ def _free_gpu() -> AbstractContextManager | None:
         raise RuntimeError(f"the worker declares a GPU, and {reason}")
     for device in devices:
         name = f"finetune-{getpass.getuser()}-gpu-{re.sub('[^A-Za-z0-9-]', '_', device)}.lock"
-        if taken := _acquire(FileLock(Path(tempfile.gettempdir()) / name)):
+        if lock := _acquire(FileLock(Path(tempfile.gettempdir()) / name)):
             os.environ["CUDA_VISIBLE_DEVICES"] = device
-            return taken
+            return lock
     return None
 
 
@@ -240,11 +240,9 @@ def record_of(job: Mapping[str, Any]) -> dict[str, Any] | None:
     record, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
     if record.get("parameters") != job["parameters"]:
         return None
-    if (
-        record["status"] == "running"
-    ):  # killed; after metrics.json was written nothing that counts was missing
-        used = metrics.get("parameters", {})
-        pairs = [(used.get(name, value), value) for name, value in job["parameters"].items()]
+    if record["status"] == "running":  # killed; once metrics.json is written nothing that counts is missing
+        recorded = metrics.get("parameters", {})
+        pairs = [(recorded.get(name, value), value) for name, value in job["parameters"].items()]
         if not metrics or any(done not in (value, without_home(value)) for done, value in pairs):
             return None
         record |= verdict(job, "", (folder / "metrics.json").stat().st_mtime - record["started"])
