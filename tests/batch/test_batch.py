@@ -1,4 +1,4 @@
-"""Many runs: refused as a whole or run as a whole, and the same as one by hand. What is killed on the way: test_batch_kills.py."""
+"""Many runs: refused as a whole or run as a whole, and the same as one by hand. Kills: test_kills.py."""
 
 import json
 import math
@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from batches import completed_runs, errors_in, notebook_of
 
-import utils.batch.plan
 import utils.batch.runner
 import utils.batch.worker
 from notebooks import printed, read
@@ -21,6 +20,7 @@ from utils import ROOT, unquote_formula
 from utils.batch.__main__ import main
 from utils.batch.plan import BatchError, read_plan, run_id
 from utils.batch.runner import run_batch
+from utils.batch.worker import PROGRAM
 from utils.setup import gpu
 
 TEMPLATE = ROOT / "notebooks" / "04_training.ipynb"
@@ -47,7 +47,7 @@ def quiet(monkeypatch):
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-# --- the plan ---------------------------------------------------------------------------------------------------------
+# --- the plan -----------------------------------------------------------------------------------------------
 
 
 def refused(spec):
@@ -64,10 +64,9 @@ def test_the_grid_is_multiplied_and_further_runs_are_added(unrun):
         "runs": [{"number": 9, "pause": 0}],
     }
     runs = read_plan(spec).runs
-    assert [(run.parameters["number"], run.parameters.get("name"), run.parameters["pause"]) for run in runs] == [
-        (1, "a", 0.5), (1, "b", 0.5), (2, "a", 0.5), (2, "b", 0.5), (9, None, 0),
-    ]  # fmt: skip
-    assert runs[4].shown == {
+    given = [tuple(run.parameters.get(name) for name in ("number", "name", "pause")) for run in runs]
+    assert given == [(1, "a", 0.5), (1, "b", 0.5), (2, "a", 0.5), (2, "b", 0.5), (9, None, 0)]
+    assert runs[4].settings == {
         "pause": 0,
         "number": 9,
         "name": "a",
@@ -83,10 +82,11 @@ def test_all_faults_of_a_sweep_are_named_at_once_with_their_places(tmp_path):
     )
     message = refused(tmp_path / "sweep.yaml")
     for fault in (
-        "there is no key 'parameter'; did you mean 'parameters'?",
-        "parameters: there is no parameter 'sead'; did you mean 'seed'?",
+        "there is no key 'parameter'. Did you mean 'parameters'?",
+        "parameters: there is no parameter 'sead'. Did you mean 'seed'?",
         "parameters: output_dir is set by the batch",
-        "grid: learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), not '2e-5' (str); YAML reads it as a text: write 2.0e-5",
+        "grid: learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), "
+        "not '2e-5' (str); YAML reads it as a text: write 2.0e-5",
         "grid: num_train_epochs must be a list of at least one value, not 1",
         "runs[0]: max_length must be a whole number, 3 or more, not 0",
         "runs[1] must hold names and values, not 7",
@@ -114,11 +114,11 @@ def test_the_sweep_of_the_repository_is_a_good_one():
         ({"grid": {"pause": [float("nan")]}}, "pause must be a number, a text"),
         (
             {"grid": {"number": [1, 1.0]}},
-            "grid, number 1.0: this run is the same as grid, number 1; remove one of them",
+            "grid {'number': 1.0}: this run is the same as grid {'number': 1}; remove one of them",
         ),
         (
             {"grid": {"number": [1, 2]}, "runs": [{"number": 2, "name": "a"}]},
-            "runs[0]: this run is the same as grid, number 2",
+            "runs[0]: this run is the same as grid {'number': 2}",
         ),
         ({"grid": {"number": []}}, "grid: number must be a list of at least one value"),
         ({"grid": [1]}, "grid must be names with values, not [1]"),
@@ -144,14 +144,16 @@ def test_a_key_that_stands_twice_is_refused_and_python_objects_are_not_made(tmp_
         ("- 1", "must hold the keys notebook"),
         ("grid: [", "cannot be read: while parsing"),
         ("day: 2026-02-30", "cannot be read: day is out of range"),
-        ("notebook: &a [*a]", "cannot be read: maximum recursion depth"),
+        ("notebook: &a [*a]", "notebook: There is no '[[...]]'"),
+        ("notebook: NOTEBOOK\nparameters: {number: &a [*a]}", "parameters: number must be a number, a text"),
+        ("[" * 2000, "cannot be read: maximum recursion depth"),
         ("\x00", "cannot be read: unacceptable character"),
         ("grid: {number: [1]}", "notebook: There is no 'no notebook was named'"),
         ("notebook: nowhere.ipynb", "notebook: There is no 'nowhere.ipynb'"),
         ("notebook: NOTEBOOK\ngrid: {number: 1}", "grid: number must be a list"),
         ("notebook: NOTEBOOK\ngrid: {numbr: [1]}", "grid: there is no parameter 'numbr'"),
-        ("notebook: NOTEBOOK\nnotebook: NOTEBOOK", "line 2: notebook stands twice"),
-        ("notebook: NOTEBOOK\ngrid: {number: [1, 1]}", "grid, number 1: this run is the same"),
+        ("notebook: NOTEBOOK\nnotebook: NOTEBOOK", "cannot be read: line 2: notebook stands twice"),
+        ("notebook: NOTEBOOK\ngrid: {number: [1, 1]}", "grid {'number': 1}: this run is the same"),
     ],
 )
 def test_a_fault_of_a_file_begins_with_its_name(tmp_path, unrun, text, says):
@@ -174,7 +176,7 @@ def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path, monkeypatch, cap
 def test_a_refused_sweep_starts_nothing_and_leaves_nothing(tmp_path, unrun, capsys):
     (tmp_path / "sweep.yaml").write_text(f"notebook: {unrun}\ngrid: {{numbr: [1, 2]}}\n")
     assert main([str(tmp_path / "sweep.yaml"), "--output-dir", str(tmp_path / "out")]) == 2
-    assert "there is no parameter 'numbr'; did you mean 'number'?" in capsys.readouterr().err
+    assert "there is no parameter 'numbr'. Did you mean 'number'?" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -195,13 +197,14 @@ def test_run_ids_are_readable_safe_and_depend_on_the_parameters_only():
     assert len(ids) == 9  # also where the file system ignores case
 
 
-# --- runs --------------------------------------------------------------------------------------------------------------
+# --- runs ---------------------------------------------------------------------------------------------------
 
 
 def test_a_failing_run_stops_no_other_and_the_same_again_runs_only_the_failed_one(tmp_path, notebook, capsys):
     sweep, out = tmp_path / "sweep.yaml", tmp_path / "out"
     sweep.write_text(
-        f"notebook: {notebook}\nparameters: {{gates: null}}\ngrid: {{number: [1, 2]}}\nruns: [{{number: 7, broken: true}}, {{number: 8}}]\n"
+        f"notebook: {notebook}\nparameters: {{gates: null}}\ngrid: {{number: [1, 2]}}\n"
+        "runs: [{number: 7, broken: true}, {number: 8}]\n"
     )
     command = [str(sweep), "--output-dir", str(out), "--workers", "2"]
     assert main([*command, "--dry-run"]) == 0
@@ -290,7 +293,7 @@ def test_the_users_own_number_of_threads_is_left_as_it_is(tmp_path, notebook, mo
     assert printed(read(tmp_path / "out" / run / "notebook.ipynb"), "work").split()[2] == "7"
 
 
-# --- the template ------------------------------------------------------------------------------------------------------
+# --- the template -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -419,9 +422,7 @@ def test_only_a_checkpoint_is_one_to_continue_from(tmp_path, notebook, name, fol
     names = ["resume", "output_dir"]
     begun = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            utils.batch.plan.quiet_papermill(), "execute_notebook", lambda *given, **_: begun.append(given[2])
-        )
+        patch.setattr("papermill.execute_notebook", lambda *given, **_: begun.append(given[2]))
         utils.batch.worker._attempt(job | {"names": names}, threading.Lock())
     assert [parameters.get("resume", False) for parameters in begun] == [resumed]
     assert (tmp_path / "previous" / "run").exists() != resumed
@@ -443,9 +444,7 @@ def test_what_dask_asks_for_a_second_time_is_not_run_a_second_time(tmp_path, not
         json.dumps(job | {"status": "failed", "attempt": "1", "scores": {}})
     )
     told = json.dumps(job | {"attempt": attempt, "gpu": False, "cwd": str(tmp_path)}) + "\n"
-    with subprocess.Popen(
-        [sys.executable, "-m", "utils.batch.worker"], cwd=ROOT, stdin=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(PROGRAM, cwd=tmp_path, stdin=subprocess.PIPE, text=True) as process:
         process.stdin.write(told)
         process.stdin.flush()
         assert process.wait(60) == 0
@@ -568,7 +567,8 @@ def test_the_last_worker_has_its_time_when_another_was_lost_long_ago(monkeypatch
 SCORED = """
 import json, pathlib
 scores = {"accuracy": number / 10, "f1_macro": number / 10, "loss": 1.0}
-pathlib.Path(output_dir, "metrics.json").write_text(json.dumps({"parameters": {"number": number}, "validation": scores, "test": scores}))
+record = {"parameters": {"number": number}, "validation": scores, "test": scores}
+pathlib.Path(output_dir, "metrics.json").write_text(json.dumps(record))
 """
 
 

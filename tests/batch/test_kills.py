@@ -1,6 +1,7 @@
-"""What is killed while a batch runs costs what was under way, and nothing else: drivers, workers, kernels, a scheduler, a full disk.
+"""What is killed while a batch runs costs what was under way, and nothing else: drivers, workers, kernels.
 
-Real processes and real kernels. Nothing here waits for time to pass: a run goes on when the test opens its gate, and a kill comes when a file says who is at work.
+Real processes and real kernels. Nothing here waits for time to pass: a run goes on when the test opens its
+gate, and a kill comes when a file says who is at work.
 """
 
 import errno
@@ -24,14 +25,12 @@ from dask.utils import parse_timedelta
 from distributed import LocalCluster
 from filelock import FileLock
 
-import utils.batch.plan
 import utils.batch.runner
-import utils.batch.worker
 from notebooks import printed, read
 from utils import ROOT
 from utils.batch.plan import BatchError, read_plan
 from utils.batch.runner import jobs_of, run_batch
-from utils.batch.worker import LEFT_BEHIND
+from utils.batch.worker import LEFT_BEHIND, PROGRAM
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +58,8 @@ class Sweep:
         )
         self.gates.mkdir(parents=True)
         self.file.write_text(
-            f"notebook: {notebook_of(folder / 'small.ipynb')}\nparameters: {{gates: {self.gates}}}\ngrid: {{number: {list(runs)}}}\n"
+            f"notebook: {notebook_of(folder / 'small.ipynb')}\nparameters: {{gates: {self.gates}}}\n"
+            f"grid: {{number: {list(runs)}}}\n"
         )
         self.runs = {run.parameters["number"]: self.out / run.run_id for run in read_plan(self.file).runs}
         self.driver = None
@@ -74,7 +74,7 @@ class Sweep:
             str(self.out),
             *(options or ("--workers", "2")),
         ]
-        # Where a shell has started these tests in the background, Ctrl-C is ignored, and the driver would inherit that.
+        # A shell that runs these tests in the background has Ctrl-C ignored; the driver would inherit that.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(self.log, "a") as log:
             self.driver = subprocess.Popen(
@@ -94,7 +94,7 @@ class Sweep:
         return wait_for(or_ended)
 
     def wait_for_kernel(self, number, besides=0):
-        """Return the kernel that is at work in a run; it has begun, and waits at its gate. `besides` is the one that was killed."""
+        """Return the kernel that is at work in a run and waits at its gate; `besides` was killed."""
         return self.wait_for(lambda: kernel_at_work(self.runs[number], besides))
 
     def wait_for_status(self, number, status):
@@ -208,9 +208,8 @@ def test_an_attempt_whose_worker_is_gone_leaves_the_next_one_alone(sweep):
     sweep.out.mkdir()
     job = {**jobs_of(read_plan(sweep.file), sweep.out)[0], "attempt": "1", "gpu": False}
     environment = os.environ | {LEFT_BEHIND: job["folder"], "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "utils.batch.worker"]
     first, second, third = (
-        subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, env=environment) for _ in range(3)
+        subprocess.Popen(PROGRAM, stdin=subprocess.PIPE, cwd=sweep.out, env=environment) for _ in range(3)
     )
     try:
         for process in (first, second):
@@ -252,7 +251,7 @@ def test_a_run_that_kills_its_worker_every_time_fails_with_that_reason(tmp_path)
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Dask gives a killed worker up before another can have started, as it does by itself on a machine that is busy enough; and the batch notices at once."""
+    """Dask gives a killed worker up before another can start, as on a busy machine; the batch notices."""
     start, patience = utils.batch.runner._cluster, utils.batch.runner.WORKER_SECONDS
 
     @contextmanager
@@ -365,12 +364,12 @@ def test_a_second_driver_is_refused_and_nothing_listens_beyond_this_machine(swee
     assert len(completed_runs(sweep.out)) == 4
 
 
-# --- an existing cluster -----------------------------------------------------------------------------------------------
+# --- an existing cluster ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A scheduler and workers as processes of their own, which know nothing of this repository."""
+    """A scheduler and workers as processes of their own, started in a folder without this repository."""
     processes = []
 
     def start(*arguments, **environment):
@@ -517,7 +516,7 @@ def test_no_scheduler_at_the_address_is_said(tmp_path, monkeypatch):
         )
 
 
-# --- disks -------------------------------------------------------------------------------------------------------------
+# --- disks --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

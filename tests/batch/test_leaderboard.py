@@ -11,7 +11,10 @@ from utils.batch.leaderboard import LeaderboardError, compare_runs, read_run, ru
 
 
 def leaderboard_of(folder, accuracies, rows=600, same_rows=True):
-    """Make predictions of given accuracies, {rate: [one for each seed]}; a better model is right wherever a worse one is."""
+    """Make predictions of given accuracies, {rate: [one for each seed]}.
+
+    A better model is right wherever a worse one is.
+    """
     table = []
     for rate, each in accuracies.items():
         for seed, accuracy in enumerate(each):
@@ -66,7 +69,8 @@ def test_a_lead_counts_only_where_rows_and_seeds_both_say_so(tmp_path):
     assert summary.loc[2, "seconds_mean"] == 11.0
     assert summary["seeds"].tolist() == [3] * 5
     # three seeds with the same rows are no more rows: as wide as one seed's interval
-    one = metrics.accuracy_gain_interval([1] * 600, [1] * 512 + [0] * 88, [1] * 482 + [0] * 118)
+    answers = ([1] * 600, [1] * 512 + [0] * 88, [1] * 482 + [0] * 118)
+    one = metrics.bootstrap_interval("accuracy", *answers)
     assert summary.loc[2, "gain_rows_high"] - summary.loc[2, "gain_rows_low"] == pytest.approx(
         one[2] - one[1], rel=0.15
     )
@@ -86,7 +90,8 @@ def test_one_seed_cannot_tell_and_other_rows_are_not_compared(tmp_path):
 def test_a_baseline_that_is_not_one_configuration_is_refused_and_failed_runs_are_counted(tmp_path):
     table = leaderboard_of(tmp_path, {1: [0.8, 0.8], 2: [0.9, 0.9]})
     for baseline, says in (
-        ({"rat": 1}, "there are rate, seed"),
+        ({"rat": 1}, "there is no parameter 'rat'. Did you mean 'rate'"),
+        ({"x": 1}, "There are rate, seed"),
         ({"rate": 9}, "fits 0 configurations"),
         ({"seed": 0}, "fits 2 configurations"),
     ):
@@ -118,7 +123,7 @@ def test_a_whole_number_stays_whole_and_none_is_a_value(tmp_path):
 
 
 def task_leaderboard(folder, task, answer, seeds=3):
-    """Two configurations, a and b; answer(rng, kind) returns (labels, predicted), with the same labels for both."""
+    """Make two configurations, a and b; answer(rng, kind) returns (labels, predicted), the same labels."""
     table = []
     for kind in "ab":
         for seed in range(seeds):
@@ -229,7 +234,8 @@ def test_the_summary_says_what_was_chosen_and_whether_its_lead_is_luck(tmp_path)
     ]
     second, first = write_summary(table, tmp_path).splitlines()[2:4]
     assert second.startswith(
-        "  against the runner-up, rate 3: not distinguishable (test f1_macro gain +0.001, 95% interval by rows "
+        "  against the runner-up, rate 3: not distinguishable "
+        "(test f1_macro gain +0.001, 95% interval by rows "
     )
     assert first.startswith("  against the baseline, rate 1: better (test f1_macro gain +0.05")
     written = pd.read_csv(tmp_path / "summary.csv")

@@ -72,7 +72,7 @@ def errors_in(notebook):
 
 
 def at_work(folder):
-    """Return the processes that work for the run of this folder, or for the runs in it: their own and their kernels."""
+    """Return the processes and kernels that work for the run of this folder, or for the runs in it."""
     found = []
     for process in psutil.process_iter():
         try:

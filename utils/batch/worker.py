@@ -11,66 +11,99 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from utils import atomic_path
-from utils.batch.plan import SCORE_COLUMNS, quiet_papermill
+from utils.batch.plan import SCORE_COLUMNS
 from utils.runs import read_json, saved_checkpoints, without_home
 from utils.setup.gpu import visible_gpus
 
-THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "RAYON_NUM_THREADS",
-)
-LEFT_BEHIND = "FINETUNE_BATCH_RUN"  # an environment variable: the folder a run's process works for, and `_kernel_of` it for its kernel
-PROGRAM = (
-    sys.executable,
-    "-P",
-    "-m",
-    "utils.batch.worker",
-)  # the process of a run; -P: nothing in the folder it works in is taken for a module
-ANSWER_SECONDS = 120  # for what answers at once unless it hangs: a scheduler, nvidia-smi, the process of a run that shall end
+# The variables by which mathematical libraries know how many threads they may use.
+THREADS = (*(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "RAYON")), "VECLIB_MAXIMUM_THREADS")
+# An environment variable: the folder for which a run's process works; for its kernel KERNEL stands behind it.
+KERNEL = "/kernel"
+LEFT_BEHIND = "FINETUNE_BATCH_RUN"
+# The process of a run. With -P no file in the folder where it works is taken for a module.
+PROGRAM = (sys.executable, "-P", "-m", "utils.batch.worker")
+ANSWER_SECONDS = 120  # for what answers at once unless it hangs: a scheduler, a run's process that shall end
 SAY_SECONDS = 10  # who waits longer says what for
 
 
+def run_on_worker(
+    job: Mapping[str, Any], environment: Mapping[str, str], threads: Mapping[str, int]
+) -> tuple[int, str, dict]:
+    """Be the Dask task of one run: start its process, and end it when nobody waits for it any more.
+
+    Dask pickles it as a module and a name, which scheduler and workers import: all of them need this package
+    installed. `job` is one of `utils.batch.runner.jobs_of`; `threads` are the workers' threads by host.
+
+    Returns:
+        the exit code of the process, its last line of output, and the record in run.json.
+    """
+    from dask.system import CPU_COUNT
+    from distributed import get_worker
+    from distributed.comm.addressing import get_address_host
+    from distributed.core import Status
+
+    worker = get_worker()
+    # The task becomes "cancelled" when the driver is gone. Without a scheduler the worker closes.
+    task = worker.state.tasks[worker.get_current_task()]
+    # Two runs with a thread for every core each are up to ten times slower than one. A run gets at most half
+    # of the cores, so that one worker gives what two give.
+    share = max(1, CPU_COUNT // max(2, threads.get(get_address_host(worker.address), 1)))
+    environment = os.environ | dict.fromkeys(THREADS, str(share)) | environment
+    with tempfile.TemporaryFile() as output:
+        # A session of its own: Ctrl-C in the terminal is the driver's to deal with.
+        options = {"cwd": job["cwd"], "env": environment, "start_new_session": True}
+        process = subprocess.Popen(PROGRAM, stdin=subprocess.PIPE, stdout=output, stderr=output, **options)
+        try:
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
+            over = (Status.closing, Status.closed, Status.failed)
+            while process.poll() is None and task.state != "cancelled" and worker.status not in over:
+                time.sleep(0.1)
+        except BrokenPipeError:
+            pass  # it ended before it read; its exit code says so
+        finally:
+            process.stdin.close()  # ends the process and its kernel
+            try:
+                process.wait(ANSWER_SECONDS)
+            except subprocess.TimeoutExpired:  # the next attempt ends the kernel that it may leave behind
+                process.kill()
+                process.wait()
+        output.seek(max(0, output.tell() - 4000))
+        lines = output.read().decode(errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return process.returncode, last, read_json(Path(job["folder"]) / "run.json")
+
+
 def run_one() -> None:
-    """Be the process of one run: its job is the first line of stdin, and stdin closes when nobody waits for it any more."""
-    stdin = os.fdopen(
-        os.dup(0), "rb", buffering=0
-    )  # unbuffered: Python cannot end while a thread waits in a buffered one
+    """Be the process of one run. Its job is the first line of stdin, which closes when nobody waits."""
+    # Unbuffered: Python cannot end while a thread waits in a buffered reader.
+    stdin = os.fdopen(os.dup(0), "rb", buffering=0)
     job = json.loads(stdin.readline())
     writing, turn = threading.Lock(), run_lock(job, timeout=0)
 
     def end_with_the_worker():
         stdin.read()
         note_of(job).unlink(missing_ok=True)
-        with (
-            writing
-        ):  # from here on no record is written: a kernel that is killed here is not the notebook's failure
+        # No record is written from here on: a kernel killed below is not the notebook's failure.
+        with writing:
             if turn.is_locked:  # otherwise the kernel is another attempt's
                 end_left_behind(job["folder"])
             os._exit(1)
 
     threading.Thread(target=end_with_the_worker, daemon=True).start()
-
-    def my_turn() -> Any:
-        with suppress(Timeout):
-            return turn.acquire()
-        return None
-
     # An earlier attempt, perhaps on another machine, may still be at work.
     with (
-        _wait(job, my_turn, "an earlier attempt at it to end"),
+        _wait(job, lambda: _acquire(turn), "an earlier attempt at it to end"),
         _wait(job, _free_gpu, "a GPU that no other run has") if job["gpu"] else nullcontext(),
     ):
-        os.environ[LEFT_BEHIND] = _kernel_of(job["folder"])  # what is started from here on
+        os.environ[LEFT_BEHIND] = job["folder"] + KERNEL  # for what is started from here on
         end_left_behind(job["folder"])
         before = record_of(job) or {}
         # Dask asks again for what it lost with a worker, also when that run had failed and said so.
@@ -78,97 +111,107 @@ def run_one() -> None:
             _attempt(job, writing)
 
 
-def _wait(job: Mapping[str, Any], attempt: Callable[[], Any], what: str) -> Any:
-    """Try until something comes of it, and return that. What takes long is noted in a file, for the driver to say it."""
-    note, until = note_of(job), time.monotonic() + SAY_SECONDS
-    while (found := attempt()) is None:
-        if time.monotonic() > until and not note.exists():
+def _wait(job: Mapping[str, Any], attempt: Callable[[], Any], reason: str) -> Any:
+    """Try until something comes of it, and return that. The driver says what a long wait's note says."""
+    note, deadline = note_of(job), time.monotonic() + SAY_SECONDS
+    while (result := attempt()) is None:
+        if time.monotonic() > deadline and not note.exists():
             with suppress(OSError):  # a full disk: it waits all the same
-                note.write_text(f"{job['run_id']} waits for {what}", encoding="utf-8")
+                note.write_text(f"{job['run_id']} waits for {reason}", encoding="utf-8")
         time.sleep(0.5)
     note.unlink(missing_ok=True)
-    return found
+    return result
 
 
 def note_of(job: Mapping[str, Any]) -> Path:
     return Path(job["folder"]).parent / ".locks" / f"{job['run_id']}.waits"
 
 
-def _free_gpu() -> FileLock | None:
-    """Bind this process and its kernel to a GPU that no other run has. The lock is the machine's: workers that share it do not know of each other."""
+def run_lock(job: Mapping[str, Any], timeout: float) -> FileLock:
+    folder = Path(job["folder"])
+    return FileLock(folder.parent / ".locks" / f"{folder.name}.lock", timeout=timeout, thread_local=False)
+
+
+def _acquire(lock: FileLock) -> AbstractContextManager | None:
+    """Take a lock that is free, and return the context that releases it; None where another has it."""
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        return None
+
+
+def _free_gpu() -> AbstractContextManager | None:
+    """Bind this process and its kernel to a GPU that no other run on this machine has."""
     if not (devices := visible_gpus()):
-        raise RuntimeError(
-            "the worker declares a GPU, and neither CUDA_VISIBLE_DEVICES nor nvidia-smi names one"
-        )
+        reason = "neither CUDA_VISIBLE_DEVICES nor nvidia-smi names one"
+        raise RuntimeError(f"the worker declares a GPU, and {reason}")
     for device in devices:
-        lock = FileLock(
-            Path(tempfile.gettempdir())
-            / f"finetune-{getpass.getuser()}-gpu-{re.sub('[^A-Za-z0-9-]', '_', device)}.lock",
-            timeout=0,
-        )
-        with suppress(Timeout):
-            lock.acquire()
+        name = f"finetune-{getpass.getuser()}-gpu-{re.sub('[^A-Za-z0-9-]', '_', device)}.lock"
+        if lock := _acquire(FileLock(Path(tempfile.gettempdir()) / name)):
             os.environ["CUDA_VISIBLE_DEVICES"] = device
             return lock
     return None
 
 
+def end_left_behind(folder: str) -> None:
+    """Kill what an earlier attempt at a run has left on this machine: its kernel, and what that started.
+
+    Only who holds the run's lock may call this. It leaves alone the processes that wait for the lock.
+    """
+    import psutil
+
+    killed = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(LEFT_BEHIND) == folder + KERNEL:
+                process.kill()
+                killed.append(process)
+    psutil.wait_procs(killed, timeout=10)
+
+
 def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
-    papermill = quiet_papermill()
+    import papermill  # takes two seconds, and the Dask worker, which imports this module, needs none of it
 
     folder, names = Path(job["folder"]), job["names"]
     before = read_json(folder / "run.json")
-    # A failed run is continued once: if that fails too, as where the data have changed, it starts afresh.
-    trusted = before.get("parameters") == job["parameters"] and not (
-        before.get("status") == "failed" and before.get("resumed")
-    )
+    # A failed run is continued once. If that fails too, as where the data have changed, it starts afresh.
+    failed_again = before.get("status") == "failed" and before.get("resumed")
+    trusted = before.get("parameters") == job["parameters"] and not failed_again
     resume = "resume" in names and trusted and bool(saved_checkpoints(folder / "checkpoints"))
     if folder.exists() and not resume:
         aside = folder.parent / "previous" / folder.name
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
         folder.rename(aside)
-    record = {name: job[name] for name in ("run_id", "attempt", "notebook_sha256", "parameters")} | {
-        "resumed": resume,
-        "started": time.time(),
-    }
+    record = {name: job[name] for name in ("run_id", "attempt", "notebook_sha256", "parameters")}
+    record |= {"resumed": resume, "started": time.time()}
     write_json(folder / "run.json", record | {"status": "running"})
-    parameters = (
-        job["parameters"]
-        | ({"output_dir": str(folder)} if "output_dir" in names else {})
-        | ({"resume": True} if resume else {})
-    )
-    error = ""
+    parameters = job["parameters"] | ({"output_dir": str(folder)} if "output_dir" in names else {})
+    parameters |= {"resume": True} if resume else {}
+    copy, error = folder / "notebook.ipynb", ""
     try:
         with _kernel_sockets() as config:
-            papermill.execute_notebook(
-                job["notebook"],
-                folder / "notebook.ipynb",
-                parameters,
-                progress_bar=False,
-                cwd=job["cwd"],
-                config=config,
-            )
+            options = {"progress_bar": False, "cwd": job["cwd"], "config": config}
+            papermill.execute_notebook(job["notebook"], copy, parameters, **options)
     except papermill.PapermillExecutionError as failure:
         error = one_line(failure.ename, failure.evalue)
     except Exception as failure:  # the kernel died, the disk is full, ...: no cell has said so
         error = one_line(type(failure).__name__, str(failure))
     with writing:
-        if error and not error.startswith("PapermillExecutionError"):
+        if error:
             note_error(job, error)
         write_json(folder / "run.json", record | verdict(job, error, time.time() - record["started"]))
     if "resume" in names and not error:
-        shutil.rmtree(
-            folder / "checkpoints", ignore_errors=True
-        )  # many times the weights in model/, and only an unfinished run needs them
+        # They are many times the weights in model/, and only an unfinished run needs them.
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 @contextmanager
 def _kernel_sockets() -> Iterator[Any]:
     """Yield a configuration with which a kernel listens on files of its own, where the system can do that.
 
-    TCP ports are picked some time before the kernel takes them (jupyter_client's way), and another program may take one first. Where two runs start
-    at the same moment, that was one kernel in about two hundred, which died.
+    jupyter_client picks TCP ports some time before the kernel takes them. Where two runs start at the same
+    moment, another kernel took one first about once in two hundred times, and the later one died.
     """
     import zmq
     from traitlets.config import Config
@@ -182,22 +225,13 @@ def _kernel_sockets() -> Iterator[Any]:
 
 
 def verdict(job: Mapping[str, Any], error: str, seconds: float) -> dict[str, Any]:
-    metrics = {} if error else read_json(Path(job["folder"]) / "metrics.json")
-    blocks = {
-        split: metrics[split] for split in ("validation", "test") if isinstance(metrics.get(split), dict)
-    }
-    scores = {
-        column: value
-        for split, block in blocks.items()
-        for name, value in block.items()
-        if (column := f"{split}_{name}") in SCORE_COLUMNS
-    }
-    return {
-        "status": "failed" if error else "completed",
-        "seconds": round(seconds, 1),
-        "error": error,
-        "scores": scores,
-    }
+    metrics, scores = {} if error else read_json(Path(job["folder"]) / "metrics.json"), {}
+    for column in SCORE_COLUMNS:
+        split, _, name = column.partition("_")
+        if isinstance(metrics.get(split), dict) and name in metrics[split]:
+            scores[column] = metrics[split][name]
+    status = "failed" if error else "completed"
+    return {"status": status, "seconds": round(seconds, 1), "error": error, "scores": scores}
 
 
 def record_of(job: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -206,14 +240,10 @@ def record_of(job: Mapping[str, Any]) -> dict[str, Any] | None:
     record, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
     if record.get("parameters") != job["parameters"]:
         return None
-    if (
-        record["status"] == "running"
-    ):  # killed; after metrics.json was written nothing that counts was missing
-        used = metrics.get("parameters", {})
-        if not metrics or any(
-            used.get(name, value) not in (value, without_home(value))
-            for name, value in job["parameters"].items()
-        ):
+    if record["status"] == "running":  # killed; once metrics.json is written nothing that counts is missing
+        recorded = metrics.get("parameters", {})
+        pairs = [(recorded.get(name, value), value) for name, value in job["parameters"].items()]
+        if not metrics or any(done not in (value, without_home(value)) for done, value in pairs):
             return None
         record |= verdict(job, "", (folder / "metrics.json").stat().st_mtime - record["started"])
     return None if record.get("scores") and not metrics else record
@@ -245,90 +275,9 @@ def note_error(job: Mapping[str, Any], error: str) -> None:
         nbformat.write(notebook, partial)
 
 
-def _kernel_of(folder: str) -> str:
-    return f"{folder}/kernel"
-
-
-def end_left_behind(folder: str) -> None:
-    """Kill what an earlier attempt at a run has left on this machine: a kernel whose process was killed, and what it started.
-
-    Only who holds the run's lock may call this. The processes of other attempts, which wait for the lock, are left alone.
-    """
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(LEFT_BEHIND) == _kernel_of(folder):
-                process.kill()
-                found.append(process)
-    psutil.wait_procs(found, timeout=10)
-
-
-def run_lock(job: Mapping[str, Any], timeout: float) -> FileLock:
-    folder = Path(job["folder"])
-    return FileLock(folder.parent / ".locks" / f"{folder.name}.lock", timeout=timeout, thread_local=False)
-
-
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def run_on_worker(
-    job: Mapping[str, Any], environment: Mapping[str, str], threads: Mapping[str, int]
-) -> tuple[int, str, dict]:
-    """Be the Dask task of one run: start its process, end it when nobody waits for it any more, and return its exit code, its last line, its record."""
-    from dask.system import CPU_COUNT
-    from distributed import get_worker
-    from distributed.comm.addressing import get_address_host
-    from distributed.core import Status
-
-    worker = get_worker()
-    task = worker.state.tasks[
-        worker.get_current_task()
-    ]  # becomes "cancelled" when the driver is gone; without a scheduler the worker closes
-    # Two runs with a thread for every core each are up to ten times slower than one. Never more than half: one worker gives what two give.
-    share = max(1, CPU_COUNT // max(2, threads.get(get_address_host(worker.address), 1)))
-    environment = os.environ | dict.fromkeys(THREADS, str(share)) | environment
-    with tempfile.TemporaryFile() as said:
-        # A session of its own: Ctrl-C in the terminal is the driver's to deal with.
-        process = subprocess.Popen(
-            PROGRAM,
-            stdin=subprocess.PIPE,
-            stdout=said,
-            stderr=said,
-            cwd=job["cwd"],
-            env=environment,
-            start_new_session=True,
-        )
-        try:
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            process.stdin.flush()
-            while (
-                process.poll() is None
-                and task.state != "cancelled"
-                and worker.status not in (Status.closing, Status.closed, Status.failed)
-            ):
-                time.sleep(0.1)
-        except BrokenPipeError:
-            pass  # it ended before it read; its exit code says so
-        finally:
-            process.stdin.close()  # ends the process and its kernel
-            try:
-                process.wait(ANSWER_SECONDS)
-            except (
-                subprocess.TimeoutExpired
-            ):  # it hangs; a kernel that this leaves behind is ended by the next attempt
-                process.kill()
-                process.wait()
-        said.seek(max(0, said.tell() - 4000))
-        lines = said.read().decode(errors="replace").split("\n")
-    return (
-        process.returncode,
-        next((line for line in reversed(lines) if line.strip()), ""),
-        read_json(Path(job["folder"]) / "run.json"),
-    )
 
 
 if __name__ == "__main__":
