@@ -34,7 +34,8 @@ TASKS = {
     "regression": Task("regression", "value", False, np.float32, "pearson", "pearson", "mean", "tfidf_ridge"),
 }
 
-# What nobody sees: control characters and Unicode's default ignorables (joiners, marks of direction, fillers).
+# What nobody sees: control characters and Unicode's default ignorables (zero-width blanks and joiners,
+# marks of direction, soft hyphens, variation selectors, fillers).
 UNSEEN = re.compile(
     "[\\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
