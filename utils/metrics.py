@@ -186,16 +186,14 @@ def bootstrap_interval(
     Returns:
         value, low, high. With `baseline`, above 0 the model is better; for mae, its error is smaller.
     """
-    value, draws = _bootstrap(metric, labels, predicted, baseline, resamples, seed)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return value, float(low), float(high)
+    return _bootstrap(metric, labels, predicted, baseline, resamples, seed)[:3]
 
 
 accuracy_gain_interval = partial(bootstrap_interval, "accuracy")  # of labels, predicted, baseline
 
 
-def _bootstrap(metric: str, labels, predicted, baseline, resamples: int, seed: int):
-    """Return the value on all rows, and those of the draws, shape (resamples,)."""
+def _bootstrap(metric, labels, predicted, baseline, resamples, seed) -> tuple[float, float, float, float]:
+    """Return the value on all rows, the ends of its 95% interval, and its standard error."""
     if metric not in WEIGHTED:
         raise ValueError(f"metric must be one of {', '.join(WEIGHTED)}, not {metric!r}.")
     several = np.ndim(labels) == 2
@@ -216,8 +214,10 @@ def _bootstrap(metric: str, labels, predicted, baseline, resamples: int, seed: i
     rng, rows = np.random.default_rng(seed), int(counts.sum())
     chunk = max(1, 2_000_000 // len(counts))  # 16 MB of counts at a time
     sizes = np.diff([*range(0, resamples, chunk), resamples])
-    draws = [gains(rng.multinomial(rows, counts / rows, size=size).astype(float)) for size in sizes]
-    return float(gains(counts[None].astype(float))[0]), np.concatenate(draws)
+    chunks = [gains(rng.multinomial(rows, counts / rows, size=size).astype(float)) for size in sizes]
+    draws = np.concatenate(chunks)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(gains(counts[None].astype(float))[0]), float(low), float(high), float(draws.std())
 
 
 def _mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -277,14 +277,13 @@ def compare(metric: str, labels, predicted, baseline) -> Comparison:
     significant in McNemar's exact test (2 * 0.5**5 > 0.05). `rows_needed`, the usual sample size for a paired
     difference (Miettinen 1968; Connor 1987), takes the gain seen here for the true one: it is rough.
     """
-    gain, draws = _bootstrap(metric, labels, predicted, baseline, resamples=10_000, seed=0)
-    low, high = (float(value) for value in np.percentile(draws, [2.5, 97.5]))
+    gain, low, high, error = _bootstrap(metric, labels, predicted, baseline, resamples=10_000, seed=0)
     rows, needed = len(labels), None
     model, rival = (np.asarray(guess).reshape(rows, -1) for guess in (predicted, baseline))
     differing = int((model != rival).any(axis=1).sum())
-    if gain and draws.std():
+    if gain and error:
         quantiles = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
-        needed = math.ceil(rows * (quantiles * draws.std() / gain) ** 2)
+        needed = math.ceil(rows * (quantiles * error / gain) ** 2)
         needed = max(needed, math.ceil(6 * rows / differing))
     sign = "better" if gain > 0 else "worse"
     size = f"{metric} {abs(gain):.3f} {sign} than the baseline's"
