@@ -31,13 +31,12 @@ def summary():
         "rate": [3e-5, 1e-5, 1e-3],
         "best": [True, False, False],
         "validation_f1_macro_mean": [0.95, 0.91, np.nan],
-    }
-    columns |= {
         "validation_f1_macro_std": [0.01, np.nan, np.nan],
         "seconds_mean": [20.0, 10.0, np.nan],
         "seconds_std": [15.0, np.nan, np.nan],
+        "verdict": ["better", "baseline", "nothing to compare"],
     }
-    return pd.DataFrame(columns | {"verdict": ["better", "baseline", "nothing to compare"]})
+    return pd.DataFrame(columns)
 
 
 HISTORY = [
@@ -48,8 +47,8 @@ HISTORY = [
 
 
 def legend(figure):
-    (found,) = figure.legends
-    return [text.get_text() for text in found.get_texts()]
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def texts(figure):
@@ -61,18 +60,13 @@ def texts(figure):
     [
         plots.label_balance({"train": {"a": 3, "b": 1}, "test": {"a": 1}}),
         plots.text_lengths([3, 5, 5, 90], 128),
-        plots.learning_curves(
-            [
-                {"epoch": 0.5, "loss": 0.7},
-                {"epoch": 1, "loss": 0.5},
-                {"epoch": 1, "eval_loss": 0.6, "eval_accuracy": 0.8},
-            ]
-        ),
+        plots.learning_curves(HISTORY),
         plots.confusion_matrix([0, 1, 1], [0, 1, 0], ["a", "b"]),
         plots.reliability_diagram(
             {"before": {"rows": [3, 9], "confidence": [0.6, 0.9], "right": [0.5, 0.8]}}
         ),
         plots.regression_scatter([1.0, 2.0, -1.0], [0.5, 2.5, 0.0], "stars"),
+        plots.value_distribution({"train": [1.0, 2.0], "test": [1.5]}, "stars"),
         sweep_scores(sweep(), "rate"),
         score_against_cost(summary()),
     ],
@@ -90,13 +84,7 @@ def test_the_confusion_matrix_counts_true_by_row():
 
 
 def test_a_training_loss_stands_in_the_middle_of_its_stretch():
-    figure = plots.learning_curves(
-        [
-            {"epoch": 0.5, "loss": 0.7},
-            {"epoch": 1.0, "loss": 0.5},
-            {"epoch": 1.0, "eval_loss": 0.5, "eval_accuracy": 0.7},
-        ]
-    )
+    figure = plots.learning_curves(HISTORY)
     assert figure.axes[0].lines[0].get_xdata().tolist() == [0.25, 0.75]
 
 
@@ -121,9 +109,7 @@ def test_the_reliability_diagram_shows_its_table():
     axes = plots.reliability_diagram({"before": table, "after $x_": table}).axes[0]
     assert axes.lines[1].get_xydata().tolist() == [[0.6, 0.5], [0.9, 0.8]]
     small, large = axes.collections[0].get_sizes()
-    assert large - 12 == pytest.approx(
-        3 * (small - 12)
-    )  # areas above the least one are in proportion to rows
+    assert large - 12 == pytest.approx(3 * (small - 12))  # above the least area, in proportion to rows
     assert axes.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
 
 
@@ -140,14 +126,8 @@ def test_a_sweep_shows_every_run_the_mean_and_its_spread():
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1e-05", "3e-05", "0.001"]
-    assert sorted(y for line in axes.lines if line.get_gid() == "runs" for y in line.get_ydata()) == [
-        0.90,
-        0.91,
-        0.92,
-        0.94,
-        0.95,
-        0.96,
-    ]
+    scores = sorted(y for line in axes.lines if line.get_gid() == "runs" for y in line.get_ydata())
+    assert scores == [0.90, 0.91, 0.92, 0.94, 0.95, 0.96]
     (bars,) = axes.containers
     assert bars[0].get_xydata() == pytest.approx(np.array([[1e-5, 0.91], [3e-5, 0.95]]))
     assert [segment[:, 1].tolist() for segment in bars[2][0].get_segments()] == [
@@ -214,14 +194,10 @@ def test_curves_side_by_side_share_their_axes_and_leave_gaps():
     assert left.get_ylim() == right.get_ylim()
     assert left.get_xlim() == right.get_xlim()
     assert [axes.get_title() for axes in figure.axes] == ["rate 1\nseed \\$1", "rate 2\nseed 2"]
-    assert (left.get_xlabel(), left.get_ylabel(), left.get_yscale()) == (
-        "epoch",
-        "cross-entropy (nats)",
-        "linear",
-    )
-    diverged = curves_side_by_side(
-        {"a": HISTORY, "b": [{"epoch": 1, "loss": 70.0}, {"epoch": 1, "eval_loss": 9.0, "eval_pearson": 0.1}]}
-    )
+    assert [left.get_xlabel(), left.get_ylabel()] == ["epoch", "cross-entropy (nats)"]
+    assert left.get_yscale() == "linear"
+    huge = [{"epoch": 1, "loss": 70.0}, {"epoch": 1, "eval_loss": 9.0, "eval_pearson": 0.1}]
+    diverged = curves_side_by_side({"a": HISTORY, "b": huge})
     assert diverged.axes[0].get_yscale() == "log"
     assert diverged.axes[0].get_ylabel() == "mean squared error, log scale"
 
@@ -243,11 +219,9 @@ def test_confusions_side_by_side_have_the_same_labels_and_shades():
 def test_confusions_fit_into_their_picture(size, runs, tmp_path):
     labels = [f"a label called {k}" for k in range(size)]
     name = "learning_rate 2e-05, weight_decay 0.1, model_name something, seed "
-    plots.save(
-        confusions_side_by_side({f"{name}{k}": (labels, labels) for k in range(runs)}), tmp_path / "a.png"
-    )
+    figure = confusions_side_by_side({f"{name}{k}": (labels, labels) for k in range(runs)})
+    plots.save(figure, tmp_path / "a.png")
     picture = plt.imread(tmp_path / "a.png")[..., :3]
-    assert all(
-        (edge == 1).all() for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1])
-    )  # white: nothing is cut off
+    edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+    assert all((edge == 1).all() for edge in edges)  # white: nothing is cut off
     assert (picture < 1).any()
