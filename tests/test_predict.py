@@ -314,7 +314,7 @@ def test_a_table_of_blanks_and_one_of_no_rows_give_what_they_have(model, tmp_pat
     ("output", "says"),
     [
         ("in.csv", "in.csv is the table itself. Give another"),
-        ("p.xlsx", "the predictions are written as CSV"),
+        ("p.xlsx", "p.xlsx is no CSV, and the predictions are written as CSV. Give another"),
         ("d.csv", "d.csv is a folder"),
     ],
 )

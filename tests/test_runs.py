@@ -78,16 +78,17 @@ def test_good_parameters_come_back_in_order():
         ("label_column", " ", "label_column must be a column name"),
         ("label_column", [], "label_column must be a column name, or a list of them, not []"),
         ("label_column", ["a", 3], "label_column must be a column name, or a list of them"),
-        ("delimiter", ";;", "delimiter must be one character, or None"),
-        ("delimiter", "ab", "delimiter must be one character, or None; \\t or tab for a tab, not 'ab'"),
-        ("delimiter", "\\n", "delimiter must be one character, or None"),
-        ("delimiter", 1, "on the command line write `-r delimiter 1` instead of `-p`"),
+        ("delimiter", ";;", "delimiter must be one character, \\t or tab, or None"),
+        ("delimiter", "ab", "delimiter must be one character, \\t or tab, or None, not 'ab'"),
+        ("delimiter", "\\n", "delimiter must be one character, \\t or tab, or None"),
+        ("delimiter", 1, "put it in quotes, or write `-r delimiter 1` instead of `-p`"),
         (
             "label_column",
             2024,
-            "not 2024 (int) (if 2024 is meant as a text, put it in quotes, and on the command line write `-r label_column 2024` instead of `-p`)",
+            "not 2024 (int) (if it is meant as a text, put it in quotes, "
+            "or write `-r label_column 2024` instead of `-p`)",
         ),
-        ("text_column", 0.5, "on the command line write `-r text_column 0.5` instead of `-p`"),
+        ("text_column", 0.5, "or write `-r text_column 0.5` instead of `-p`"),
         ("label_column", True, "write `-r label_column True` instead"),
         (
             "label_column",
@@ -137,7 +138,7 @@ def test_a_misspelt_injected_name_is_found_with_its_neighbour():
         check_parameters(
             GOOD | {"lerning_rate": 1e-5, "In": ["x = 1", "# Parameters\nlerning_rate = 1e-5\n"]}
         )
-    assert "there is no parameter 'lerning_rate'; did you mean 'learning_rate'?" in str(error.value)
+    assert "there is no parameter 'lerning_rate'. Did you mean 'learning_rate'?" in str(error.value)
 
 
 def test_all_faults_are_reported_at_once_and_a_missing_one_too():
@@ -170,11 +171,8 @@ def checkpoint(folder, step, whole=True, files=("model.safetensors", *STATES, ST
     path = folder / "checkpoints" / f"checkpoint-{step}"
     for name in files if whole else files[:-1]:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_text(
-            "{}"
-            if not name.endswith(".index.json")
-            else json.dumps({"weight_map": {"a": "part-1", "b": "part-2", "c": "part-1"}})
-        )
+        index = {"weight_map": {"a": "part-1", "b": "part-2", "c": "part-1"}}
+        (path / name).write_text(json.dumps(index if name.endswith(".index.json") else {"global_step": step}))
     return path
 
 
