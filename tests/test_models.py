@@ -213,7 +213,7 @@ def test_weights_in_several_files_are_found(checkpoint):
 
 
 def small_model(kind, **more):
-    """Build a model of any family with a few thousand weights and the vocabulary size of the bundled tokenizer or of bytes."""
+    """Build a model of any family with a few thousand weights."""
     sizes = {
         "hidden_size": 16,
         "d_model": 16,
@@ -342,10 +342,19 @@ def test_a_package_that_the_tokenizer_takes_is_named(
     assert find_model(str(checkpoint)).resolve() == checkpoint.resolve()
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c"])
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c", "~nobody-here/model", "..\\model"])
 def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(name):
     with pytest.raises(ModelError, match="There is no model folder"):
         find_model(name)
+
+
+@pytest.mark.parametrize("module", ["utils.models", "utils.parameters", "utils.runs"])
+def test_neither_the_checks_nor_scikit_learn_are_loaded_by_what_01_needs(run_python, module):
+    program = "import importlib, sys; importlib.import_module(sys.argv[1]); print(*sys.modules)"
+    modules = run_python(program, module).stdout.split()
+    assert module in modules
+    unwanted = ("sklearn", "scipy", "torch", "transformers", "utils.preflight", "utils.metrics")
+    assert [name for name in unwanted if name in modules] == []
 
 
 def test_a_name_that_can_be_nothing_says_what_it_could_be():

@@ -4,15 +4,19 @@ import csv
 import inspect
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 from transformers.trainer_utils import get_last_checkpoint
 
 import utils.runs
@@ -30,16 +34,17 @@ from utils.runs import (
 )
 
 GOOD = {
-    "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text", "label_column": "label",
-    "task": "single_label", "encoding": None, "delimiter": None, "max_dropped": 0.5, "model_name": "minilm-l6", "max_length": 128,
-    "long_texts": "head", "max_train_samples": None, "num_train_epochs": 3,
-    "learning_rate": 5e-5, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1,
-    "weight_decay": 0.01, "warmup_steps": 0.1, "class_weights": False, "early_stopping_patience": 2, "seed": 42,
+    "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text",
+    "label_column": "label", "task": "single_label", "encoding": None, "delimiter": None, "max_dropped": 0.5,
+    "model_name": "minilm-l6", "max_length": 128, "long_texts": "head", "max_train_samples": None,
+    "num_train_epochs": 3, "learning_rate": 5e-5, "per_device_train_batch_size": 16,
+    "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1, "weight_decay": 0.01,
+    "warmup_steps": 0.1, "class_weights": False, "early_stopping_patience": 2, "seed": 42,
     "report_to": "none", "resume": False, "output_dir": None, "demonstrations": True,
 }  # fmt: skip
 
 
-# --- parameters -------------------------------------------------------------------------------------------------------
+# --- parameters ---------------------------------------------------------------------------------------------
 
 
 def test_good_parameters_come_back_in_order():
@@ -60,7 +65,8 @@ def test_good_parameters_come_back_in_order():
         (
             "learning_rate",
             "2e-5",
-            "learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), not '2e-5' (str)",
+            "learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), "
+            "not '2e-5' (str)",
         ),
         ("learning_rate", 5, "learning_rate must be a number between 0 and 1"),
         ("learning_rate", float("nan"), "learning_rate must be a number"),
@@ -152,7 +158,7 @@ def test_all_faults_are_reported_at_once_and_a_missing_one_too():
     )
 
 
-# --- the run folder ---------------------------------------------------------------------------------------------------
+# --- the run folder -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -269,10 +275,8 @@ def test_resume_takes_the_last_whole_checkpoint_and_sets_half_ones_aside(tmp_pat
         run = open_run(parameters | {"report_to": "tensorboard"}, [data_file])
         assert run.checkpoint == last
         assert tree(folder / "checkpoints" / where) == before
-        assert (
-            f"Moved checkpoint-200 (incomplete: {lacking}) to {folder}/checkpoints/{where}. Continuing from checkpoint-100"
-            in run.remark
-        )
+        moved = f"Moved checkpoint-200 (incomplete: {lacking}) to {folder}/checkpoints/{where}."
+        assert f"{moved} Continuing from checkpoint-100" in run.remark
         assert Path(get_last_checkpoint(folder / "checkpoints")) == last
         assert saved_checkpoints(folder / "checkpoints") == [folder / "checkpoints" / "checkpoint-9", last]
 
@@ -436,7 +440,7 @@ def test_a_folder_that_cannot_be_written_is_named(data_file):
         open_run(GOOD | {"output_dir": "/proc/run"}, [data_file])
 
 
-# --- what a run leaves ------------------------------------------------------------------------------------------------
+# --- what a run leaves --------------------------------------------------------------------------------------
 
 
 def record():
@@ -468,6 +472,61 @@ def test_the_model_card_says_the_scores_and_escapes_the_labels():
     assert "a\\|b" in card
     assert "/home/me" not in card
     assert "Rows left out: repeated_text 2." in card
+
+
+@pytest.mark.parametrize(
+    ("model_name", "base_model"),
+    [
+        ("minilm-l6", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("distilbert/distilbert-base-uncased@0123abc", "distilbert/distilbert-base-uncased"),
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("owner/folder", None),
+        ("./folder", None),
+        ("~/models/mine", None),
+        ("`<b>` [x](y)", None),
+    ],
+)
+def test_the_card_has_metadata_that_the_hub_takes(tmp_path, monkeypatch, model_name, base_model):
+    def no_network(*args, **options):
+        raise AssertionError("the Hub is asked")
+
+    monkeypatch.setattr(socket, "socket", no_network)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "folder").mkdir(parents=True)
+    (tmp_path / "folder").mkdir()
+    card = ModelCard(model_card(record() | {"parameters": GOOD | {"model_name": model_name}}))
+    assert card.text.lstrip().startswith("# A text classifier fine-tuned")
+    metadata = card.data.to_dict()
+    assert metadata.get("base_model") == base_model
+    assert "license" not in metadata
+    assert metadata["library_name"] == "transformers"
+    assert metadata["pipeline_tag"] == "text-classification"
+    scores = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert scores == {"accuracy": 0.9, "f1_macro": 0.8}
+    assert {result.metric_type for result in card.data.eval_results} == {"accuracy", "f1"}
+    assert {result.dataset_split for result in card.data.eval_results} == {"test"}
+
+
+@pytest.mark.parametrize("test_file", [None, "<i>\n---\n: {x}|é.csv", "../..", "2024"])
+def test_names_in_the_metadata_are_such_as_the_hub_takes_and_do_nothing(test_file):
+    card = ModelCard(model_card(record() | {"parameters": GOOD | {"test_file": test_file}}))
+    expected = {None: "tweets", "../..": "own", "2024": "2024"}.get(test_file, "i-x-.csv")
+    (result,) = {(result.dataset_type, result.dataset_name) for result in card.data.eval_results}
+    assert result == (expected, expected)
+    assert re.fullmatch(r"[\w.-]+", card.data.model_name)
+    assert "## Parameters" in card.text
+
+
+def test_the_template_of_the_card_is_shipped():
+    """If the package is not installed in place, only what pyproject.toml names lies beside the code."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        shipped = tomllib.load(file)["tool"]["setuptools"]["package-data"]["utils"]
+    files = [
+        path for path in (ROOT / "utils").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
+    others = sorted(path.relative_to(ROOT / "utils").as_posix() for path in files if path.suffix != ".py")
+    assert others == shipped == ["model_card.md"]
 
 
 def test_the_record_is_read_back_and_summed_up(tmp_path):

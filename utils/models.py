@@ -43,7 +43,8 @@ def find_model(model_name: str) -> Path:
 
 def hub_id(model_name: str) -> str | None:
     """Return the Hub id behind a model's name, without the revision; None for a folder or another text."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
 
     repo_id = BUNDLED_HUB_ID if model_name == BUNDLED_MODEL else model_name.partition("@")[0]
     with suppress(HFValidationError):

@@ -1,4 +1,4 @@
-"""Label a new file of texts with a saved model: `python -m utils.predict MODEL FILE OUT --text-column text`."""
+"""Label a new file of texts with a saved model: `python -m utils.predict MODEL FILE OUT`."""
 
 import argparse
 import csv
@@ -22,7 +22,7 @@ WINDOW = 20_000  # texts tokenised and sorted at a time: enough to pad little, f
 
 
 class Labelled(NamedTuple):
-    """What `predict_file` did: the file, its rows, how many were blank or cut, rows by label, the reader's remarks."""
+    """What `predict_file` wrote: file, rows, blank and cut ones, rows by label, remarks of the reader."""
 
     file: Path
     rows: int
@@ -40,9 +40,7 @@ class Labelled(NamedTuple):
         if self.blank:
             lines.append(f"{self.blank:,} blank texts have an empty prediction.")
         if self.cut:
-            lines.append(
-                f"{self.cut:,} texts are longer than the model reads and were judged by a part of them."
-            )
+            lines.append(f"{self.cut:,} texts are longer than the model reads: it judged a part of each.")
         return "\n".join([*lines, *map(str, self.findings)])
 
 
@@ -57,19 +55,19 @@ def predict_file(
     encoding: str | None = None,
     delimiter: str | None = None,
 ) -> Labelled:
-    """Label every text of a table; write its columns, `predicted` and `probability_<label>` for each label as CSV.
+    """Label the texts of a table; write its columns, `predicted` and `probability_<label>` for each label.
 
-    The model's config says what `predicted` is (`problem_type`): a label; labels joined by "|" (none: an empty
-    cell); or a number, without probabilities. `config.thresholds` and `config.long_texts`, as 04 saves them, are
-    used. Rows keep the order of the file; one with a blank text has empty cells. An own column called like a new
-    one gets "_in_file" appended. The file appears whole or not at all. `utils.unquote_formula` says how to undo
-    the apostrophes before what a spreadsheet would run as a formula.
+    `predicted` is what `config.problem_type` says: a label; labels joined by "|" (none: an empty cell); or a
+    number, without probabilities. `config.thresholds` and `config.long_texts`, as 04 saves them, are used.
+    Rows keep their order; one with a blank text has empty cells. An own column called like a new one gets
+    "_in_file" appended. The file appears whole or not at all. What a spreadsheet would run as a formula gets
+    an apostrophe in front; `utils.unquote_formula` undoes it.
 
     Args:
         model: a folder that 04 wrote (safetensors and tokenizer), or whatever else `find_model` takes.
         data_file: CSV, TSV, JSONL or Parquet, as for `read_table`; no label column is needed.
         output_file: a CSV; predictions that were there are replaced.
-        batch_size: texts computed at a time; texts of similar length come together, so that little is padded.
+        batch_size: texts computed at a time; those of similar length together, so that little is padded.
         max_length: tokens after which a text is cut; None: the most that model and tokenizer allow.
         device: such as "cpu" or "cuda"; None takes a GPU if there is one.
         encoding, delimiter: as for `read_table`; None recognises them.
@@ -87,9 +85,7 @@ def predict_file(
     folder = Path(classifier.name_or_path)
     limit = longest_input(folder)
     if max_length is not None and max_length > limit:
-        raise ModelError(
-            f"max_length={max_length} is more than the {limit} tokens that {model} takes. Lower it."
-        )
+        raise ModelError(f"max_length={max_length} is more than the {limit} tokens of {model}. Lower it.")
     max_length = max_length or longest_input(folder, tokenizer)
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
@@ -104,10 +100,8 @@ def predict_file(
     counts = {name: int(number) for name, number in zip(names, chosen.sum(axis=0), strict=True)}
 
     added = ["predicted", *(f"probability_{name}" for name in names)]
-    taken = {*table.columns, *added}
-    table = table.rename(
-        columns={name: free_name(f"{name}_in_file", taken) for name in added if name in table}
-    )
+    own = {name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table}
+    table = table.rename(columns=own)
     results = zip(answered, probabilities, strict=True)
     with atomic_path(target) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -121,7 +115,7 @@ def predict_file(
 
 
 def _refuse_output(target: Path, data_file: Path, text_column: str) -> None:
-    """Refuse an output that is no CSV, or that would overwrite somebody's data, as where two files are swapped."""
+    """Refuse an output that is no CSV or would overwrite somebody's data, as where two files are swapped."""
     fault = None
     if target.suffix.lower() != ".csv":
         fault = "is no CSV, and the predictions are written as CSV"
@@ -145,7 +139,7 @@ def _device(name: str | None) -> str:
 
 
 def load_classifier(model: str | Path, device: str | None = None):
-    """Return a saved classifier (in evaluation mode, float32), its tokenizer, its task and its labels in order.
+    """Return a saved classifier (in evaluation mode, float32), its tokenizer, its task, its labels in order.
 
     Raises:
         ModelError: there is no such model, it has no classification head, or there is no such device.
@@ -158,7 +152,7 @@ def load_classifier(model: str | Path, device: str | None = None):
     if not has_head(config):
         architectures = ", ".join(config.architectures or ["no architecture named"])
         raise ModelError(
-            f"{model} has no classification head ({architectures}). Fine-tune it first (notebook 04)."
+            f"{model} has no classification head ({architectures}). Fine-tune it first, as in 04."
         )
     tokenizer = add_pad_token(AutoTokenizer.from_pretrained(folder))
     options = {"dtype": torch.float32, "use_safetensors": True}
@@ -176,13 +170,9 @@ def load_classifier(model: str | Path, device: str | None = None):
 
 
 def embed(
-    texts: Sequence[str],
-    checkpoint: str | Path,
-    batch_size: int = 64,
-    max_length: int = 128,
-    device: str | None = None,
+    texts: Sequence[str], checkpoint: str | Path, batch_size: int = 64, max_length: int = 128, device=None
 ) -> np.ndarray:
-    """Return a vector for each text: the mean of the checkpoint's last hidden states over the tokens. No training.
+    """Return a vector for each text: the mean over its tokens of the checkpoint's last hidden states.
 
     Args:
         checkpoint: a folder of `find_model`, best the one that you start fine-tuning from.
@@ -207,10 +197,8 @@ def embed(
     return vectors
 
 
-def _logits(
-    classifier, tokenizer, texts: list[str], batch_size: int, max_length: int
-) -> tuple[np.ndarray, int]:
-    """Return the logits, shape (len(texts), outputs), in the order of the texts, and how many texts were cut."""
+def _logits(classifier, tokenizer, texts, batch_size: int, max_length: int) -> tuple[np.ndarray, int]:
+    """Return the texts' logits, shape (len(texts), outputs), and how many texts were cut."""
     import torch
 
     logits, cut = np.zeros((len(texts), classifier.config.num_labels), dtype=np.float32), 0

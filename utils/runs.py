@@ -28,16 +28,7 @@ TABLES = ("new_texts*.csv", "predictions.csv", "suspicious_labels.csv")
 MADE = ("README.md", "checkpoints", "figures", "metrics.json", "model", *TABLES)
 # What may be there before the first run: papermill's notebook, the batch's run.json, somebody's log.
 HARMLESS = ("*.ipynb", "*.log", "run.json", "checkpoints", "lost+found", ".*")
-PACKAGES = (
-    "torch",
-    "transformers",
-    "datasets",
-    "accelerate",
-    "tokenizers",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-)
+STACK = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "pandas", "scikit-learn")
 BASELINES = {
     "majority": "the commonest label",
     "tfidf_logreg": "TF-IDF + logistic regression",
@@ -63,9 +54,9 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
     """Make the run folder ready, so that no checkpoint or result of another run can be taken for this one's.
 
     `output_dir` None means runs/training in the repository; an earlier run moves to runs/training-previous. A
-    folder that you name must be new or empty or, with `resume`, hold a run of the same parameters and data. So
-    nothing but a run is overwritten, and no link leads elsewhere what is written. What Trainer would take for a
-    checkpoint, and cannot continue from or should not delete, moves to checkpoints/set_aside.
+    folder that you name must be new, or empty, or with `resume` hold a run of the same parameters and data.
+    So nothing but a run is overwritten, and no link leads elsewhere. What Trainer would take for a checkpoint
+    and cannot continue from, or should not delete, moves to checkpoints/set_aside.
 
     Args:
         parameters: those of `check_parameters`.
@@ -155,7 +146,7 @@ def _free(path: Path) -> Path:
 
 
 def unexpected_files(folder: Path, known: Iterable[str]) -> list[str]:
-    """Return the names in a folder that match none of the patterns, in order; none where there is no folder."""
+    """Return the names in a folder that match none of the patterns, in order; none if there is no folder."""
     names = sorted(path.name for path in folder.glob("*"))
     return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)]
 
@@ -177,8 +168,8 @@ def _refuse_other(checkpoints: Path, identity: Mapping[str, Any]) -> None:
 def _set_aside(checkpoints: Path) -> str:
     """Move away what Trainer would mistake for a checkpoint, and return a remark. Nothing is deleted.
 
-    Trainer continues from the newest folder called checkpoint-<step>, whole or not; its `save_total_limit` deletes
-    old folders called checkpoint-<anything>.
+    Trainer continues from the newest folder called checkpoint-<step>, whole or not; its `save_total_limit`
+    deletes old folders called checkpoint-<anything>.
     """
     moved, ours = [], saved_checkpoints(checkpoints)
     for folder in sorted(path for path in checkpoints.glob("checkpoint-*") if path.is_dir()):
@@ -193,12 +184,13 @@ def _set_aside(checkpoints: Path) -> str:
 
 
 def display_path(path: Path) -> str:
-    """Return a path for people and records: from the repository on if inside, else without the home folder."""
+    """Return a path for people and records: from the repository on if inside, else without the home."""
+    path = Path(path)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else without_home(str(path))
 
 
 def without_home(value: Any) -> Any:
-    """Return a path under the home folder as ~/..., which tells nobody whose it is; anything else as it is."""
+    """Return a path in the home folder as ~/..., which tells nobody whose it is; anything else as it is."""
     if isinstance(value, str) and Path(value).is_relative_to(Path.home()):
         return f"~/{Path(value).relative_to(Path.home()).as_posix()}"
     return value
@@ -215,26 +207,18 @@ def versions() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
     }
-    return machine | {name: version(name) for name in PACKAGES}
+    return machine | {name: version(name) for name in STACK}
 
 
-def write_predictions(
-    path: Path,
-    rows: Sequence[int],
-    texts: Sequence[str],
-    labels: Sequence[str],
-    predicted: Sequence[str],
-    probabilities=None,
-    names: Sequence[str] = (),
-) -> None:
-    """Write one line a test row, in the given order: row, text, label, predicted, and probability_<label> for each.
+def write_predictions(path: Path, rows, texts, labels, predicted, probabilities=None, names=()) -> None:
+    """Write a CSV with a line a test row: row, text, label, predicted, probability_<label> for each label.
 
-    Texts and labels that a spreadsheet would run get an apostrophe in front (`utils.unquote_formula` undoes it).
+    What a spreadsheet would run as a formula gets an apostrophe in front; `utils.unquote_formula` undoes it.
 
     Args:
-        rows: their numbers in the file that they come from, which a join goes by; the first below the header is 1.
-        labels, predicted: in the form of `utils.labels.decode_labels`.
-        probabilities: shape (rows, labels), with `names` for the labels; None where the task has none.
+        rows: ints, the rows' numbers in the file that they come from; the first below the header is 1.
+        texts, labels, predicted: strings in the order of `rows`, labels as `decode_labels` writes them.
+        probabilities: shape (rows, labels), with the labels' `names`; None where the task has none.
     """
     shares = [()] * len(texts) if probabilities is None else probabilities
     with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
@@ -248,8 +232,8 @@ def history(log_history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the learning curves in `trainer.state.log_history`, whose checkpoints may be deleted.
 
     Returns:
-        in the same order, {"epoch", "step", "loss", "learning_rate"} for each training loss and {"epoch", "step",
-        "eval_loss", "eval_<score>"...} for each evaluation, without times, speeds and what JSON cannot hold.
+        in the same order, {"epoch", "step", "loss", "learning_rate"} for each training loss and {"epoch",
+        "step", "eval_loss", "eval_<score>"...} for each evaluation; no times, and nothing that is not finite.
     """
     unwanted = ("_runtime", "_per_second", "_time", "_predicted_classes")
     kept = []
@@ -266,18 +250,17 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
     Paths among the parameters that lie in the home folder begin with ~.
     """
-    used = {
-        name: without_home(value) if name in PATHS else value for name, value in record["parameters"].items()
-    }
-    record = {**record, "parameters": used}
+    paths = {name: without_home(record["parameters"][name]) for name in PATHS if name in record["parameters"]}
+    record = {**record, "parameters": {**record["parameters"], **paths}}
     with atomic_path(folder / "README.md") as partial:
         partial.write_text(model_card(record), encoding="utf-8")
-    entries = [json.dumps(entry, allow_nan=False) for entry in record.get("history", [])]
+    entries = ",\n  ".join(json.dumps(entry, allow_nan=False) for entry in record.get("history", []))
     short = record | {"history": []} if entries else record
     text = json.dumps(short, indent=1, ensure_ascii=False, allow_nan=False)
-    # A line an entry, not a line a number. Inside a JSON text is no line break, so this is the key itself.
-    lines = '\n "history": [\n  ' + ",\n  ".join(entries) + "\n ]"
-    text = text.replace('\n "history": []', lines) if entries else text
+    if (
+        entries
+    ):  # a line each, not a line a number; no text in JSON has a line break, so this is the key itself
+        text = text.replace('\n "history": []', f'\n "history": [\n  {entries}\n ]')
     with atomic_path(folder / "metrics.json") as partial:
         partial.write_text(f"{text}\n", encoding="utf-8")
 
@@ -300,7 +283,7 @@ def _escaped(value: Any) -> Any:
 
 
 def _on_card(name: str, value: Any) -> str:
-    """Return a parameter as the card gives it: of a path only the last part, for folders are nobody's business."""
+    """Return a parameter as the card shows it: of a path only the last part, for folders are private."""
     hub = name == "model_name" and not Path(value).expanduser().is_absolute()
     return Path(value).name if value and name in PATHS and not hub else str(value)
 
@@ -309,6 +292,11 @@ def _main_score(record: Mapping[str, Any]) -> tuple[str, float, float, float]:
     """Return the name of the score that has an interval, the test score, and the interval's ends."""
     name = next(key.removesuffix("_ci95") for key in record["test"] if key.endswith("_ci95"))
     return name, record["test"][name], *record["test"][f"{name}_ci95"]
+
+
+def _slug(name: str) -> str:
+    """Return the last part of a name in characters that the Hub takes and that do nothing in Markdown."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", Path(name).name).strip("-.") or "own"
 
 
 def model_card(record: Mapping[str, Any]) -> str:
@@ -320,11 +308,7 @@ def model_card(record: Mapping[str, Any]) -> str:
 
     used, test = record["parameters"], record["test"]
     columns = [name for name in test if name != "loss" and not name.endswith("_ci95")]
-    # The Hub takes these characters in the name of a dataset; in Markdown they do nothing.
-    model, data = (
-        re.sub(r"[^A-Za-z0-9.-]+", "-", Path(used[name].partition("@")[0]).name).strip("-.") or "own"
-        for name in ("model_name", "data_file")
-    )
+    model, data = _slug(used["model_name"].partition("@")[0]), _slug(used["test_file"] or used["data_file"])
     kind = "text-classification"
     where = {"task_type": kind, "dataset_type": data, "dataset_name": data, "dataset_split": "test"}
     results = [
@@ -333,9 +317,8 @@ def model_card(record: Mapping[str, Any]) -> str:
     ]
     about = {"library_name": "transformers", "pipeline_tag": kind, "base_model": hub_id(used["model_name"])}
     metadata = ModelCardData(model_name=f"{model}-{data}", eval_results=results, **about)
-    contents = _escaped(
-        {**record, "parameters": {name: _on_card(name, value) for name, value in used.items()}}
-    )
+    parameters = {name: _on_card(name, value) for name, value in used.items()}
+    contents = _escaped({**record, "parameters": parameters})
     baselines = {BASELINES[name]: block for name, block in record["baselines"].items()}
     contents |= {"task": used["task"], "columns": columns, "scores": baselines | {"this model": test}}
     contents |= {"main_score": _main_score(record), "not_identity": NOT_IDENTITY}
