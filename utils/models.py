@@ -109,19 +109,13 @@ def _from_hub(model_name: str) -> Path:
         )
         return Path(folder)
     except errors.HFValidationError:
-        fault = (
-            f"{model_name!r} is neither {BUNDLED_MODEL!r}, nor a folder, nor a Hub id (owner/name@revision)."
-        )
+        fault = f"{model_name!r} is neither {BUNDLED_MODEL!r}, nor a folder, nor a Hub id (owner/name)."
     except errors.GatedRepoError:
-        fault = (
-            f"{repo_id} asks you to accept its conditions: do so on its Hub page, then run `hf auth login`."
-        )
+        fault = f"{repo_id} has conditions to accept: do so on its Hub page, then run `hf auth login`."
     except errors.RevisionNotFoundError:
         fault = f"{repo_id} has no revision {revision!r}. Look under 'Files and versions' on its Hub page."
     except errors.RepositoryNotFoundError:
-        fault = (
-            f"The Hub has no public model {repo_id!r}. Correct it, or for a private one run `hf auth login`."
-        )
+        fault = f"The Hub has no public model {repo_id!r}. Correct it; for a private one, `hf auth login`."
     except Exception as error:  # no network, offline mode, a proxy: each version has its own exception
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         fault = (

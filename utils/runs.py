@@ -147,7 +147,7 @@ def _free(path: Path) -> Path:
 
 def unexpected_files(folder: Path, known: Iterable[str]) -> list[str]:
     """Return the names in a folder that match none of the patterns, in order; none if there is no folder."""
-    names = sorted(path.name for path in folder.glob("*"))
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)]
 
 
@@ -257,9 +257,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     entries = ",\n  ".join(json.dumps(entry, allow_nan=False) for entry in record.get("history", []))
     short = record | {"history": []} if entries else record
     text = json.dumps(short, indent=1, ensure_ascii=False, allow_nan=False)
-    if (
-        entries
-    ):  # a line each, not a line a number; no text in JSON has a line break, so this is the key itself
+    if entries:  # a line each, not a line a number; no text in JSON has a line break: this is the key itself
         text = text.replace('\n "history": []', f'\n "history": [\n  {entries}\n ]')
     with atomic_path(folder / "metrics.json") as partial:
         partial.write_text(f"{text}\n", encoding="utf-8")
