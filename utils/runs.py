@@ -264,10 +264,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _escaped(value: Any) -> Any:
-    """Write texts, also in dicts and lists, so that Markdown shows them as they are.
-
-    Nothing in them becomes HTML, a link, a formula, a heading, a list or another cell of a table.
-    """
+    """Write the texts in a value so that in Markdown nothing of them becomes HTML, a link, a list, a cell."""
     if isinstance(value, Mapping):
         return {name: _escaped(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
