@@ -139,29 +139,25 @@ def add_pad_token(tokenizer):
     return tokenizer
 
 
-def longest_input(checkpoint: Path, tokenizer=None) -> int:
-    """Return how many tokens, special ones included, the checkpoint takes at most; NO_LIMIT if any number.
+def longest_input(checkpoint: Path) -> int:
+    """Return how many tokens, special ones included, the model of a folder of `find_model` takes at most.
 
-    Args:
-        checkpoint: a folder of `find_model`.
-        tokenizer: its tokenizer, if its `model_max_length` shall count. 04 saves there where it cut texts:
-            right for predictions, but no limit of what the model can learn from.
+    NO_LIMIT if any number. Its tokenizer says where a run cut texts, and not what the model can learn from.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     config = AutoConfig.from_pretrained(checkpoint)
-    limit = NO_LIMIT if tokenizer is None else min(int(tokenizer.model_max_length), NO_LIMIT)
     positions = getattr(config, "max_position_embeddings", None) or 0  # T5, Funnel, BLOOM: none; XLNet: -1
     if positions < 1 or not getattr(config, "position_biased_input", True):  # DeBERTa with relative ones only
-        return limit
+        return NO_LIMIT
     with torch.device("meta"):  # its layers without their numbers: nothing is read or computed
         model = AutoModelForSequenceClassification.from_config(config)
     tables = [table for name, table in model.named_modules() if name.endswith("position_embeddings")]
     # RoBERTa and its kin number positions from behind the padding id: the rows up to it stay unused.
     padding = [getattr(table, "padding_idx", None) for table in tables]
     unused = max((index + 1 for index in padding if index is not None), default=0)
-    return min(positions - unused, limit)
+    return min(positions - unused, NO_LIMIT)
 
 
 def forget_last_run(model) -> None:

@@ -60,8 +60,7 @@ def predict_file(
     `predicted` is what `config.problem_type` says: a label; labels joined by "|" (none: an empty cell); or a
     number, without probabilities. `config.thresholds` and `config.long_texts`, as 04 saves them, are used.
     Rows keep their order; one with a blank text has empty cells. An own column called like a new one gets
-    "_in_file" appended. The file appears whole or not at all. What a spreadsheet would run as a formula gets
-    an apostrophe in front; `utils.unquote_formula` undoes it.
+    "_in_file" appended. `utils.unquote_formula` undoes the apostrophes before what a spreadsheet would run.
 
     Args:
         model: a folder that 04 wrote (safetensors and tokenizer), or whatever else `find_model` takes.
@@ -74,7 +73,7 @@ def predict_file(
 
     Raises:
         TableError: the table cannot be read, or the output is no CSV or a table that is no earlier output.
-        ModelError: there is no such model, it is no classifier, or batch_size or max_length is none for it.
+        ModelError: there is no such model, it is no classifier, or a batch_size or max_length not for it.
     """
     path, target = locate(data_file), Path(output_file).expanduser()
     _refuse_output(target, path, text_column)
@@ -82,11 +81,12 @@ def predict_file(
     for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 3)):
         if value is not None and value < least:  # two tokens are special ones
             raise ModelError(f"{name}={value} must be a whole number, {least} or more.")
-    folder = Path(classifier.name_or_path)
-    limit = longest_input(folder)
+    limit = longest_input(Path(classifier.name_or_path))
     if max_length is not None and max_length > limit:
         raise ModelError(f"max_length={max_length} is more than the {limit} tokens of {model}. Lower it.")
-    max_length = max_length or longest_input(folder, tokenizer)
+    max_length = max_length or min(
+        limit, int(tokenizer.model_max_length)
+    )  # 04 saves there where it cut texts
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
     filled = [bool(text.strip()) for text in table[text_column]]
@@ -218,8 +218,7 @@ def length_sorted_batches(
 ) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
     """Tokenise and yield batches of texts of similar length, the longest of each window first.
 
-    Yields:
-        the texts' places in `texts`, the padded tensors, and the texts' lengths in tokens.
+    A batch is the texts' places in `texts`, the padded tensors, and the texts' lengths in tokens.
     """
     from tqdm.auto import tqdm
     from transformers.utils import logging

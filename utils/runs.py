@@ -55,8 +55,7 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
 
     `output_dir` None means runs/training in the repository; an earlier run moves to runs/training-previous. A
     folder that you name must be new, or empty, or with `resume` hold a run of the same parameters and data.
-    So nothing but a run is overwritten, and no link leads elsewhere. What Trainer would take for a checkpoint
-    and cannot continue from, or should not delete, moves to checkpoints/set_aside.
+    What Trainer would wrongly take for a checkpoint moves to checkpoints/set_aside.
 
     Args:
         parameters: those of `check_parameters`.
