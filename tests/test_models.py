@@ -213,7 +213,7 @@ def test_weights_in_several_files_are_found(checkpoint):
 
 
 def small_model(kind, **more):
-    """Build a model of any family with a few thousand weights and the vocabulary size of the bundled tokenizer or of bytes."""
+    """Build a model of any family with a few thousand weights."""
     sizes = {
         "hidden_size": 16,
         "d_model": 16,
@@ -306,12 +306,19 @@ def test_a_folder_without_the_words_is_refused(tmp_path, kind):
         find_model(str(tmp_path))
 
 
+def without(monkeypatch, lacks):
+    """Make Transformers believe that of the tokenizers' packages all but some are installed."""
+    for name in ("sentencepiece", "protobuf", "tiktoken"):
+        answer = name not in lacks
+        monkeypatch.setattr(f"transformers.utils.is_{name}_available", lambda answer=answer: answer)
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "begins", "lacks", "packages"),
     [
         ("deberta-v2", "spm.model", b"\n\x0e", {"sentencepiece"}, "sentencepiece"),
-        ("xlnet", "spiece.model", b"\n\x0e", {"sentencepiece", "google.protobuf"}, "sentencepiece protobuf"),
-        ("mbart", "sentencepiece.bpe.model", b"\n\x0e", {"google.protobuf"}, "protobuf"),
+        ("xlnet", "spiece.model", b"\n\x0e", {"sentencepiece", "protobuf"}, "sentencepiece protobuf"),
+        ("mbart", "sentencepiece.bpe.model", b"\n\x0e", {"protobuf"}, "protobuf"),
         ("rembert", "sentencepiece.model", b"\n\x0e", {"sentencepiece", "tiktoken"}, "sentencepiece"),
         ("llama", "tokenizer.model", b"IQ== 0", {"tiktoken"}, "tiktoken"),
     ],
@@ -324,30 +331,29 @@ def test_a_package_that_the_tokenizer_takes_is_named(
     (checkpoint / "tokenizer.json").rename(checkpoint / "kept")
     (checkpoint / "tokenizer_config.json").unlink()
     (checkpoint / name).write_bytes(begins)  # not a whole one: it does not load anywhere
-    monkeypatch.setattr("utils.models._installed", lambda module: module not in lacks)
-    with pytest.raises(
-        ModelError,
-        match=rf"its tokenizer, {name}, takes a package that is not installed: pip install {packages}$",
-    ):
+    without(monkeypatch, lacks)
+    packages = f"its tokenizer, {name}, takes a package that is not installed: pip install {packages}$"
+    with pytest.raises(ModelError, match=packages):
         find_model(str(checkpoint))
-    monkeypatch.setattr("utils.models._installed", lambda module: True)
-    assert (
-        find_model(str(checkpoint)).resolve() == checkpoint.resolve()
-    )  # there is a tokenizer; why it does not load, the library says
-    monkeypatch.setattr("utils.models._installed", lambda module: module not in lacks)
+    without(monkeypatch, ())  # there is a tokenizer; why it does not load, the library says
+    assert find_model(str(checkpoint)).resolve() == checkpoint.resolve()
+    without(monkeypatch, lacks)
     (checkpoint / "kept").rename(checkpoint / "tokenizer.json")  # with this file no package is needed
     assert find_model(str(checkpoint)).resolve() == checkpoint.resolve()
 
 
-@pytest.mark.parametrize("module", ["json", "google.protobuf", "no_such_package", "no_such_package.part"])
-def test_whether_a_package_is_there_is_asked_without_importing_it(module):
-    assert utils.models._installed(module) == (not module.startswith("no_such"))
-
-
-@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c"])
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c", "~nobody-here/model", "..\\model"])
 def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(name):
     with pytest.raises(ModelError, match="There is no model folder"):
         find_model(name)
+
+
+def test_neither_the_checks_nor_scikit_learn_nor_torch_are_loaded_before_they_are_used(run_python):
+    program = "import sys, utils.models, utils.parameters, utils.runs; print(*sys.modules)"
+    modules = run_python(program).stdout.split()
+    assert "utils.runs" in modules
+    unwanted = ("sklearn", "scipy", "torch", "transformers", "utils.preflight", "utils.metrics")
+    assert [name for name in unwanted if name in modules] == []
 
 
 def test_a_name_that_can_be_nothing_says_what_it_could_be():
@@ -383,19 +389,13 @@ def test_offline_a_cached_revision_is_used(checkpoint, tmp_path, run_python):
         assert output.stdout.strip() == str(repository / "snapshots" / commit), output.stderr
 
 
-def test_the_longest_input_is_the_smaller_of_tokenizer_and_positions(checkpoint):
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    assert longest_input(checkpoint, tokenizer) == 64
-    tokenizer.model_max_length = 10**30
-    assert longest_input(checkpoint, tokenizer) == 64
-    assert longest_input(find_model("minilm-l6"), tokenizer) == 512
-    config = json.loads((checkpoint / "config.json").read_text()) | {
-        "model_type": "roberta",
-        "max_position_embeddings": 514,
-        "pad_token_id": 1,
-    }
+def test_the_longest_input_is_that_of_the_positions_that_the_model_uses(checkpoint):
+    assert longest_input(checkpoint) == 64
+    assert longest_input(find_model("minilm-l6")) == 512
+    config = json.loads((checkpoint / "config.json").read_text())
+    config |= {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
     (checkpoint / "config.json").write_text(json.dumps(config))
-    assert longest_input(checkpoint, tokenizer) == 512
+    assert longest_input(checkpoint) == 512
 
 
 ROTARY = {"head_dim": 8, "num_key_value_heads": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -432,11 +432,9 @@ def test_the_model_and_not_its_tokenizer_says_how_long_a_text_for_training_may_b
     tmp_path, kind, more, limit
 ):
     small_model(kind, **more).config.save_pretrained(tmp_path)
-    assert longest_input(tmp_path) == limit
     tokenizer = transformers.ByT5Tokenizer(model_max_length=40)  # as a run with max_length=40 leaves it
-    assert longest_input(tmp_path, tokenizer) == 40
-    tokenizer.model_max_length = 10**30
-    assert longest_input(tmp_path, tokenizer) == limit
+    tokenizer.save_pretrained(tmp_path)
+    assert longest_input(tmp_path) == limit
 
 
 @pytest.mark.parametrize("positions", [0, -1, None])
@@ -503,6 +501,7 @@ def test_activation_bytes_counts_each_storage_once_and_no_weights(device):
 
 
 def test_a_refused_folder_in_the_repository_is_named_without_the_machines_path(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.ROOT", tmp_path)
     monkeypatch.setattr("utils.models.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()

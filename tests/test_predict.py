@@ -37,9 +37,9 @@ def tiny(folder, names=("bad", "good", "x,y"), problem_type="single_label_classi
     """Save a classifier with random weights, big enough ones that texts get different answers."""
     set_seed(1)
     config = BertConfig(
-        vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=64,
-        initializer_range=0.5, num_labels=len(names), id2label=dict(enumerate(names)), label2id={name: k for k, name in enumerate(names)},
-        problem_type=problem_type, **extra,
+        vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=64, initializer_range=0.5, num_labels=len(names), problem_type=problem_type,
+        id2label=dict(enumerate(names)), label2id={name: k for k, name in enumerate(names)}, **extra,
     )  # fmt: skip
     BertForSequenceClassification(config).eval().save_pretrained(folder)
     AutoTokenizer.from_pretrained(find_model("minilm-l6")).save_pretrained(folder)
@@ -62,7 +62,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-# --- formulas in cells ------------------------------------------------------------------------------------------------
+# --- formulas in cells --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_quoting_can_always_be_undone_and_always_protects(cell):
     assert number or not quoted.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
-# --- predict_file -----------------------------------------------------------------------------------------------------
+# --- predict_file -------------------------------------------------------------------------------------------
 
 
 def test_rows_keep_their_order_and_their_columns_and_blank_texts_stay(model, tmp_path):
@@ -314,7 +314,7 @@ def test_a_table_of_blanks_and_one_of_no_rows_give_what_they_have(model, tmp_pat
     ("output", "says"),
     [
         ("in.csv", "in.csv is the table itself. Give another"),
-        ("p.xlsx", "the predictions are written as CSV"),
+        ("p.xlsx", "p.xlsx is no CSV, and the predictions are written as CSV. Give another"),
         ("d.csv", "d.csv is a folder"),
     ],
 )
@@ -332,10 +332,8 @@ def test_somebodys_table_is_not_overwritten(model, tmp_path, header):
     mine = tmp_path / "mine.csv"
     mine.write_text(f"{header}\n1,2,3\n", encoding="utf-8")
     before = mine.read_bytes()
-    with pytest.raises(
-        TableError,
-        match=r"mine\.csv is there already, a table with texts in 'text' and no predictions\. Give another output file\.",
-    ):
+    fault = r"mine\.csv is there already, a table with texts in 'text' and no predictions\."
+    with pytest.raises(TableError, match=rf"{fault} Give another output file\."):
         predict_file(model, table(tmp_path), mine)
     assert mine.read_bytes() == before
 
@@ -424,7 +422,7 @@ def test_no_bar_where_bars_are_disabled(model, tmp_path, monkeypatch, enabled):
     assert ("Texts: 100%" in sys.stderr.getvalue()) == enabled
 
 
-# --- models and vectors -----------------------------------------------------------------------------------------------
+# --- models and vectors -------------------------------------------------------------------------------------
 
 
 def test_the_task_is_read_from_the_config(tmp_path):

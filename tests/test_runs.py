@@ -4,15 +4,19 @@ import csv
 import inspect
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 from transformers.trainer_utils import get_last_checkpoint
 
 import utils.runs
@@ -30,16 +34,17 @@ from utils.runs import (
 )
 
 GOOD = {
-    "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text", "label_column": "label",
-    "task": "single_label", "encoding": None, "delimiter": None, "max_dropped": 0.5, "model_name": "minilm-l6", "max_length": 128,
-    "long_texts": "head", "max_train_samples": None, "num_train_epochs": 3,
-    "learning_rate": 5e-5, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1,
-    "weight_decay": 0.01, "warmup_steps": 0.1, "class_weights": False, "early_stopping_patience": 2, "seed": 42,
+    "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text",
+    "label_column": "label", "task": "single_label", "encoding": None, "delimiter": None, "max_dropped": 0.5,
+    "model_name": "minilm-l6", "max_length": 128, "long_texts": "head", "max_train_samples": None,
+    "num_train_epochs": 3, "learning_rate": 5e-5, "per_device_train_batch_size": 16,
+    "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1, "weight_decay": 0.01,
+    "warmup_steps": 0.1, "class_weights": False, "early_stopping_patience": 2, "seed": 42,
     "report_to": "none", "resume": False, "output_dir": None, "demonstrations": True,
 }  # fmt: skip
 
 
-# --- parameters -------------------------------------------------------------------------------------------------------
+# --- parameters ---------------------------------------------------------------------------------------------
 
 
 def test_good_parameters_come_back_in_order():
@@ -60,7 +65,8 @@ def test_good_parameters_come_back_in_order():
         (
             "learning_rate",
             "2e-5",
-            "learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), not '2e-5' (str)",
+            "learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), "
+            "not '2e-5' (str)",
         ),
         ("learning_rate", 5, "learning_rate must be a number between 0 and 1"),
         ("learning_rate", float("nan"), "learning_rate must be a number"),
@@ -78,16 +84,17 @@ def test_good_parameters_come_back_in_order():
         ("label_column", " ", "label_column must be a column name"),
         ("label_column", [], "label_column must be a column name, or a list of them, not []"),
         ("label_column", ["a", 3], "label_column must be a column name, or a list of them"),
-        ("delimiter", ";;", "delimiter must be one character, or None"),
-        ("delimiter", "ab", "delimiter must be one character, or None; \\t or tab for a tab, not 'ab'"),
-        ("delimiter", "\\n", "delimiter must be one character, or None"),
-        ("delimiter", 1, "on the command line write `-r delimiter 1` instead of `-p`"),
+        ("delimiter", ";;", "delimiter must be one character, \\t or tab, or None"),
+        ("delimiter", "ab", "delimiter must be one character, \\t or tab, or None, not 'ab'"),
+        ("delimiter", "\\n", "delimiter must be one character, \\t or tab, or None"),
+        ("delimiter", 1, "put it in quotes, or write `-r delimiter 1` instead of `-p`"),
         (
             "label_column",
             2024,
-            "not 2024 (int) (if 2024 is meant as a text, put it in quotes, and on the command line write `-r label_column 2024` instead of `-p`)",
+            "not 2024 (int) (if it is meant as a text, put it in quotes, "
+            "or write `-r label_column 2024` instead of `-p`)",
         ),
-        ("text_column", 0.5, "on the command line write `-r text_column 0.5` instead of `-p`"),
+        ("text_column", 0.5, "or write `-r text_column 0.5` instead of `-p`"),
         ("label_column", True, "write `-r label_column True` instead"),
         (
             "label_column",
@@ -137,7 +144,7 @@ def test_a_misspelt_injected_name_is_found_with_its_neighbour():
         check_parameters(
             GOOD | {"lerning_rate": 1e-5, "In": ["x = 1", "# Parameters\nlerning_rate = 1e-5\n"]}
         )
-    assert "there is no parameter 'lerning_rate'; did you mean 'learning_rate'?" in str(error.value)
+    assert "there is no parameter 'lerning_rate'. Did you mean 'learning_rate'?" in str(error.value)
 
 
 def test_all_faults_are_reported_at_once_and_a_missing_one_too():
@@ -151,7 +158,7 @@ def test_all_faults_are_reported_at_once_and_a_missing_one_too():
     )
 
 
-# --- the run folder ---------------------------------------------------------------------------------------------------
+# --- the run folder -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -170,11 +177,8 @@ def checkpoint(folder, step, whole=True, files=("model.safetensors", *STATES, ST
     path = folder / "checkpoints" / f"checkpoint-{step}"
     for name in files if whole else files[:-1]:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_text(
-            "{}"
-            if not name.endswith(".index.json")
-            else json.dumps({"weight_map": {"a": "part-1", "b": "part-2", "c": "part-1"}})
-        )
+        index = {"weight_map": {"a": "part-1", "b": "part-2", "c": "part-1"}}
+        (path / name).write_text(json.dumps(index if name.endswith(".index.json") else {"global_step": step}))
     return path
 
 
@@ -271,10 +275,8 @@ def test_resume_takes_the_last_whole_checkpoint_and_sets_half_ones_aside(tmp_pat
         run = open_run(parameters | {"report_to": "tensorboard"}, [data_file])
         assert run.checkpoint == last
         assert tree(folder / "checkpoints" / where) == before
-        assert (
-            f"Moved checkpoint-200 (incomplete: {lacking}) to {folder}/checkpoints/{where}. Continuing from checkpoint-100"
-            in run.remark
-        )
+        moved = f"Moved checkpoint-200 (incomplete: {lacking}) to {folder}/checkpoints/{where}."
+        assert f"{moved} Continuing from checkpoint-100" in run.remark
         assert Path(get_last_checkpoint(folder / "checkpoints")) == last
         assert saved_checkpoints(folder / "checkpoints") == [folder / "checkpoints" / "checkpoint-9", last]
 
@@ -438,7 +440,7 @@ def test_a_folder_that_cannot_be_written_is_named(data_file):
         open_run(GOOD | {"output_dir": "/proc/run"}, [data_file])
 
 
-# --- what a run leaves ------------------------------------------------------------------------------------------------
+# --- what a run leaves --------------------------------------------------------------------------------------
 
 
 def record():
@@ -470,6 +472,61 @@ def test_the_model_card_says_the_scores_and_escapes_the_labels():
     assert "a\\|b" in card
     assert "/home/me" not in card
     assert "Rows left out: repeated_text 2." in card
+
+
+@pytest.mark.parametrize(
+    ("model_name", "base_model"),
+    [
+        ("minilm-l6", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("distilbert/distilbert-base-uncased@0123abc", "distilbert/distilbert-base-uncased"),
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("owner/folder", None),
+        ("./folder", None),
+        ("~/models/mine", None),
+        ("`<b>` [x](y)", None),
+    ],
+)
+def test_the_card_has_metadata_that_the_hub_takes(tmp_path, monkeypatch, model_name, base_model):
+    def no_network(*args, **options):
+        raise AssertionError("the Hub is asked")
+
+    monkeypatch.setattr(socket, "socket", no_network)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "folder").mkdir(parents=True)
+    (tmp_path / "folder").mkdir()
+    card = ModelCard(model_card(record() | {"parameters": GOOD | {"model_name": model_name}}))
+    assert card.text.lstrip().startswith("# A text classifier fine-tuned")
+    metadata = card.data.to_dict()
+    assert metadata.get("base_model") == base_model
+    assert "license" not in metadata
+    assert metadata["library_name"] == "transformers"
+    assert metadata["pipeline_tag"] == "text-classification"
+    scores = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert scores == {"accuracy": 0.9, "f1_macro": 0.8}
+    assert {result.metric_type for result in card.data.eval_results} == {"accuracy", "f1"}
+    assert {result.dataset_split for result in card.data.eval_results} == {"test"}
+
+
+@pytest.mark.parametrize("test_file", [None, "<i>\n---\n: {x}|é.csv", "../..", "2024"])
+def test_names_in_the_metadata_are_such_as_the_hub_takes_and_do_nothing(test_file):
+    card = ModelCard(model_card(record() | {"parameters": GOOD | {"test_file": test_file}}))
+    expected = {None: "tweets", "../..": "own", "2024": "2024"}.get(test_file, "i-x-.csv")
+    (result,) = {(result.dataset_type, result.dataset_name) for result in card.data.eval_results}
+    assert result == (expected, expected)
+    assert re.fullmatch(r"[\w.-]+", card.data.model_name)
+    assert "## Parameters" in card.text
+
+
+def test_the_template_of_the_card_is_shipped():
+    """If the package is not installed in place, only what pyproject.toml names lies beside the code."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        shipped = tomllib.load(file)["tool"]["setuptools"]["package-data"]["utils"]
+    files = [
+        path for path in (ROOT / "utils").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
+    others = sorted(path.relative_to(ROOT / "utils").as_posix() for path in files if path.suffix != ".py")
+    assert others == shipped == ["model_card.md"]
 
 
 def test_the_record_is_read_back_and_summed_up(tmp_path):

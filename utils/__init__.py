@@ -1,6 +1,24 @@
-"""What the notebooks share. Read it in an hour, then import what you need by name."""
+"""What the notebooks share: nine files to read in an hour, in this order, and five rooms that you may skip.
+
+findings.py    Finding, Report, TableError: remarks, and the errors that stop
+labels.py      the three tasks, label maps, when two texts are the same
+parameters.py  what the parameters cell may hold
+data.py        a table read, and split
+models.py      a name, a folder or a Hub id -> a folder that from_pretrained loads
+metrics.py     scores, intervals, baselines, thresholds, calibration
+plots.py       the figures of the template and of 04
+predict.py     a new file labelled
+runs.py        the run folder, metrics.json, the model card
+
+reading/       bytes -> rows: encodings, delimiters, JSONL, Parquet; bundled sets; folders of models
+preflight/     what is wrong with a Trainer before, during and after training
+batch/         many papermill runs, on Dask; the leaderboard
+lessons/       figures, controls and exercises of single chapters
+setup/         the environment, Colab
+"""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -10,26 +28,35 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def find_input(path: str | Path) -> Path:
     """Return the absolute path of a file or folder to read.
 
-    A relative path is looked up from the working directory, then from the repository root, so that the same
-    parameter works in JupyterLab (which starts in notebooks/), in papermill and in a batch.
+    A relative path is looked up from the working directory, then from the repository root: the same parameter
+    works in JupyterLab (which starts in notebooks/), in papermill and in a batch.
 
     Raises:
         FileNotFoundError: it is in neither place; the message names both.
     """
-    places = [Path.cwd(), ROOT]
+    places = dict.fromkeys([Path.cwd(), ROOT])  # often the same
     for place in places:
-        candidate = place / Path(path).expanduser()
+        candidate = place / os.path.expanduser(path)
         if candidate.exists():
             return candidate.resolve()
-    tried = " nor in ".join(str(place) for place in dict.fromkeys(places))
-    raise FileNotFoundError(
-        f"There is no {str(path)!r} in {tried}. Give the path from one of these folders, or an absolute path."
-    )
+    missing = f"There is no {str(path)!r} in {' nor in '.join(map(str, places))}."
+    raise FileNotFoundError(f"{missing} Give the path from one of these folders, or an absolute path.")
+
+
+def read_json(path: Path) -> dict:
+    """Return the JSON object in a file; an empty one if the file is missing or cut off or holds no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def sha256(path: Path) -> str:
@@ -40,12 +67,11 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; what was written there becomes `target` only if the block succeeds.
+    """Yield a temporary path beside `target`; a file or folder there becomes `target` if the block succeeds.
 
-    Works for a file and for a folder, and replaces what was there. A process killed inside the block leaves `target` as it was. A file is replaced
-    in one step. A folder takes three: the old one is renamed `.<name>.before`, the new one gets the name, the old one is removed. Killed between the
-    first two, nothing is called `target`, but both are there whole: the old one, which the next call puts back first of all, and the new one in
-    `.<name>.<random>/`. What a kill leaves under `.<name>.before` beside a `target` goes with the next replacement.
+    A kill inside the block leaves `target` as it was. A file is replaced in one step. A folder takes three:
+    the old one is renamed `.<name>.before`, the new one gets the name, the old one is removed. A kill between
+    the first two leaves both whole and nothing called `target`; the next call puts the old one back.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     before = target.with_name(f".{target.name}.before")
@@ -73,25 +99,17 @@ def atomic_path(target: Path) -> Iterator[Path]:
         shutil.rmtree(before, ignore_errors=True)  # the new one is in place: no reason to fail
 
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-
-
 def quote_formula(cell):
-    """Put an apostrophe before a text that a spreadsheet would run as a formula (OWASP, "CSV injection"); return anything else as it is.
+    """Put an apostrophe before a text that a spreadsheet would run as a formula (OWASP, "CSV injection").
 
-    That is a text starting with = + - @, a tab or a carriage return and that is not a number: "-3.5" stays. The apostrophe shows in the file and not in the
-    spreadsheet. `unquote_formula` undoes it exactly; so that it can, a text with apostrophes before such a character gets one more.
+    A text that has apostrophes in front already gets one more: `unquote_formula` undoes it exactly.
     """
-    if isinstance(cell, str) and cell.lstrip("'").startswith(FORMULA_STARTS) and not NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
+    formula = isinstance(cell, str) and cell.lstrip("'").startswith(FORMULA_STARTS)
+    return f"'{cell}" if formula and not NUMBER.fullmatch(cell) else cell
 
 
 def unquote_formula(cell):
-    """Take off the apostrophe of `quote_formula`. For a whole file: `frame = pandas.read_csv(path, dtype=str, keep_default_na=False).map(unquote_formula)`;
-    for the names of its columns, `frame.rename(columns=unquote_formula)`.
-    """
-    if isinstance(cell, str) and cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS):
-        return cell[1:]
-    return cell
+    """Undo `quote_formula`. For a whole file and the names of its columns: `pandas.read_csv(path, dtype=str,
+    keep_default_na=False).map(unquote_formula).rename(columns=unquote_formula)`."""
+    quoted = isinstance(cell, str) and cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS)
+    return cell[1:] if quoted else cell

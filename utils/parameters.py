@@ -1,9 +1,11 @@
 """What the parameters cell of a notebook may hold."""
 
 import ast
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from utils.findings import did_you_mean
+from utils.labels import TASKS
 
 # These may differ between a run and its continuation: they change where things go, not what is learnt.
 NOT_IDENTITY = ("resume", "output_dir", "report_to")
@@ -21,21 +23,27 @@ class Rule(NamedTuple):
     valid: Callable[[Any], bool]
     words: str
 
+    def fits(self, value: Any) -> bool:
+        # bool is a subclass of int, and `seed=True` is a mistake all the same
+        right_type = isinstance(value, self.types) and (not isinstance(value, bool) or bool in self.types)
+        return right_type and self.valid(value)
+
 
 def _number(valid: Callable[[float], bool], words: str) -> Rule:
-    return Rule(
-        (int, float), lambda value: value == value and abs(value) != float("inf") and valid(value), words
-    )
+    return Rule((int, float), lambda value: abs(value) < float("inf") and valid(value), words)
 
 
 def _whole(least: int) -> Rule:
     return Rule((int,), lambda value: value >= least, f"a whole number, {least} or more")
 
 
+def _choice(*values: str) -> Rule:
+    return Rule((str,), lambda value: value in values, " or ".join(map(repr, values)))
+
+
 def _optional(rule: Rule) -> Rule:
-    return Rule(
-        (*rule.types, type(None)), lambda value: value is None or rule.valid(value), f"{rule.words}, or None"
-    )
+    words = f"{rule.words}, or None"
+    return Rule((*rule.types, type(None)), lambda value: value is None or rule.valid(value), words)
 
 
 def _names(value: str | list) -> bool:
@@ -43,11 +51,10 @@ def _names(value: str | list) -> bool:
     return bool(names) and all(isinstance(name, str) and name.strip() for name in names)
 
 
-def _choice(*values: str) -> Rule:
-    return Rule((str,), lambda value: value in values, " or ".join(map(repr, values)))
-
-
-TEXT = Rule((str,), lambda value: bool(value.strip()), "a text that is not empty")
+TEXT = Rule((str,), _names, "a text that is not empty")
+CHARACTER = "one character, \\t or tab"
+RATE = "a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5)"
+STEPS = "a number of steps, or a share of them below 1"
 SWITCH = Rule((bool,), lambda value: True, "True or False")
 PARAMETERS: dict[str, Rule] = {
     "data_file": TEXT,
@@ -55,49 +62,36 @@ PARAMETERS: dict[str, Rule] = {
     "test_file": _optional(TEXT),
     "text_column": TEXT,
     "label_column": Rule((str, list), _names, "a column name, or a list of them"),
-    "task": _choice("single_label", "multi_label", "regression"),
+    "task": _choice(*TASKS),
     "encoding": _optional(TEXT),
-    "delimiter": Rule(
-        (str, type(None)),
-        lambda value: value is None or len(value) == 1 or value in ("\\t", "tab"),
-        "one character, or None; \\t or tab for a tab",
-    ),
+    "delimiter": _optional(Rule((str,), lambda value: len(value) == 1 or value in ("\\t", "tab"), CHARACTER)),
     "max_dropped": _number(lambda value: 0 <= value <= 1, "a share from 0 to 1"),
     "model_name": TEXT,
     "max_length": _whole(3),  # two special tokens and one of the text
     "long_texts": _choice("head", "head_tail"),
     "max_train_samples": _optional(_whole(2)),
     "num_train_epochs": _number(lambda value: value > 0, "a number above 0"),
-    "learning_rate": _number(
-        lambda value: 0 < value < 1, "a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5)"
-    ),
+    "learning_rate": _number(lambda value: 0 < value < 1, RATE),
     "per_device_train_batch_size": _whole(1),
     "per_device_eval_batch_size": _whole(1),
     "gradient_accumulation_steps": _whole(1),
     "weight_decay": _number(lambda value: value >= 0, "a number, 0 or more"),
-    "warmup_steps": _number(
-        lambda value: value >= 0 and (value < 1 or value == int(value)),
-        "a number of steps, or a share of them below 1",
-    ),
+    "warmup_steps": _number(lambda value: value >= 0 and (value < 1 or value == int(value)), STEPS),
     "class_weights": SWITCH,
     "early_stopping_patience": _optional(_whole(1)),
     "seed": Rule((int,), lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295"),
-    "report_to": Rule(
-        (str,), lambda value: bool(value.strip()), "'none' or the name of a tracker, such as 'tensorboard'"
-    ),
+    "report_to": Rule((str,), _names, "'none' or the name of a tracker, such as 'tensorboard'"),
     "resume": SWITCH,
     "output_dir": _optional(TEXT),
     "demonstrations": SWITCH,
 }
 
 
-def check_parameters(
-    namespace: Mapping[str, Any], names: Sequence[str] = tuple(PARAMETERS)
-) -> dict[str, Any]:
+def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS)) -> dict[str, Any]:
     """Check a notebook's parameters and return them as a dict, in the order of `names`.
 
     Args:
-        namespace: the notebook's `globals()`. What papermill injected is found in IPython's input history, so that a misspelt name is seen too.
+        namespace: the notebook's `globals()`; the history in it shows what papermill set, misspelt or not.
         names: the parameters that this notebook has.
 
     Raises:
@@ -105,20 +99,14 @@ def check_parameters(
     """
     faults = []
     for name in sorted(_injected(namespace.get("In", ())) - set(names)):
-        near = difflib.get_close_matches(name, names, n=1)
-        faults.append(f"there is no parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        faults.append(f"there is no parameter {name!r}. {did_you_mean(name, names)}".rstrip(". "))
     for name in names:
         rule = PARAMETERS[name]
         if name not in namespace:
             faults.append(f"{name} is not set: it must be {rule.words}")
-            continue
-        value = namespace[name]
-        # bool is a subclass of int, and `seed=True` is a mistake all the same
-        right_type = isinstance(value, rule.types) and (not isinstance(value, bool) or bool in rule.types)
-        if not right_type or not rule.valid(value):
-            faults.append(
-                f"{name} must be {rule.words}, not {value!r} ({type(value).__name__}){_as_text(name, value)}"
-            )
+        elif not rule.fits(value := namespace[name]):
+            kind = type(value).__name__
+            faults.append(f"{name} must be {rule.words}, not {value!r} ({kind}){_as_text(name, value)}")
     if faults:
         valid = "\n".join(f"  {name}: {PARAMETERS[name].words}" for name in names)
         raise ParameterError("; ".join(faults) + f".\nThe parameters are:\n{valid}")
@@ -126,32 +114,22 @@ def check_parameters(
 
 
 def _as_text(name: str, value: Any) -> str:
-    """Say how a number is given as a text, where a text is wanted and this one would do: papermill's -p makes 2024 a number."""
-    rule = PARAMETERS[name]
+    """Say how to give a text that looks like a number: papermill's -p makes 2024 a number."""
     if isinstance(value, list):
-        text = [str(one) if isinstance(one, (int, float)) else one for one in value]
+        text = [str(item) if isinstance(item, (int, float)) else item for item in value]
         way = f"write names that are numbers in quotes: {text!r}"
-    else:
+    elif isinstance(value, (int, float)):
         text = str(value)
-        way = f"if {text} is meant as a text, put it in quotes, and on the command line write `-r {name} {text}` instead of `-p`"
-    number = isinstance(value, (int, float)) or (isinstance(value, list) and text != value)
-    return f" ({way})" if number and isinstance(text, rule.types) and rule.valid(text) else ""
+        way = f"if it is meant as a text, put it in quotes, or write `-r {name} {text}` instead of `-p`"
+    else:
+        return ""
+    return f" ({way})" if text != value and PARAMETERS[name].fits(text) else ""
 
 
 def _injected(history: Iterable[str]) -> set[str]:
-    """Return the names that papermill's injected cell assigns; it begins with a comment of papermill's own."""
-    names = set()
-    for source in history:
-        if source.startswith("# Parameters\n"):
-            targets = [
-                target
-                for node in ast.parse(source).body
-                if isinstance(node, ast.Assign)
-                for target in node.targets
-            ]
-            names |= {
-                target.id
-                for target in targets
-                if isinstance(target, ast.Name) and not target.id.startswith("PAPERMILL_")
-            }
-    return names
+    """Return the names that papermill's injected cell assigns; it begins with a comment of its own."""
+    cells = (ast.parse(source) for source in history if source.startswith("# Parameters\n"))
+    statements = (node for cell in cells for node in cell.body if isinstance(node, ast.Assign))
+    targets = (target for statement in statements for target in statement.targets)
+    names = {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in names if not name.startswith("PAPERMILL_")}

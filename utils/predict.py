@@ -1,4 +1,4 @@
-"""Label a new file of texts with a saved model: `python -m utils.predict MODEL FILE OUT --text-column text`."""
+"""Label a new file of texts with a saved model: `python -m utils.predict MODEL FILE OUT`."""
 
 import argparse
 import csv
@@ -14,17 +14,15 @@ from utils import atomic_path, quote_formula
 from utils.findings import Finding, TableError
 from utils.labels import decode_labels
 from utils.metrics import decide, probabilities_of
-from utils.models import ModelError, find_model, head_and_tail, longest_input
+from utils.models import ModelError, add_pad_token, find_model, has_head, head_and_tail, longest_input
 from utils.reading.files import free_name, read_frame
 from utils.reading.table import locate
 
-WINDOW = (
-    20_000  # texts that are tokenised and sorted at a time: enough to pad little, few enough for any memory
-)
+WINDOW = 20_000  # texts tokenised and sorted at a time: enough to pad little, few enough for any memory
 
 
 class Labelled(NamedTuple):
-    """What `predict_file` did: where it wrote, how many rows, how many of them blank and cut, rows by predicted label, remarks of the reader."""
+    """What `predict_file` wrote: file, rows, blank and cut ones, rows by label, remarks of the reader."""
 
     file: Path
     rows: int
@@ -34,19 +32,16 @@ class Labelled(NamedTuple):
     findings: list[Finding]
 
     def __str__(self) -> str:
-        said = [f"{self.rows:,} rows written to {self.file.name}."]
+        lines = [f"{self.rows:,} rows written to {self.file.name}."]
         if self.counts:
-            shown = sorted(self.counts.items(), key=lambda item: -item[1])
-            said.append(
-                f"Predicted: {', '.join(f'{name} {count:,}' for name, count in shown[:20])}{', ...' if len(shown) > 20 else ''}."
-            )
+            ranked = sorted(self.counts.items(), key=lambda item: -item[1])
+            words = ", ".join(f"{name} {count:,}" for name, count in ranked[:20])
+            lines.append(f"Predicted: {words}{', ...' if len(ranked) > 20 else ''}.")
         if self.blank:
-            said.append(f"{self.blank:,} blank texts have an empty prediction.")
+            lines.append(f"{self.blank:,} blank texts have an empty prediction.")
         if self.cut:
-            said.append(
-                f"{self.cut:,} texts are longer than the model reads and were judged by a part of them."
-            )
-        return "\n".join([*said, *map(str, self.findings)])
+            lines.append(f"{self.cut:,} texts are longer than the model reads: it judged a part of each.")
+        return "\n".join([*lines, *map(str, self.findings)])
 
 
 def predict_file(
@@ -60,97 +55,91 @@ def predict_file(
     encoding: str | None = None,
     delimiter: str | None = None,
 ) -> Labelled:
-    """Label every text of a table and write a CSV: the table's own columns, then `predicted` and `probability_<label>` for each label.
+    """Label the texts of a table; write its columns, `predicted` and `probability_<label>` for each label.
 
-    What `predicted` is, the model's config says (`problem_type`): one label; any number of labels joined by "|" (none: an empty cell); or, for regression, a
-    number, and then there are no probabilities. `config.thresholds` and `config.long_texts`, as 04 saves them, are used. Rows stand in the order of the file. A row with
-    a blank text stays and has empty cells. The file appears whole or not at all; predictions that were there are replaced.
-
-    Cells and names of columns that a spreadsheet would run as a formula get an apostrophe in front (`utils.quote_formula`); to undo that exactly:
-    `pandas.read_csv(output_file, dtype=str, keep_default_na=False).map(utils.unquote_formula).rename(columns=utils.unquote_formula)`. An own column
-    called like one of the new ones gets "_in_file" appended.
+    `predicted` is what `config.problem_type` says: a label; labels joined by "|" (none: an empty cell); or a
+    number, without probabilities. `config.thresholds` and `config.long_texts`, as 04 saves them, are used.
+    Rows keep their order; one with a blank text has empty cells. An own column called like a new one gets
+    "_in_file" appended. `utils.unquote_formula` undoes the apostrophes before what a spreadsheet would run.
 
     Args:
         model: a folder that 04 wrote (safetensors and tokenizer), or whatever else `find_model` takes.
         data_file: CSV, TSV, JSONL or Parquet, as for `read_table`; no label column is needed.
-        batch_size: texts computed at a time. They are sorted by length, the longest first, so that little is padded.
-        max_length: tokens after which a text is cut; None takes the most that model and tokenizer allow: what the model was trained with, if 04 saved it.
+        output_file: a CSV; predictions that were there are replaced.
+        batch_size: texts computed at a time; those of similar length together, so that little is padded.
+        max_length: tokens after which a text is cut; None: the most that model and tokenizer allow.
         device: such as "cpu" or "cuda"; None takes a GPU if there is one.
         encoding, delimiter: as for `read_table`; None recognises them.
 
     Raises:
-        TableError: the table cannot be read, or the output is no CSV, or would overwrite the table or another one that has texts and no predictions.
-        ModelError: there is no such model, it is not a text classifier, or batch_size or max_length is none for it.
+        TableError: the table cannot be read, or the output is no CSV or a table that is no earlier output.
+        ModelError: there is no such model, it is no classifier, or a batch_size or max_length not for it.
     """
     path, target = locate(data_file), Path(output_file).expanduser()
-    if target.suffix.lower() != ".csv":
-        raise TableError(
-            f"{target.name}: the predictions are written as CSV. Give an output file that ends in .csv."
-        )
-    if target.is_dir() or (target.exists() and target.samefile(path)):
-        raise TableError(
-            f"{target.name} {'is a folder' if target.is_dir() else 'is the table itself'}. Give another output file."
-        )
-    if target.exists():
-        with open(target, encoding="utf-8-sig", errors="replace") as file:
-            header = re.split(r'[,;|\t\n"]', file.readline())
-        if (
-            text_column in header and "predicted" not in header
-        ):  # somebody's data, as where the two files were swapped
-            raise TableError(
-                f"{target.name} is there already, a table with texts in {text_column!r} and no predictions. Give another output file."
-            )
+    _refuse_output(target, path, text_column)
     classifier, tokenizer, task, names = load_classifier(model, device)
-    for name, value, least in (
-        ("batch_size", batch_size, 1),
-        ("max_length", max_length, 3),
-    ):  # of tokens, two are special ones
-        if value is not None and value < least:
+    for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 3)):
+        if value is not None and value < least:  # two tokens are special ones
             raise ModelError(f"{name}={value} must be a whole number, {least} or more.")
-    folder = Path(classifier.name_or_path)
-    limit = longest_input(folder)
+    limit = longest_input(Path(classifier.name_or_path))
     if max_length is not None and max_length > limit:
-        raise ModelError(
-            f"max_length={max_length} is more than the {limit} tokens that {model} takes. Lower it."
-        )
-    max_length = max_length or longest_input(folder, tokenizer)
+        raise ModelError(f"max_length={max_length} is more than the {limit} tokens of {model}. Lower it.")
+    max_length = max_length or min(
+        limit, int(tokenizer.model_max_length)
+    )  # 04 saves there where it cut texts
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
-    texts = table[text_column].tolist()
-    filled = [k for k, text in enumerate(texts) if text.strip()]
-    logits, cut = _logits(classifier, tokenizer, [texts[k] for k in filled], batch_size, max_length)
+    filled = [bool(text.strip()) for text in table[text_column]]
+    logits, cut = _logits(classifier, tokenizer, table[text_column][filled].tolist(), batch_size, max_length)
     probabilities = probabilities_of(logits, task)
     answers = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
-    words = decode_labels(answers, names, task)
+    answered = decode_labels(answers, names, task)
+    if task == "regression":  # a number has no probabilities, and nobody counts it
+        names, probabilities = [], np.empty((len(answers), 0))
+    chosen = answers if task == "multi_label" else answers[:, None] == np.arange(len(names))
+    counts = {name: int(number) for name, number in zip(names, chosen.sum(axis=0), strict=True)}
 
-    shares = probabilities[:, None][:, :0] if task == "regression" else probabilities  # a number has none
-    added = ["predicted"] + ([] if task == "regression" else [f"probability_{name}" for name in names])
-    place = np.full(len(texts), -1)  # of each row's answer
-    place[filled] = np.arange(len(filled))
-    table = table.rename(
-        columns={
-            name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table
-        }
-    )
+    added = ["predicted", *(f"probability_{name}" for name in names)]
+    own = {name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table}
+    table = table.rename(columns=own)
+    results = zip(answered, probabilities, strict=True)
     with atomic_path(target) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([quote_formula(name) for name in [*table.columns, *added]])
-        for k, row in zip(place, table.itertuples(index=False, name=None), strict=True):
-            own = (
-                "" if value is None or value != value else value for value in row
-            )  # only NaN differs from itself
-            answer = [words[k], *(f"{p:.6f}" for p in shares[k])] if k >= 0 else [""] * len(added)
-            writer.writerow([quote_formula(cell) for cell in (*own, *answer)])
-    counts = {}
-    if task == "multi_label":
-        counts = {name: int(answers[:, k].sum()) for k, name in enumerate(names)}
-    elif task == "single_label":
-        counts = {name: int((answers == k).sum()) for k, name in enumerate(names)}
-    return Labelled(target, len(texts), len(texts) - len(filled), cut, counts, findings)
+        writer.writerow(map(quote_formula, [*table.columns, *added]))
+        for row, has_text in zip(table.itertuples(index=False, name=None), filled, strict=True):
+            cells = ["" if value is None or value != value else value for value in row]  # NaN is not itself
+            label, shares = next(results) if has_text else ("", [None] * len(names))
+            cells += [label, *("" if share is None else f"{share:.6f}" for share in shares)]
+            writer.writerow(map(quote_formula, cells))
+    return Labelled(target, len(filled), filled.count(False), cut, counts, findings)
+
+
+def _refuse_output(target: Path, data_file: Path, text_column: str) -> None:
+    """Refuse an output that is no CSV or would overwrite somebody's data, as where two files are swapped."""
+    fault = None
+    if target.suffix.lower() != ".csv":
+        fault = "is no CSV, and the predictions are written as CSV"
+    elif target.is_dir():
+        fault = "is a folder"
+    elif target.exists():
+        with open(target, encoding="utf-8-sig", errors="replace") as file:
+            header = re.split(r'[,;|\t\n"]', file.readline())
+        if target.samefile(data_file):
+            fault = "is the table itself"
+        elif text_column in header and "predicted" not in header:
+            fault = f"is there already, a table with texts in {text_column!r} and no predictions"
+    if fault:
+        raise TableError(f"{target.name} {fault}. Give another output file.")
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_classifier(model: str | Path, device: str | None = None):
-    """Return a saved classifier (in evaluation mode, float32), its tokenizer, its task and the names of its labels in the order of its outputs.
+    """Return a saved classifier (in evaluation mode, float32), its tokenizer, its task, its labels in order.
 
     Raises:
         ModelError: there is no such model, it has no classification head, or there is no such device.
@@ -158,41 +147,32 @@ def load_classifier(model: str | Path, device: str | None = None):
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    folder = find_model(str(model))
+    folder, device = find_model(str(model)), _device(device)
     config = AutoConfig.from_pretrained(folder)
-    if not any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
+    if not has_head(config):
+        architectures = ", ".join(config.architectures or ["no architecture named"])
         raise ModelError(
-            f"{model} has no classification head ({', '.join(config.architectures or ['no architecture named'])}). Fine-tune it first (notebook 04)."
+            f"{model} has no classification head ({architectures}). Fine-tune it first, as in 04."
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    classifier = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True
-    )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token  # GPT-2 and its kin were trained without padding
+    tokenizer = add_pad_token(AutoTokenizer.from_pretrained(folder))
+    options = {"dtype": torch.float32, "use_safetensors": True}
+    classifier = AutoModelForSequenceClassification.from_pretrained(folder, **options)
     if classifier.config.pad_token_id is None:
         classifier.config.pad_token_id = tokenizer.pad_token_id
-    kind = config.problem_type or (
-        "regression" if config.num_labels == 1 else "single_label_classification"
-    )  # as Transformers guesses in training
-    task = kind.removesuffix("_classification")
+    guess = "regression" if config.num_labels == 1 else "single_label"  # as Transformers guesses in training
+    task = (config.problem_type or guess).removesuffix("_classification")
     names = [config.id2label[k] for k in range(config.num_labels)]
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return classifier.to(place).eval(), tokenizer, task, names
+        return classifier.to(device).eval(), tokenizer, task, names
     except (RuntimeError, AssertionError) as error:  # the second where PyTorch was built without CUDA
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"device={place!r} cannot be used ({reason[:200]}). Write cpu.") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(f"device={device!r} cannot be used ({reason}). Write cpu.") from None
 
 
 def embed(
-    texts: Sequence[str],
-    checkpoint: str | Path,
-    batch_size: int = 64,
-    max_length: int = 128,
-    device: str | None = None,
+    texts: Sequence[str], checkpoint: str | Path, batch_size: int = 64, max_length: int = 128, device=None
 ) -> np.ndarray:
-    """Return a vector for each text: the mean of the checkpoint's last hidden states over the tokens. Nothing is trained.
+    """Return a vector for each text: the mean over its tokens of the checkpoint's last hidden states.
 
     Args:
         checkpoint: a folder of `find_model`, best the one that you start fine-tuning from.
@@ -203,13 +183,11 @@ def embed(
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = add_pad_token(AutoTokenizer.from_pretrained(checkpoint))
     encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32, use_safetensors=True).eval()
     if encoder.config.is_encoder_decoder:
         encoder = encoder.get_encoder()  # the other half of T5 asks for an answer to go on from
-    encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    encoder.to(_device(device))
     vectors = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     for places, batch, _ in length_sorted_batches(tokenizer, list(texts), batch_size, max_length):
         with torch.inference_mode():
@@ -219,89 +197,63 @@ def embed(
     return vectors
 
 
-def _logits(
-    classifier, tokenizer, texts: list[str], batch_size: int, max_length: int
-) -> tuple[np.ndarray, int]:
-    """Return the logits, shape (len(texts), outputs), in the order of the texts, and how many texts were cut."""
+def _logits(classifier, tokenizer, texts, batch_size: int, max_length: int) -> tuple[np.ndarray, int]:
+    """Return the texts' logits, shape (len(texts), outputs), and how many texts were cut."""
     import torch
 
     logits, cut = np.zeros((len(texts), classifier.config.num_labels), dtype=np.float32), 0
-    for places, batch, longer in length_sorted_batches(
-        tokenizer, texts, batch_size, max_length, getattr(classifier.config, "long_texts", "head")
-    ):
+    long_texts = getattr(classifier.config, "long_texts", "head")
+    for places, batch, lengths in length_sorted_batches(tokenizer, texts, batch_size, max_length, long_texts):
         with torch.inference_mode():
             logits[places] = classifier(**batch.to(classifier.device)).logits.float().cpu().numpy()
-        cut += longer
+        # Only what fills the length can have been cut: tokenise it whole to know.
+        full = [texts[place] for place in places[lengths == max_length]]
+        whole = tokenizer(full, verbose=False)["input_ids"] if full else []
+        cut += sum(len(ids) > max_length for ids in whole)
     return logits, cut
 
 
 def length_sorted_batches(
     tokenizer, texts: list[str], batch_size: int, max_length: int, long_texts: str = "head"
-) -> Iterator[tuple[np.ndarray, dict, int]]:
-    """Tokenise and yield batches of texts of similar length, the longest of each window first, with a progress bar.
+) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
+    """Tokenise and yield batches of texts of similar length, the longest of each window first.
 
-    Yields:
-        the texts' places in `texts`, the padded tensors, and how many of them were cut.
+    A batch is the texts' places in `texts`, the padded tensors, and the texts' lengths in tokens.
     """
     from tqdm.auto import tqdm
     from transformers.utils import logging
 
     # None shows no bar where nobody watches a terminal; HF_HUB_DISABLE_PROGRESS_BARS=1 shows none anywhere.
-    with tqdm(
-        total=len(texts),
-        unit=" texts",
-        desc="Texts",
-        disable=None if logging.is_progress_bar_enabled() else True,
-    ) as bar:
+    disable = None if logging.is_progress_bar_enabled() else True
+    with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=disable) as bar:
         for start in range(0, len(texts), WINDOW):
             window = texts[start : start + WINDOW]
-            both = long_texts == "head_tail"
-            encoded = (
-                head_and_tail(tokenizer, window, max_length)
-                if both
-                else tokenizer(window, truncation=True, max_length=max_length)
-            )
+            if long_texts == "head_tail":
+                encoded = head_and_tail(tokenizer, window, max_length)
+            else:
+                encoded = tokenizer(window, truncation=True, max_length=max_length)
             lengths = np.array([len(ids) for ids in encoded["input_ids"]])
             order = np.argsort(-lengths, kind="stable")
             for first in range(0, len(order), batch_size):
                 places = order[first : first + batch_size]
-                batch = tokenizer.pad(
-                    {name: [encoded[name][k] for k in places] for name in encoded}, return_tensors="pt"
-                )
-                full = [
-                    start + k for k in places if lengths[k] == max_length
-                ]  # only these can have been cut; tokenise them whole to know
-                longer = (
-                    sum(
-                        len(ids) > max_length
-                        for ids in tokenizer([texts[k] for k in full], verbose=False)["input_ids"]
-                    )
-                    if full
-                    else 0
-                )
-                yield places + start, batch, longer
+                rows = {name: [values[k] for k in places] for name, values in encoded.items()}
+                yield places + start, tokenizer.pad(rows, return_tensors="pt"), lengths[places]
                 bar.update(len(places))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.predict", description="Label a file of texts with a saved model."
-    )
-    parser.add_argument("model", help="a folder that notebook 04 wrote, such as runs/training/model")
-    parser.add_argument("data_file", help="CSV, TSV, JSONL or Parquet, also gzipped")
-    parser.add_argument("output_file", help="the CSV to write")
-    parser.add_argument(
-        "--text-column", default="text", help="the column that holds the texts (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=64, help="texts computed at a time (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--max-length", type=int, help="tokens after which a text is cut (default: all that the model takes)"
-    )
-    parser.add_argument("--encoding", help="of a CSV (default: recognised)")
-    parser.add_argument("--delimiter", help="of a CSV, \\t or tab for a tab (default: recognised)")
-    parser.add_argument("--device", help="such as cpu or cuda (default: a GPU if there is one)")
+    description = "Label a file of texts with a saved model."
+    parser = argparse.ArgumentParser(prog="python -m utils.predict", description=description)
+    add = parser.add_argument
+    add("model", help="a folder that notebook 04 wrote, such as runs/training/model")
+    add("data_file", help="CSV, TSV, JSONL or Parquet, also gzipped")
+    add("output_file", help="the CSV to write")
+    add("--text-column", default="text", help="the column that holds the texts (default: %(default)s)")
+    add("--batch-size", type=int, default=64, help="texts computed at a time (default: %(default)s)")
+    add("--max-length", type=int, help="tokens after which a text is cut (default: all that the model takes)")
+    add("--encoding", help="of a CSV (default: recognised)")
+    add("--delimiter", help="of a CSV, \\t or tab for a tab (default: recognised)")
+    add("--device", help="such as cpu or cuda (default: a GPU if there is one)")
     try:
         print(predict_file(**vars(parser.parse_args(arguments))))
     except (TableError, ModelError) as error:

@@ -328,7 +328,7 @@ def test_a_second_run_in_the_same_folder_is_refused(own_run):
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"lerning_rate": 1e-4}, "there is no parameter 'lerning_rate'; did you mean 'learning_rate'?"),
+        ({"lerning_rate": 1e-4}, "there is no parameter 'lerning_rate'. Did you mean 'learning_rate'?"),
         ({"num_train_epochs": "three"}, "num_train_epochs must be a number above 0, not 'three' (str)"),
     ],
 )

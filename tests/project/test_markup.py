@@ -1,6 +1,7 @@
-"""What is shown as HTML, looked at in a real browser: markup in labels, texts, names and parameters is text there, and nothing of it runs.
+"""What is shown as HTML, looked at in a real browser: markup in labels, texts, names, parameters is text.
 
-A whole training run with such a table: test_training.py; controls and JupyterLab: test_browser.py; the site: test_site.py.
+Nothing of it runs. A whole training run with such a table: test_training.py; controls and JupyterLab:
+test_browser.py; the site: test_site.py.
 """
 
 import json

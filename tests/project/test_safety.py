@@ -1,4 +1,7 @@
-"""What comes from strangers runs nothing: checkpoints that carry code. And no parameter writes where it should not: folders that are no run's, links."""
+"""What comes from strangers runs nothing: checkpoints that carry code.
+
+And no parameter writes where it should not: folders that are no run's, links.
+"""
 
 import json
 import os
@@ -118,7 +121,10 @@ for folder in map(pathlib.Path, sys.argv[1:]):
 
 
 def test_code_that_lies_in_a_checkpoint_is_not_run(tmp_path, run_python):
-    """It runs where somebody says trust_remote_code=True, which nothing here does. A model that the library knows is loaded by the library's own code."""
+    """It runs where somebody says trust_remote_code=True, which nothing here does.
+
+    A model that the library knows is loaded by the library's own code.
+    """
     for kind in ("bert", "unheard-of"):
         model = tmp_path / kind
         BertForSequenceClassification(BertConfig(**SIZES)).save_pretrained(model)
@@ -148,7 +154,7 @@ def test_code_that_lies_in_a_checkpoint_is_not_run(tmp_path, run_python):
         assert f"{kind} trusted, went off: True\n" in said
 
 
-# --- nothing is written outside of the output folder, nor over what is no run ---------------------------------------------
+# --- nothing is written outside of the output folder, nor over what is no run -------------------------------
 
 
 def tree(folder):
@@ -284,7 +290,7 @@ def test_a_batch_of_nasty_parameters_writes_into_its_folder_only(tmp_path, monke
     assert after[f"out/{board['run_id'][0]}/result.txt"] == nasty.encode()
 
 
-# --- what a run leaves names neither the machine nor its user -------------------------------------------------------------
+# --- what a run leaves names neither the machine nor its user -----------------------------------------------
 
 
 def test_record_and_card_name_no_home_folder_no_host_and_no_secret(tmp_path, monkeypatch):
