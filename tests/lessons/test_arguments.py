@@ -142,16 +142,16 @@ def test_the_control_draws_as_the_static_figure_does_and_leaves_nothing_behind()
         explorer.inputs["rows"].value = rows
     static = learning_rate_curves({"linear": explorer.curve}, "Learning rate", explorer.plan.steps_per_epoch)
 
-    def lines(axes):
-        return [
+    def lines(axes):  # as text, because the gaps between lines are nan
+        data = [
             (line.get_label(), to_hex(line.get_color()), line.get_xydata().tolist()) for line in axes.lines
         ]
+        return str(data)
 
-    assert str(lines(explorer._axes)) == str(
-        lines(static.axes[0])
-    )  # as text, because the gaps between lines are nan
-    assert explorer._axes.get_ylim() == static.axes[0].get_ylim()
-    assert len(explorer._axes.lines) == 2
+    (moved,), (axes,) = explorer.figure.axes, static.axes
+    assert lines(moved) == lines(axes)
+    assert moved.get_ylim() == axes.get_ylim()
+    assert len(moved.lines) == 2
 
 
 @pytest.mark.parametrize(

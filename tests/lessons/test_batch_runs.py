@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils import plots
-from utils.lessons.batch_runs import RunComparison
+from utils.lessons import batch_runs
+from utils.lessons.batch_runs import run_explorer
 
 MARKUP = "<script>window.hacked = 1</script>"
 RATES, SEEDS = (2e-5, 5e-5, 5e-4), (1, 2, 3)
@@ -16,7 +16,10 @@ RATES, SEEDS = (2e-5, 5e-5, 5e-4), (1, 2, 3)
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Three rates by three seeds, in the files that a batch leaves; of the highest rate only the last run has ended well. Returns leaderboard and folder."""
+    """Three rates by three seeds, in the files of a batch: its leaderboard and its folder.
+
+    Of the highest rate only the last run has ended well.
+    """
     rows = []
     for k, rate in enumerate(RATES):
         for seed in SEEDS:
@@ -65,11 +68,14 @@ def cells(box):
 def test_it_starts_with_the_best_and_the_worst_run_and_draws_once(sweep, monkeypatch):
     drawn = []
     for name in ("curves_side_by_side", "confusions_side_by_side"):
-        real = getattr(plots, name)
-        monkeypatch.setattr(
-            plots, name, lambda runs, real=real, name=name: drawn.append((name, list(runs))) or real(runs)
-        )
-    box = RunComparison(*sweep)
+        real = getattr(batch_runs, name)
+
+        def draw(runs, real=real, name=name):
+            drawn.append((name, list(runs)))
+            return real(runs)
+
+        monkeypatch.setattr(batch_runs, name, draw)
+    box = run_explorer(*sweep)
     assert box.choice.value == ("rate-0_seed-1", "rate-2_seed-3")
     names = ["learning_rate 2e-05, seed 1", "learning_rate 0.0005, seed 3"]
     assert drawn == [("curves_side_by_side", names), ("confusions_side_by_side", names)]
@@ -86,7 +92,7 @@ def test_it_starts_with_the_best_and_the_worst_run_and_draws_once(sweep, monkeyp
 
 
 def test_another_choice_shows_other_curves_confusions_and_scores(sweep):
-    box = RunComparison(*sweep, chosen=["rate-0_seed-1", "rate-0_seed-2"])
+    box = run_explorer(*sweep, chosen=["rate-0_seed-1", "rate-0_seed-2"])
     # the rate is the same, and is not shown; nor is an error where there is none
     assert cells(box) == {
         "seed": ["1", "2"],
@@ -111,7 +117,7 @@ def test_another_choice_shows_other_curves_confusions_and_scores(sweep):
 
 
 def test_one_run_a_failed_one_none_and_too_many(sweep):
-    box = RunComparison(*sweep)
+    box = run_explorer(*sweep)
     box.choice.value = ("rate-1_seed-2",)
     assert cells(box)["learning_rate"] == ["5e-05"]
     assert len(box.figures["curves"].axes) == 1
@@ -133,7 +139,7 @@ def test_one_run_a_failed_one_none_and_too_many(sweep):
 def test_text_from_data_is_escaped(sweep):
     leaderboard, folder = sweep
     leaderboard.loc[0, "model_name"] = '<img src=x onerror="alert(1)">'  # two models now, so it is shown
-    box = RunComparison(leaderboard, folder)
+    box = run_explorer(leaderboard, folder)
     assert cells(box)["model_name"] == [
         "&lt;img src=x onerror=&quot;alert(1)&quot;&gt;",
         "&lt;script&gt;window.hacked = 1&lt;/script&gt;",
@@ -147,15 +153,15 @@ def test_other_tasks_have_curves_and_no_confusion_matrix(sweep):
     for task in ("multi_label", "regression"):
         for path in folder.glob("*/metrics.json"):
             path.write_text(json.dumps(json.loads(path.read_text()) | {"parameters": {"task": task}}))
-        assert list(RunComparison(leaderboard, folder).figures) == ["curves"]
+        assert list(run_explorer(leaderboard, folder).figures) == ["curves"]
 
 
 def test_a_sweep_whose_runs_all_failed_or_have_no_scores_is_shown_and_an_unknown_run_refused(sweep):
     leaderboard, folder = sweep
-    assert RunComparison(leaderboard.iloc[6:8], folder).figures == {}
+    assert run_explorer(leaderboard.iloc[6:8], folder).figures == {}
     bare = leaderboard.drop(columns=["validation_f1_macro", "test_f1_macro"])
-    assert RunComparison(bare, folder).choice.value == ("rate-0_seed-1", "rate-2_seed-3")
+    assert run_explorer(bare, folder).choice.value == ("rate-0_seed-1", "rate-2_seed-3")
     with pytest.raises(ValueError, match="'rate-9' in the leaderboard"):
-        RunComparison(leaderboard, folder, chosen=["rate-0_seed-1", "rate-9"])
+        run_explorer(leaderboard, folder, chosen=["rate-0_seed-1", "rate-9"])
     with pytest.raises(ValueError, match="no runs"):
-        RunComparison(leaderboard.head(0), folder)
+        run_explorer(leaderboard.head(0), folder)

@@ -98,12 +98,12 @@ def test_a_move_takes_less_than_a_tenth_of_a_second(many_lengths):
         start = time.process_time()
         explorer.max_length.value = value
         seconds.append(time.process_time() - start)
-    # seconds of this process, in the quarter that was disturbed least: what others do with the machine is not what is measured
+    # in the quarter that was disturbed least: what others do with the machine is not what is measured
     assert np.percentile(seconds, 25) < 0.1
 
 
 def test_sliders_and_picture_are_plain_core_widgets():
-    """Colab has ipywidgets 7.7.1: what both versions know is used, and nothing that needs an extension of the front end."""
+    """Colab has ipywidgets 7.7.1: both versions know what is used, without a front end's extension."""
     explorer = length_explorer(LENGTHS)
     assert {child._model_module for child in explorer.children} == {"@jupyter-widgets/controls"}
     assert bytes(explorer.image.value).startswith(b"\x89PNG")

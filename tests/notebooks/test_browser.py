@@ -547,7 +547,7 @@ import json, sys, tempfile
 from pathlib import Path
 import pandas as pd
 sys.path.insert(0, '..')
-from utils.lessons.batch_runs import RunComparison
+from utils.lessons.batch_runs import run_explorer
 folder, rows = Path(tempfile.mkdtemp()), []
 for seed in (1, 2, 3):
     run = folder / str(seed)
@@ -557,7 +557,7 @@ for seed in (1, 2, 3):
     pd.DataFrame({"text": "t", "label": ["yes", MARKUP] * seed, "predicted": "yes"}).to_csv(run / "predictions.csv", index=False)
     name = [MARKUP, "b", "c"][seed - 1]
     rows.append({"run_id": str(seed), "name": name, "seed": seed, "status": "completed", "validation_f1_macro": 0.9 - seed / 10, "seconds": 1, "error": ""})
-RunComparison(pd.DataFrame(rows), folder)
+run_explorer(pd.DataFrame(rows), folder)
 """
 
 

@@ -15,7 +15,7 @@ from nbconvert import HTMLExporter
 from test_runs import GOOD, record
 
 from utils.findings import Finding, Report
-from utils.lessons.batch_runs import RunComparison
+from utils.lessons.batch_runs import run_explorer
 from utils.lessons.loading import tokens_html
 from utils.models import find_model
 from utils.runs import model_card
@@ -83,7 +83,7 @@ def test_tables_and_reports_show_markup_as_it_is(browser, tmp_path):
     with pd.option_context("display.max_colwidth", None):
         parts = [
             board.rename(columns={"name": text}).set_index("run_id")._repr_html_(),
-            RunComparison(board, tmp_path, [text, "other"]).table.value,
+            run_explorer(board, tmp_path, [text, "other"]).table.value,
             Report([Finding(text, "error", text, text)])._repr_html_(),
         ]
     tokens = tokens_html(AutoTokenizer.from_pretrained(find_model("minilm-l6")), text)

@@ -1,12 +1,13 @@
-"""The first cell in Colab, and what it installs there. `make colab` runs the notebooks themselves in such an environment; that takes minutes."""
+"""The first cell in Colab, and what it installs there. `make colab` runs the notebooks so, in minutes."""
 
 import json
 import os
-import re
 import subprocess
 import sys
 import sysconfig
 import textwrap
+import types
+from importlib import metadata
 from pathlib import Path
 
 import colab
@@ -16,69 +17,50 @@ import pytest
 
 from notebooks import NOTEBOOKS, ROOT, cell_of, read
 from utils.setup.colab import prepare
+from utils.setup.environment import UNREACHABLE
 
 BOOTSTRAP = cell_of(read(NOTEBOOKS[0]), "bootstrap").source
-UNREACHABLE = re.compile(
-    r"NewConnectionError|ConnectTimeout|Connection refused|Temporary failure in name resolution|\(from versions: none\)"
-)
 
 
 def make_environment(folder: Path) -> Path:
-    """Make an environment without pip, and return its interpreter. It lies outside the repository, which a first cell would find above its Python."""
+    """Make an environment without pip, outside the repository, and return its interpreter."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def packages_of(python: Path) -> Path:
     """Return where an environment has its packages."""
-    return Path(
-        subprocess.check_output(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
-        ).strip()
-    )
+    program = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(subprocess.check_output([python, "-c", program], text=True).strip())
 
 
-# --- requirements-colab.txt -------------------------------------------------------------------------------------------
+# --- requirements-colab.txt
 
 
 @pytest.fixture(scope="module")
 def preinstalled(tmp_path_factory):
-    """An environment that has, for all that pip knows, every package of a Colab runtime: their metadata, nothing else."""
+    """An environment with the metadata of every package of a Colab runtime: pip takes them as installed."""
     python = make_environment(tmp_path_factory.mktemp("colab") / "venv")
     site = packages_of(python)
     for name, version in matrix.colab_versions().items():
         stand_in = site / f"{name.replace('-', '_')}-{version}.dist-info"
         stand_in.mkdir()
-        (stand_in / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8"
-        )
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (stand_in / "METADATA").write_text(text, encoding="utf-8")
     return python
 
 
 def planned(python: Path, *arguments: str) -> dict[str, str]:
     """Return what pip would install, by name: the version."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(python),
-        "install",
-        "--dry-run",
-        "--quiet",
-        "--report",
-        "-",
-        *arguments,
-    ]
+    command = [sys.executable, "-m", "pip", "--python", str(python)]
+    command += ["install", "--dry-run", "--quiet", "--report", "-", *arguments]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode and UNREACHABLE.search(result.stderr):
         reason = f"pip reached no package index: {result.stderr.strip().splitlines()[-1]}"
         pytest.fail(reason, pytrace=False) if os.environ.get("CI") else pytest.skip(reason)
     assert result.returncode == 0, result.stderr
-    return {
-        matrix.name_of(item["metadata"]["name"]): item["metadata"]["version"]
-        for item in json.loads(result.stdout)["install"]
-    }
+    packages = [item["metadata"] for item in json.loads(result.stdout)["install"]]
+    return {matrix.name_of(package["name"]): package["version"] for package in packages}
 
 
 def test_what_colab_lacks_is_added_and_what_it_has_stays(preinstalled):
@@ -106,7 +88,7 @@ def test_the_requirements_for_colab_are_within_ours():
             assert matrix.name_of(requirement) not in matrix.colab_versions()
 
 
-# --- the first cell ---------------------------------------------------------------------------------------------------
+# --- the first cell
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +98,10 @@ def origin(tmp_path_factory):
 
 @pytest.fixture
 def run_cell(tmp_path, origin):
-    """Run the first cell in a new IPython with Colab's stand-in, then a program; return the finished process. Its folder is `tmp_path / "content"`.
+    """Run the first cell in a new IPython with Colab's stand-in, then a program; return the finished process.
 
-    pip really installs, without a network: what the package needs is in the environment of these tests.
+    Its folder is `tmp_path / "content"`. pip really installs, without a network: the environment of these tests
+    has what the package needs.
     """
     python = make_environment(tmp_path / "venv")
     ipython = colab.make_stand_in(tmp_path / "ipython")
@@ -139,23 +122,14 @@ def run_cell(tmp_path, origin):
         cell: str = BOOTSTRAP,
         **environment,
     ):
-        lines = [
-            "from IPython.core.interactiveshell import InteractiveShell",
-            "shell = InteractiveShell(colors='NoColor')",
-        ]
+        lines = ["from IPython.core.interactiveshell import InteractiveShell"]
+        lines += ["shell = InteractiveShell(colors='NoColor')"]
         lines += ["import google.colab"] if in_colab else []
-        lines += [
-            f"shell.run_cell({source!r}).raise_error()"
-            for source in (colab.address_in(cell, origin, tag), textwrap.dedent(program))
-        ]
-        given = colab.colab_environment(ipython) | offline | environment
-        return subprocess.run(
-            [python, "-c", "\n".join(lines)],
-            cwd=tmp_path / "content",
-            capture_output=True,
-            text=True,
-            env=given,
-        )
+        sources = colab.address_in(cell, origin, tag), textwrap.dedent(program)
+        lines += [f"shell.run_cell({source!r}).raise_error()" for source in sources]
+        settings = {"cwd": tmp_path / "content", "capture_output": True, "text": True}
+        settings["env"] = colab.colab_environment(ipython) | offline | environment
+        return subprocess.run([python, "-c", "\n".join(lines)], **settings)
 
     return run
 
@@ -169,7 +143,7 @@ def test_in_colab_pip_installs_the_tag_and_it_says_what_to_know_once(run_cell, t
     assert 'from google.colab import drive; drive.mount("/content/drive")' in result.stdout
     assert 'output_dir = "/content/drive/MyDrive/' in result.stdout
     (home / "utils" / "mine.py").write_text("changed = True\n")
-    # Another kernel, in another folder, where nothing could be fetched any more: pip is not asked a second time, and what a reader has changed stays.
+    # Another kernel, in another folder, where nothing can be fetched: pip is not asked again, changes stay.
     (tmp_path / "content" / "elsewhere").mkdir()
     again = run_cell(
         "import os, utils.mine\nos.chdir('elsewhere')\nimport utils.runs\nprint(utils.ROOT)",
@@ -218,11 +192,13 @@ def test_the_missing_gpu_is_named_with_its_menu(tmp_path, monkeypatch, capsys, s
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    package = types.SimpleNamespace(read_text=lambda name: ROOT.as_uri())  # these tests may run uninstalled
+    monkeypatch.setattr(metadata, "distributions", lambda name: [package])
     prepare()
     assert ("Change runtime type > T4 GPU" in capsys.readouterr().out) == named
 
 
-# --- what `make colab` checks -----------------------------------------------------------------------------------------
+# --- what `make colab` checks
 
 
 def test_it_refuses_an_environment_in_which_utils_is_installed():
@@ -232,16 +208,22 @@ def test_it_refuses_an_environment_in_which_utils_is_installed():
 
 @pytest.mark.parametrize(
     ("source", "result"),
-    [("import google.colab", "passed"), ("1 / 0", "FAILED: ZeroDivisionError: division by zero"), ("os.chdir('..')", "FAILED: it used "), ("", "FAILED: no control in ")],
+    [
+        ("import google.colab", "passed"),
+        ("1 / 0", "FAILED: ZeroDivisionError: division by zero"),
+        ("os.chdir('..')", "FAILED: it used "),
+        ("", "FAILED: no control in "),
+    ],
     ids=["right", "error", "no-clone", "no-control"],
-)  # fmt: skip
+)
 def test_what_went_wrong_in_a_notebook_is_said(tmp_path, monkeypatch, source, result):
     """In real kernels, with a module in the place of the clone."""
     (tmp_path / "here" / "finetuning").mkdir(parents=True)
     (tmp_path / "here" / "finetuning" / "utils.py").write_text(
         "from pathlib import Path\n\nROOT = Path('finetuning').resolve()\n"
     )
-    first = "# git+https://github.com/a/b@c#egg=d\nimport os, sys\n\nsys.path.insert(0, os.path.abspath('finetuning'))"
+    lines = ["# git+https://github.com/a/b@c#egg=d", "import os, sys"]
+    first = "\n".join([*lines, "sys.path.insert(0, os.path.abspath('finetuning'))"])
     cells = [nbformat.v4.new_code_cell(text) for text in (first, source)]
     if result.startswith("FAILED: no control"):
         cells[-1].outputs = [nbformat.v4.new_output("display_data", {colab.WIDGET: {"model_id": "m"}})]

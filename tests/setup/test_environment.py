@@ -96,7 +96,7 @@ def test_pip_errors_become_sentences():
     assert "the disk is full" in environment.explain(
         "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
     )
-    unreachable = "WARNING: Retrying ... NewConnectionError ...\nERROR: Could not find a version that satisfies the requirement torch (from versions: none)"
+    unreachable = "WARNING: Retrying ... NewConnectionError ...\nERROR: Could not find a version of torch"
     assert "index could not be reached (ERROR: Could not find a version" in environment.explain(unreachable)
     assert "pip failed (ERROR: ResolutionImpossible)" in environment.explain(
         "noise\nERROR: ResolutionImpossible"

@@ -1,1 +1,1 @@
-"""What one chapter alone uses: its figures, controls and exercises, a file a chapter. Nothing else imports these."""
+"""What one chapter alone uses: its figures and its control, a file a chapter. Nothing else imports these."""

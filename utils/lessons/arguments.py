@@ -1,6 +1,5 @@
-"""Figures and controls of 03_training_arguments."""
+"""Figures and the control of 03_training_arguments."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,77 +8,60 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from transformers import get_scheduler
 
+from utils.lessons.controls import Picture, control
 from utils.plots import COLOURS, finish, plain_axes
+from utils.preflight.costs import optimizer_steps
 
 
 def learning_rate_curves(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     title: str,
     steps_per_epoch: int = 0,
-    axes=None,
+    figure: Figure | None = None,
 ) -> Figure:
-    """Draw learning rates by optimizer step; each curve is (steps, rates), and dotted lines mark the ends of epochs.
+    """Draw learning rates by optimizer step: `curves` maps a name -> (steps, rates).
 
     Args:
-        steps_per_epoch: 0 draws no ends of epochs; nor are they drawn where there are more than thirty.
-        axes: what to draw on instead of a new figure; earlier curves are taken off it, so that a control can use one figure again and again.
+        steps_per_epoch: for dotted lines at the ends of epochs, thirty at most; 0 draws none.
+        figure: a figure of one axes to draw on, without its earlier curves; None makes a new one.
     """
-    if axes is None:
-        axes = plt.subplots(figsize=(7, 3.2), layout="constrained")[1]
-    for line in list(
-        axes.lines
-    ):  # axes.clear() would build all the ticks anew, a third of the time that drawing takes
+    if figure is None:
+        figure = plt.subplots(figsize=(7, 3.2), layout="constrained")[0]
+    axes = figure.axes[0]
+    for line in list(axes.lines):  # axes.clear() would build all ticks anew, a third of the drawing time
         line.remove()
     for k, (name, (steps, rates)) in enumerate(curves.items()):
-        marker = "o" if len(steps) <= 40 else ""
-        axes.plot(
-            steps,
-            rates,
-            ("-", "--", "-.")[k % 3],
-            marker=marker,
-            markersize=3,
-            color=COLOURS[k % len(COLOURS)],
-            label=plain_axes(name),
-        )
+        style = ("o" if len(steps) <= 40 else "") + ("-", "--", "-.")[k % 3]
+        colour = COLOURS[k % len(COLOURS)]
+        axes.plot(steps, rates, style, markersize=3, color=colour, label=plain_axes(name))
     last, highest = (max(max(curve[k]) for curve in curves.values()) for k in (0, 1))
     if steps_per_epoch and last <= 30 * steps_per_epoch:
         ends = np.arange(steps_per_epoch, last + 1, steps_per_epoch) + 0.5
         # one line with gaps for all ends: its x is in steps, its y in heights of the axes
         x, y = np.repeat(ends, 3), np.tile([0, 1, np.nan], len(ends))
-        axes.plot(
-            x, y, ":", color="0.6", linewidth=1, transform=axes.get_xaxis_transform(), label="end of an epoch"
-        )
+        heights = axes.get_xaxis_transform()
+        axes.plot(x, y, ":", color="0.6", linewidth=1, transform=heights, label="end of an epoch")
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    axes.set(
-        xlabel="optimizer step",
-        ylabel="learning rate",
-        xlim=(1 - 0.03 * last, 1 + 1.03 * last),
-        ylim=(0, 1.22 * highest or 1),
-    )
+    axes.set(xlabel="optimizer step", xlim=(1 - 0.03 * last, 1 + 1.03 * last))
+    axes.set(ylabel="learning rate", ylim=(0, 1.22 * highest or 1))
     axes.set_title(title, y=1.02)  # a fixed place is quicker than one that matplotlib looks for
     axes.legend(loc="upper right", fontsize="small", ncols=4)  # in the room above the highest rate
-    return finish(axes.figure)
+    return finish(figure)
 
 
 def run_events(events: Mapping[str, Sequence[int]], steps: int) -> Figure:
-    """Draw at which optimizer steps a run of `steps` steps did what: one row of marks for each name in `events`."""
+    """Draw at which of a run's `steps` optimizer steps each event happened. `events` maps name -> steps."""
     figure, axes = plt.subplots(figsize=(7, 0.9 + 0.38 * len(events)), layout="constrained")
     for k, at in enumerate(events.values()):
         axes.plot(at, [k] * len(at), "os^D"[k % 4], color=COLOURS[k % len(COLOURS)], markersize=8)
         axes.axhline(k, color="0.85", linewidth=1, zorder=0)
     axes.set_yticks(range(len(events)), [plain_axes(name) for name in events])
-    axes.set(
-        title="When a run does what",
-        xlabel="optimizer step",
-        ylabel="event",
-        xlim=(-0.5, steps + 0.5),
-        ylim=(len(events) - 0.5, -0.5),
-    )
+    axes.set(title="When a run does what", xlabel="optimizer step", ylabel="event")
+    axes.set(xlim=(-0.5, steps + 0.5), ylim=(len(events) - 0.5, -0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return finish(figure)
 
@@ -94,18 +76,11 @@ def losses(curves: Mapping[str, Sequence[float]], coin: float, every: int = 1) -
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
     for k, (name, values) in enumerate(curves.items()):
         steps = every * np.arange(1, len(values) + 1)
-        axes.plot(
-            steps,
-            values,
-            "os^D"[k % 4] + "-",
-            markersize=4,
-            color=COLOURS[k % len(COLOURS)],
-            label=plain_axes(name),
-        )
+        style, colour = "os^D"[k % 4] + "-", COLOURS[k % len(COLOURS)]
+        axes.plot(steps, values, style, markersize=4, color=colour, label=plain_axes(name))
     axes.axhline(coin, color="0.4", linestyle=":", label="knows nothing")
-    axes.set(
-        title="Training loss", xlabel="optimizer step", ylabel="cross-entropy (nats), log scale", yscale="log"
-    )
+    axes.set(title="Training loss", xlabel="optimizer step", ylabel="cross-entropy (nats), log scale")
+    axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
@@ -115,15 +90,8 @@ def losses(curves: Mapping[str, Sequence[float]], coin: float, every: int = 1) -
 
 
 # Those of transformers that need no arguments of their own and follow the steps only, not the score.
-SCHEDULES = (
-    "linear",
-    "cosine",
-    "cosine_with_restarts",
-    "polynomial",
-    "inverse_sqrt",
-    "constant_with_warmup",
-    "constant",
-)
+SCHEDULES = ("linear", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt")
+SCHEDULES += ("constant_with_warmup", "constant")
 
 
 class Plan(NamedTuple):
@@ -139,33 +107,31 @@ class Plan(NamedTuple):
 def training_plan(
     rows: int, epochs: float, batch_size: int, accumulation: int = 1, warmup: float = 0
 ) -> Plan:
-    """Count steps as Trainer does: a smaller last batch counts, and so does a smaller last group of batches in an epoch.
+    """Count steps as Trainer does: a smaller last batch counts, and so does a smaller last step of an epoch.
 
     Args:
-        warmup: what TrainingArguments calls warmup_steps: a number of steps, or a share of them below 1.
+        warmup: as `TrainingArguments.warmup_steps`: a number of steps, or a share of them below 1.
 
     Raises:
         ValueError: a number that no run can have.
     """
     if min(rows, batch_size, accumulation) < 1 or epochs <= 0 or warmup < 0:
-        raise ValueError(
-            "rows, batch_size and accumulation must be 1 or more, epochs above 0, warmup 0 or more"
-        )
+        raise ValueError("rows, batch_size, accumulation must be 1 or more, epochs above 0, warmup 0 or more")
     batches = math.ceil(rows / batch_size)
-    steps_per_epoch = math.ceil(batches / accumulation)
-    steps = math.ceil(epochs * steps_per_epoch)
+    steps = optimizer_steps(batches, accumulation, epochs)
     warmup_steps = int(warmup) if warmup >= 1 else math.ceil(steps * warmup)
+    steps_per_epoch = optimizer_steps(batches, accumulation, epochs=1)
     return Plan(batches, steps_per_epoch, steps, warmup_steps, batch_size * accumulation)
 
 
 def learning_rates(
     schedule: str, learning_rate: float, steps: int, warmup_steps: int = 0, points: int = 400
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (steps, rates): the learning rate that each optimizer step uses, from transformers' own scheduler.
+    """Return (steps, rates): the learning rate of each optimizer step, from transformers' own scheduler.
 
     Args:
         schedule: one of `SCHEDULES`.
-        points: at most so many steps, spread evenly, the first and the last among them; steps count from 1.
+        points: at most so many steps, spread evenly, with the first and the last; steps count from 1.
 
     Raises:
         ValueError: a schedule that is not one of `SCHEDULES`.
@@ -173,74 +139,10 @@ def learning_rates(
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=learning_rate)
-    factor = get_scheduler(
-        schedule, optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps
-    ).lr_lambdas[0]
+    factor = get_scheduler(schedule, optimizer, warmup_steps, steps).lr_lambdas[0]
     # A long run would take seconds step by step; its factor can be asked for any step.
     done = np.unique(np.linspace(0, steps - 1, min(points, steps)).round().astype(int))
     return done + 1, np.array([learning_rate * factor(int(step)) for step in done])
-
-
-class ScheduleExplorer(ipywidgets.VBox):
-    """The control that `schedule_explorer` makes.
-
-    Read: `plan` (a Plan), `curve` (steps, rates), `numbers.value` (HTML), `picture.value` (PNG bytes).
-    Set: `inputs[name].value`, name being one of rows, epochs, batch_size, accumulation, learning_rate, warmup, schedule.
-    """
-
-    def __init__(self, values: dict):
-        style, layout = {"description_width": "110px"}, ipywidgets.Layout(width="340px")
-
-        def choice(name: str, options: Sequence[int]):
-            return ipywidgets.SelectionSlider(options=sorted({*options, values[name]}), value=values[name])
-
-        self.inputs = {
-            "rows": ipywidgets.BoundedIntText(value=values["rows"], min=1, max=100_000_000),
-            "epochs": ipywidgets.BoundedFloatText(value=values["epochs"], min=0.01, max=1000, step=0.5),
-            "batch_size": choice("batch_size", [2**k for k in range(9)]),
-            "accumulation": choice("accumulation", [2**k for k in range(6)]),
-            "learning_rate": ipywidgets.FloatLogSlider(
-                value=values["learning_rate"], base=10, min=-6, max=-2, step=0.1, readout_format=".1e"
-            ),
-            "warmup": ipywidgets.BoundedFloatText(value=values["warmup"], min=0, max=100_000_000, step=0.05),
-            "schedule": ipywidgets.Dropdown(options=SCHEDULES, value=values["schedule"]),
-        }
-        for name, control in self.inputs.items():
-            control.description, control.style, control.layout = name.replace("_", " "), style, layout
-            control.observe(self._redraw, names="value")
-        self.numbers = ipywidgets.HTML()
-        self.picture = ipywidgets.Image(format="png", width=700, height=320)
-        # One figure for the life of the control, outside pyplot: a new one each time would be slow and pile up.
-        figure = Figure(figsize=(7, 3.2), dpi=100)
-        self._canvas, self._axes = FigureCanvasAgg(figure), figure.add_axes((0.1, 0.16, 0.87, 0.72))
-        self._redraw()
-        boxes = list(self.inputs.values())
-        super().__init__(
-            [
-                ipywidgets.HBox([ipywidgets.VBox(boxes[:4]), ipywidgets.VBox(boxes[4:])]),
-                self.numbers,
-                self.picture,
-            ]
-        )
-
-    def _redraw(self, change=None) -> None:
-        value = {name: control.value for name, control in self.inputs.items()}
-        self.plan = training_plan(
-            value["rows"], value["epochs"], value["batch_size"], value["accumulation"], value["warmup"]
-        )
-        self.curve = learning_rates(
-            value["schedule"], value["learning_rate"], self.plan.steps, self.plan.warmup_steps
-        )
-        self.numbers.value = (  # numbers only, nothing that somebody typed
-            f"{self.plan.batches:,} batches and {self.plan.steps_per_epoch:,} steps an epoch, <b>{self.plan.steps:,} steps</b> in all, "
-            f"{self.plan.warmup_steps:,} of them warmup; {self.plan.effective_batch_size:,} rows a step; highest rate {self.curve[1].max():.2g}"
-        )
-        learning_rate_curves(
-            {value["schedule"]: self.curve}, "Learning rate", self.plan.steps_per_epoch, self._axes
-        )
-        png = io.BytesIO()
-        self._canvas.print_png(png, pil_kwargs={"compress_level": 1})
-        self.picture.value = png.getvalue()
 
 
 def schedule_explorer(
@@ -251,26 +153,49 @@ def schedule_explorer(
     learning_rate: float = 5e-5,
     warmup: float = 0.1,
     schedule: str = "linear",
-) -> ScheduleExplorer:
+) -> ipywidgets.VBox:
     """Return a control that shows how many steps a run takes and which learning rate each of them has.
 
+    Its attributes: `inputs`, one for each argument, by name; `numbers` (HTML), `picture` (PNG), `plan` (a
+    Plan), `curve` (steps, rates), `figure`.
+
     Args:
-        warmup: what TrainingArguments calls warmup_steps: a number of steps, or a share of them below 1.
+        warmup: as `TrainingArguments.warmup_steps`: a number of steps, or a share of them below 1.
         schedule: one of `SCHEDULES`.
 
     Raises:
         ValueError: a number that no run can have, or a schedule that is not one of `SCHEDULES`.
     """
     plan = training_plan(rows, epochs, batch_size, accumulation, warmup)
-    learning_rates(schedule, learning_rate, plan.steps, plan.warmup_steps)  # refuses an unknown schedule
-    return ScheduleExplorer(
-        {
-            "rows": rows,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "accumulation": accumulation,
-            "learning_rate": learning_rate,
-            "warmup": warmup,
-            "schedule": schedule,
-        }
-    )
+    learning_rates(schedule, learning_rate, plan.steps)  # refuses an unknown schedule
+
+    def powers(number: int, value: int) -> ipywidgets.SelectionSlider:
+        options = sorted({value, *(2**k for k in range(number))})
+        return ipywidgets.SelectionSlider(options=options, value=value)
+
+    inputs = {
+        "rows": ipywidgets.BoundedIntText(value=rows, min=1, max=100_000_000),
+        "epochs": ipywidgets.BoundedFloatText(value=epochs, min=0.01, max=1000, step=0.5),
+        "batch_size": powers(9, batch_size),
+        "accumulation": powers(6, accumulation),
+        "learning_rate": ipywidgets.FloatLogSlider(learning_rate, min=-6, max=-2, readout_format=".1e"),
+        "warmup": ipywidgets.BoundedFloatText(value=warmup, min=0, max=100_000_000, step=0.05),
+        "schedule": ipywidgets.Dropdown(options=SCHEDULES, value=schedule),
+    }
+    figure = Figure(figsize=(7, 3.2))  # one for the life of the control: new ones would be slow
+    figure.add_axes((0.1, 0.16, 0.87, 0.72))
+
+    def redraw(box: ipywidgets.VBox) -> None:
+        value = {name: widget.value for name, widget in inputs.items()}
+        shape, rate = value.pop("schedule"), value.pop("learning_rate")
+        box.plan = plan = training_plan(**value)
+        box.curve = learning_rates(shape, rate, plan.steps, plan.warmup_steps)
+        box.numbers.value = (  # numbers only, nothing that somebody typed
+            f"{plan.batches:,} batches and {plan.steps_per_epoch:,} steps an epoch, "
+            f"<b>{plan.steps:,} steps</b> in all, {plan.warmup_steps:,} of them warmup; "
+            f"{plan.effective_batch_size:,} rows a step; highest rate {box.curve[1].max():.2g}"
+        )
+        box.figure = learning_rate_curves({shape: box.curve}, "Learning rate", plan.steps_per_epoch, figure)
+        box.picture.show(figure, dpi=100)
+
+    return control(inputs, {"numbers": ipywidgets.HTML(), "picture": Picture()}, redraw)

@@ -4,7 +4,7 @@ import math
 
 
 def check(answer, expected, tolerance: float = 0.0) -> str:
-    """Say whether `answer` is right: a number within `tolerance` of `expected`, or anything else equal to it. None is no answer yet."""
+    """Say whether an answer is right: within `tolerance` of a number, or equal. None is no answer."""
     if answer is None:
         return "not answered yet"
     try:

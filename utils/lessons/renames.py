@@ -1,4 +1,4 @@
-"""What became of the arguments in old tutorials. The names stand here once; whether one still works is asked of the installed library."""
+"""What became of the arguments in old tutorials. The installed library says whether a name still works."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -7,67 +7,57 @@ from typing import NamedTuple
 import pandas as pd
 from transformers import Trainer, TrainingArguments
 
+from utils.findings import did_you_mean
+
 
 class Rename(NamedTuple):
-    """One old argument: `new` is the argument that took its place ("" for none), `write` what to write today, `gone` the release without it."""
+    """One old argument, the release without it, and the argument in its place ("" for none)."""
 
     old: str
-    new: str
-    write: str
     gone: str
+    new: str = ""
+    advice: str = ""  # what to write, where that is more than `new=...`
+
+    @property
+    def write(self) -> str:
+        return self.advice or (f"{self.new}=..." if self.new else "nothing: removed")
 
 
+PRECISION = ("5.0", "fp16", "fp16=True or bf16=True")
+HUB_ID = ("5.0", "hub_model_id", 'hub_model_id="owner/name"')
+BY_LENGTH = 'train_sampling_strategy="group_by_length"'
+ACCELERATE = 'accelerator_config={{"{}": ...}}'
+REMOVED = "tpu_num_cores tpu_metrics_debug jit_mode_eval past_index ray_scope mp_parameters"
 RENAMES = {
     TrainingArguments: (
-        Rename("evaluation_strategy", "eval_strategy", "eval_strategy=...", "4.51"),
-        Rename("warmup_ratio", "warmup_steps", "warmup_steps=0.1 (below 1: a share of the steps)", "5.15"),
-        Rename("logging_dir", "", "environment variable TENSORBOARD_LOGGING_DIR", "5.15"),
-        Rename(
-            "group_by_length", "train_sampling_strategy", 'train_sampling_strategy="group_by_length"', "5.2"
-        ),
-        Rename("no_cuda", "use_cpu", "use_cpu=...", "5.0"),
-        Rename("use_mps_device", "", "nothing: chosen automatically", "5.0"),
-        Rename("overwrite_output_dir", "", "nothing: take a new folder", "5.0"),
-        Rename("save_safetensors", "", "nothing: always so", "5.0"),
-        Rename("adafactor", "optim", 'optim="adafactor"', "5.0"),
-        Rename(
-            "per_gpu_train_batch_size",
-            "per_device_train_batch_size",
-            "per_device_train_batch_size=...",
-            "5.0",
-        ),
-        Rename(
-            "per_gpu_eval_batch_size", "per_device_eval_batch_size", "per_device_eval_batch_size=...", "5.0"
-        ),
-        Rename("include_inputs_for_metrics", "include_for_metrics", 'include_for_metrics=["inputs"]', "5.0"),
-        Rename("fp16_backend", "fp16", "fp16=True or bf16=True", "5.0"),
-        Rename("half_precision_backend", "fp16", "fp16=True or bf16=True", "5.0"),
-        Rename("fp16_opt_level", "fp16", "fp16=True or bf16=True", "5.0"),
-        Rename("torchdynamo", "torch_compile_backend", "torch_compile_backend=...", "5.0"),
-        Rename("push_to_hub_model_id", "hub_model_id", 'hub_model_id="owner/name"', "5.0"),
-        Rename("push_to_hub_organization", "hub_model_id", 'hub_model_id="owner/name"', "5.0"),
-        Rename("push_to_hub_token", "hub_token", "hub_token=...", "5.0"),
-        Rename(
-            "dispatch_batches", "accelerator_config", 'accelerator_config={"dispatch_batches": ...}', "4.51"
-        ),
-        Rename("split_batches", "accelerator_config", 'accelerator_config={"split_batches": ...}', "4.51"),
-        Rename("sharded_ddp", "fsdp", "fsdp=...", "4.41"),
-        Rename("xpu_backend", "ddp_backend", "ddp_backend=...", "4.41"),
-        Rename("gradient_checkpointing", "activation_checkpointing", "activation_checkpointing=...", "6.0"),
-        *(
-            Rename(name, "", "nothing: removed", "5.0")
-            for name in (
-                "tpu_num_cores",
-                "tpu_metrics_debug",
-                "jit_mode_eval",
-                "past_index",
-                "ray_scope",
-                "mp_parameters",
-            )
-        ),
-        Rename("use_ipex", "", "nothing: removed", "4.57"),
+        Rename("evaluation_strategy", "4.51", "eval_strategy"),
+        Rename("warmup_ratio", "5.15", "warmup_steps", "warmup_steps=0.1 (below 1: a share of the steps)"),
+        Rename("logging_dir", "5.15", "", "environment variable TENSORBOARD_LOGGING_DIR"),
+        Rename("group_by_length", "5.2", "train_sampling_strategy", BY_LENGTH),
+        Rename("no_cuda", "5.0", "use_cpu"),
+        Rename("use_mps_device", "5.0", "", "nothing: chosen automatically"),
+        Rename("overwrite_output_dir", "5.0", "", "nothing: take a new folder"),
+        Rename("save_safetensors", "5.0", "", "nothing: always so"),
+        Rename("adafactor", "5.0", "optim", 'optim="adafactor"'),
+        Rename("per_gpu_train_batch_size", "5.0", "per_device_train_batch_size"),
+        Rename("per_gpu_eval_batch_size", "5.0", "per_device_eval_batch_size"),
+        Rename("include_inputs_for_metrics", "5.0", "include_for_metrics", 'include_for_metrics=["inputs"]'),
+        Rename("fp16_backend", *PRECISION),
+        Rename("half_precision_backend", *PRECISION),
+        Rename("fp16_opt_level", *PRECISION),
+        Rename("torchdynamo", "5.0", "torch_compile_backend"),
+        Rename("push_to_hub_model_id", *HUB_ID),
+        Rename("push_to_hub_organization", *HUB_ID),
+        Rename("push_to_hub_token", "5.0", "hub_token"),
+        Rename("dispatch_batches", "4.51", "accelerator_config", ACCELERATE.format("dispatch_batches")),
+        Rename("split_batches", "4.51", "accelerator_config", ACCELERATE.format("split_batches")),
+        Rename("sharded_ddp", "4.41", "fsdp"),
+        Rename("xpu_backend", "4.41", "ddp_backend"),
+        Rename("gradient_checkpointing", "6.0", "activation_checkpointing"),
+        *(Rename(name, "5.0") for name in REMOVED.split()),
+        Rename("use_ipex", "4.57"),
     ),
-    Trainer: (Rename("tokenizer", "processing_class", "processing_class=tokenizer", "5.0"),),
+    Trainer: (Rename("tokenizer", "5.0", "processing_class", "processing_class=tokenizer"),),
 }
 
 
@@ -77,40 +67,30 @@ def accepts(target: Callable, name: str) -> bool:
 
 
 def rename_table() -> pd.DataFrame:
-    """Return one row an old argument: where it belongs, whether it still works here, what to write today, and whether that works here.
+    """Return one row an old argument: class, old, old works, write today, new works, gone since.
 
-    Columns: class, old, old works (bool), write today, new works (bool; None where no argument took its place), gone since.
+    "Works" means here (bool; None where no argument took its place).
     """
-    rows = [
-        (
-            target.__name__,
-            rename.old,
-            accepts(target, rename.old),
-            rename.write,
-            accepts(target, rename.new) if rename.new else None,
-            rename.gone,
-        )
-        for target, renames in RENAMES.items()
-        for rename in renames
-    ]
+    rows = []
+    for target, renames in RENAMES.items():
+        for rename in renames:
+            new_works = accepts(target, rename.new) if rename.new else None
+            works = accepts(target, rename.old)
+            rows.append((target.__name__, rename.old, works, rename.write, new_works, rename.gone))
     return pd.DataFrame(rows, columns=["class", "old", "old works", "write today", "new works", "gone since"])
 
 
 def translate(names: Iterable[str], target: Callable = TrainingArguments) -> pd.DataFrame:
-    """Return one row a name: `works` (does the installed library take it?) and `write today` ("" where it should stay as it is)."""
+    """Return one row a name: argument, works (here), write today ("" where it should stay as it is)."""
     known = {rename.old: rename for rename in RENAMES[target]}
-
-    def advice(name: str) -> str:
-        if name not in known:
-            return (
-                ""
-                if accepts(target, name)
-                else "no such argument, and no old one known here: check the spelling"
-            )
-        # an old name stays as long as the installed library knows no other
-        return "" if accepts(target, name) and not accepts(target, known[name].new) else known[name].write
-
-    return pd.DataFrame(
-        [(name, accepts(target, name), advice(name)) for name in names],
-        columns=["argument", "works", "write today"],
-    )
+    rows = []
+    for name in names:
+        works, advice = accepts(target, name), ""
+        if name in known:
+            # an old name stays as long as the installed library knows no other
+            advice = "" if works and not accepts(target, known[name].new) else known[name].write
+        elif not works:
+            near = did_you_mean(name, inspect.signature(target).parameters)
+            advice = f"no such argument, and no old one known here: check the spelling. {near}".rstrip()
+        rows.append((name, works, advice))
+    return pd.DataFrame(rows, columns=["argument", "works", "write today"])

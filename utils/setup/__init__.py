@@ -1,1 +1,1 @@
-"""The environment of a local machine, which `make` calls, and what Colab lacks, which the first cell of a notebook calls."""
+"""The environment of a local machine, which `make` calls, and of Colab, which a first cell calls."""

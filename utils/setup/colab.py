@@ -1,4 +1,4 @@
-"""What the first cell of a notebook runs in Colab, once pip has installed this repository and what the runtime lacks."""
+"""What a notebook's first cell runs in Colab, after pip."""
 
 import sys
 from importlib import metadata
@@ -13,19 +13,18 @@ mount it in a cell of its own, and name a folder in it below.
 
 
 def prepare() -> None:
-    """Make `utils` importable in this kernel, which is older than its installation, and print what a reader in Colab has to know.
+    """Make `utils` importable in this kernel, which began before its installation; print what to know in Colab.
 
     Raises:
-        RuntimeError: pip has failed. Its magic goes on then, and what it has fetched may be another version than the one that was asked for.
+        RuntimeError: pip has failed, which stops no cell; what it has fetched may be another version.
     """
     here = Path(__file__).resolve().parents[2]
-    installed = [
-        found.read_text("direct_url.json") or "" for found in metadata.distributions(name="finetuning")
+    sources = [
+        package.read_text("direct_url.json") or "" for package in metadata.distributions(name="finetuning")
     ]
-    if not any(here.as_uri() in address for address in installed):
-        raise RuntimeError(
-            "pip has not installed this repository: its message above says why. Mend that, and run this cell again."
-        )
+    if not any(here.as_uri() in source for source in sources):
+        fault = "pip has not installed this repository: its message above says why."
+        raise RuntimeError(f"{fault} Mend that, and run this cell again.")
     sys.path.insert(0, str(here))
     from utils.setup.gpu import visible_gpus
 

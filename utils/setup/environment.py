@@ -1,11 +1,12 @@
-"""Make .venv ready, once: `python3 utils/setup/environment.py`. With `site` or `audit`: the small one that `make site` or `make audit` needs.
+"""Make an environment ready, once: `python3 utils/setup/environment.py [work|site|audit]`; work is .venv.
 
-Standard library only, and no syntax that an old Python could not read: it has to say in one sentence what is missing.
+Standard library only, in a syntax that an old Python can read: it has to say in one sentence what is missing.
 """
 
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,10 @@ ENVIRONMENTS = {  # by name: the folder, its requirements, and the GB of disk th
     "site": (".venv-site", "requirements-site.txt", 0.5),
     "audit": (".venv-audit", "requirements-audit.txt", 0.5),
 }
+UNREACHABLE = re.compile(  # what pip says where it reaches no package index
+    "NewConnectionError|ConnectTimeout|Connection refused|Temporary failure in name resolution"
+    r"|ProxyError|SSLError|\(from versions: none\)"
+)
 
 
 def fail(message):
@@ -28,11 +33,8 @@ def fail(message):
 def check_python(version):
     """Stop where this Python is older or newer than what the requirements support."""
     if not OLDEST <= tuple(version) <= NEWEST:
-        fail(
-            "Python {}.{} runs this, but 3.11, 3.12 or 3.13 is needed. Name one of them: make run PYTHON=python3.12".format(
-                *version
-            )
-        )
+        fault = "Python {}.{} runs this, but 3.11, 3.12 or 3.13 is needed".format(*version)
+        fail(f"{fault}. Name one of them: make run PYTHON=python3.12")
 
 
 def fingerprint(requirements):
@@ -46,23 +48,24 @@ def fingerprint(requirements):
 def explain(errors):
     """Turn pip's error output into one sentence that says what to do."""
     if "No space left on device" in errors:
-        return "the disk is full. Free about 10 GB (with CUDA, PyTorch alone takes half of that) and run the same command again."
-    unreachable = (
-        "NewConnectionError",
-        "ConnectTimeout",
-        "Connection refused",
-        "Temporary failure in name resolution",
-        "ProxyError",
-        "SSLError",
-    )
-    lines = (
-        [line.strip() for line in errors.splitlines() if "ERROR" in line]
-        or errors.strip().splitlines()
-        or ["pip said nothing"]
-    )
-    if any(word in errors for word in unreachable) or "(from versions: none)" in errors:
-        return f"the package index could not be reached ({lines[0]}). Check the network or pip's configuration and run the same command again."
+        needed = "about 10 GB (with CUDA, PyTorch alone takes half of that)"
+        return f"the disk is full. Free {needed} and run the same command again."
+    lines = [line.strip() for line in errors.splitlines() if "ERROR" in line]
+    lines = lines or errors.strip().splitlines() or ["pip said nothing"]
+    if UNREACHABLE.search(errors):
+        fault = f"the package index could not be reached ({lines[0]})"
+        return f"{fault}. Check the network or pip's configuration and run the same command again."
     return f"pip failed ({lines[-1]}). Run the same command again; if it persists, run `make clean` first."
+
+
+def make(folder):
+    """Make an empty environment, in the place of whatever is there."""
+    command = [sys.executable, "-m", "venv", "--clear", str(folder)]
+    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if made.returncode:
+        remedy = "on Debian and Ubuntu, `apt-get install python3-venv` brings it"
+        answer = (made.stdout.strip().splitlines() or ["nothing"])[-1]
+        fail(f"python -m venv failed; {remedy}. It said: {answer}")
 
 
 def main(name="work"):
@@ -72,56 +75,30 @@ def main(name="work"):
     folder = ROOT / folder_name
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = folder / "ready"
-    wanted = fingerprint(requirements)
+    now = fingerprint(requirements)
     before = stamp.read_text() if python.exists() and stamp.exists() else ""
-    if before == wanted:
+    if before == now:
         return
     free = shutil.disk_usage(str(ROOT)).free / 1e9
     if free < needed:
         fail(f"the disk has {free:.1f} GB free and the packages need about {needed}. Free some space.")
     print(f"Installing the packages into {folder_name}; once, and it takes a few minutes ...", flush=True)
-    if before.split("\n")[0] != wanted.split("\n")[0]:  # none yet, half made, or made by another Python
-        made = subprocess.run(
-            [sys.executable, "-m", "venv", "--clear", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if made.returncode:
-            said = (made.stdout.strip().splitlines() or ["nothing"])[-1]
-            fail(
-                "python -m venv failed; on Debian and Ubuntu, `apt-get install python3-venv` brings it. It said: "
-                + said
-            )
-    else:
+    if before.split("\n")[0] == now.split("\n")[0]:
         stamp.unlink()
-    command = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--retries",
-        "3",
-    ]
+    else:  # none yet, half made, or made by another Python
+        make(folder)
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries=3"]
     command += ["--requirement", str(ROOT / requirements), "--constraint", str(ROOT / "constraints.txt")]
-    command += (
-        ["--editable", str(ROOT)] if name == "work" else []
-    )  # so that `import utils` works in every folder
+    if name == "work":
+        command += ["--editable", str(ROOT)]  # so that `import utils` works in every folder
     installed = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if installed.returncode:
         fail(explain(installed.stderr))
-    stamp.write_text(wanted)  # last: an interrupted set-up is done again
+    stamp.write_text(now)  # last: an interrupted set-up is done again
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "name",
-        nargs="?",
-        default="work",
-        choices=sorted(ENVIRONMENTS),
-        help="which environment (default: %(default)s)",
-    )
+    names = sorted(ENVIRONMENTS)
+    parser.add_argument("name", nargs="?", default="work", choices=names, help="default: %(default)s")
     main(parser.parse_args().name)

@@ -13,16 +13,14 @@ def visible_gpus() -> list[str]:
     Raises:
         RuntimeError: nvidia-smi hangs.
     """
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None and shutil.which("nvidia-smi"):
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if devices is None and shutil.which("nvidia-smi"):
         try:
-            answer = subprocess.run(
-                ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=ANSWER_SECONDS
-            ).stdout
+            command = ["nvidia-smi", "-L"]
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
         except subprocess.TimeoutExpired:
-            reason = f"nvidia-smi has not answered for {ANSWER_SECONDS} seconds: something is wrong with the GPU's driver"
-            raise RuntimeError(
-                f"{reason}; to do without a GPU, set CUDA_VISIBLE_DEVICES to nothing"
-            ) from None
-        named = ",".join(map(str, range(sum(line.startswith("GPU ") for line in answer.splitlines()))))
-    return [device for device in (named or "").split(",") if device not in ("", "-1")]
+            reason = f"nvidia-smi has not answered for {ANSWER_SECONDS} seconds: the GPU's driver is at fault"
+            remedy = "to do without a GPU, set CUDA_VISIBLE_DEVICES to nothing"
+            raise RuntimeError(f"{reason}; {remedy}") from None
+        return [str(k) for k in range(sum(line.startswith("GPU ") for line in answer.stdout.splitlines()))]
+    return [device for device in (devices or "").split(",") if device not in ("", "-1")]
