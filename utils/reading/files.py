@@ -36,7 +36,7 @@ REFUSED = {  # suffixes: what it is, and the way out
     ".xlsx .xls .xlsm .xlsb .ods .numbers": "is a spreadsheet. Export the sheet as CSV UTF-8 (Save as).",
     ".zip": f"is a zip archive. {UNPACK}",
     ".bz2 .xz .zst .7z .tar .tgz": f"is compressed in another way than gzip. {UNPACK}",
-    ".feather .arrow": "is an Arrow file. Convert it: pandas.read_feather('x.feather').to_parquet('x.parquet').",
+    ".feather .arrow": "is an Arrow file. Use pandas.read_feather('x.feather').to_parquet('x.parquet').",
     ".json": f"is one JSON document. {ONE_OBJECT}; if each line is an object already, rename it to .jsonl.",
 }
 ONE_LINE_END = (
@@ -122,9 +122,9 @@ def _read_delimited(
     end = _line_end(head, next(_records(head, delimiter), []), required)
     rows = _rows(path, encoding, head, delimiter, end)
     *_, header = next(rows, [[]])
-    names = _as_required([name.replace("\0", OTHER[end]) for name in header], required)
-    _require_columns(names, required, path, delimiter)
-    chunks: dict[str, list[pa.Array]] = {name: [] for name in _distinct(names)}
+    names = [name.replace("\0", OTHER[end]) for name in header]
+    names = _column_names(names, required, path, delimiter)
+    chunks: dict[str, list[pa.Array]] = {name: [] for name in names}
     begins = array("Q")
     suspects: list[int] = []  # rows of several lines each of which could be a row
     for batch in iter(lambda: list(islice(rows, BATCH)), []):
@@ -288,8 +288,8 @@ def _read_jsonl(path: Path, encoding: str, required: list[str], listed: str | No
     if not rows:
         names = " and ".join(required)
         raise TableError(f"{path.name} is empty. Each line must be a JSON object with {names}.")
-    _require_columns(list(columns), required, path)
-    return _typed_frame(columns, required, path, listed, {})
+    names = _column_names(list(columns), required, path)
+    return pd.DataFrame({name: _typed(columns.pop(name), name, required, path, listed) for name in names})
 
 
 def _record(line: str, number: int, path: Path) -> dict:
@@ -314,20 +314,20 @@ def _read_parquet(path: Path, required: list[str], class_names: bool, listed: st
             table.validate(full=True)  # bytes that are no UTF-8 would be found much later
         except (pa.ArrowException, OSError) as error:
             raise TableError(f"{path.name} is not a whole Parquet file ({error}). Write it again.") from None
-    written = table.column_names
-    names = _as_required(written, required)
-    _require_columns(names, required, path)
+    names = _column_names(table.column_names, required, path)
     classes = _class_names(table.schema) if class_names else {}
-    classes = {name: classes[other] for name, other in zip(names, written, strict=True) if other in classes}
+    pairs = zip(names, table.column_names, strict=True)
+    classes = {name: classes[written] for name, written in pairs if written in classes}
     columns = {}
-    for name, column in zip(_distinct(names), table.columns, strict=True):
+    for name, column in zip(names, table.columns, strict=True):
         try:  # through Python objects: pandas would turn integers with one null among them into floats
-            columns[name] = column.to_pylist()
+            values = column.to_pylist()
         except (pa.ArrowException, ValueError, OverflowError, KeyError) as error:
             # a date that Python has not, an unknown time zone
             reason = f"a value cannot be read ({error}). Leave that column out."
             raise TableError(f"{path.name}, column {name!r}: {reason}") from None
-    return _typed_frame(columns, required, path, listed, classes)
+        columns[name] = _typed(values, name, required, path, listed, classes.get(name))
+    return pd.DataFrame(columns)
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
@@ -344,27 +344,24 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     return classes
 
 
-def _typed_frame(
-    columns: dict[str, list], required: list[str], path: Path, listed: str | None, classes: dict
-) -> pd.DataFrame:
-    """Return the columns as a frame: the required ones as text, the others with the types that they have."""
-    series = {}
-    for name, values in columns.items():
-        if name not in required:
-            series[name] = pd.Series(values, dtype=object)
-            continue
-        texts: list[str] = []
-        names, is_listed = classes.get(name), name == listed
-        try:
-            texts.extend(_as_text(_named(value, names) if names else value, is_listed) for value in values)
-            series[name] = _text_series([pa.array(texts, pa.large_string())])
-        except UnicodeEncodeError as error:
-            row, text = texts.index(error.object) + 1, error.object[:60]
-            reason = f"{text!r} holds half a character (a lone surrogate). Write the text again."
-            raise TableError(f"{path.name}, row {row}, column {name!r}: {reason}") from None
-        except TableError as error:
-            raise TableError(f"{path.name}, row {len(texts) + 1}, column {name!r}: {error}") from None
-    return pd.DataFrame(series)
+def _typed(
+    values: list, name: str, required: list[str], path: Path, listed: str | None, classes: list | None = None
+) -> pd.Series:
+    """Return the values of a required column as text, those of another one with the types that they have."""
+    if name not in required:
+        return pd.Series(values, dtype=object)
+    texts: list[str] = []
+    try:
+        texts.extend(
+            _as_text(_named(value, classes) if classes else value, name == listed) for value in values
+        )
+        return _text_series([pa.array(texts, pa.large_string())])
+    except UnicodeEncodeError as error:
+        row, text = texts.index(error.object) + 1, error.object[:60]
+        reason = f"{text!r} holds half a character (a lone surrogate). Write the text again."
+    except TableError as error:
+        row, reason = len(texts) + 1, error
+    raise TableError(f"{path.name}, row {row}, column {name!r}: {reason}")
 
 
 def _named(value, names: list[str]):
@@ -407,15 +404,6 @@ def _as_text(value, listed: bool) -> str:
 # --- columns, and rows that are none ------------------------------------------------------------------------
 
 
-def _distinct(names: list[str]) -> list[str]:
-    """Tell columns of the same name apart by their place in the file."""
-    distinct: list[str] = []
-    for place, name in enumerate(names, start=1):
-        again = name in distinct
-        distinct.append(free_name(f"{name}_{place}", {*names, *distinct}) if again else name)
-    return distinct
-
-
 def free_name(name: str, taken: Iterable[str]) -> str:
     """Return `name`, with as many underscores behind it as make it new."""
     while name in taken:
@@ -438,7 +426,15 @@ def _as_required(names: list[str], required: list[str]) -> list[str]:
     return [n if n in required else spelling.get(unicodedata.normalize("NFC", n), n) for n in names]
 
 
-def _require_columns(names: list[str], required: list[str], path: Path, delimiter: str | None = None) -> None:
+def _column_names(
+    names: list[str], required: list[str], path: Path, delimiter: str | None = None
+) -> list[str]:
+    """Return the names, the required ones spelt as there, repeated others told apart by their place.
+
+    Raises:
+        TableError: a required name is missing or repeated.
+    """
+    names = _as_required(names, required)
     for name in required:
         if names.count(name) > 1:
             count = f"{names.count(name)} columns called {name!r}"
@@ -452,6 +448,11 @@ def _require_columns(names: list[str], required: list[str], path: Path, delimite
             columns = in_words(names, 30) or "none"
             advice = f"{hint} Set text_column and label_column.".strip()
             raise TableError(f"{path.name} has no column {name!r}; it has {columns}. {advice}")
+    distinct: list[str] = []
+    for place, name in enumerate(names, start=1):
+        again = name in distinct
+        distinct.append(free_name(f"{name}_{place}", {*names, *distinct}) if again else name)
+    return distinct
 
 
 def _without_index(
@@ -481,7 +482,9 @@ def _without_headers(
     header = [*map(bare, frame)]
     longest = max(map(len, frame.columns)) + 8  # more than quotes, blanks and a mark take
     likely = np.full(len(frame), len({*header}) > 1)  # a text of one word may be any word
-    for name in required:
+    for name in reversed(required):  # first the labels, which are few, and leave few rows
+        if not likely.any():
+            return frame, []
         values = [value for value in frame[name].unique() if len(value) <= longest and bare(value) in header]
         likely &= frame[name].isin(values).to_numpy()
     where, lines = ("line", begins) if begins else ("row", range(1, len(frame) + 1))

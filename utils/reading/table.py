@@ -326,8 +326,8 @@ def _na_findings(
     remarks = []
 
     def words(column: str) -> str:
-        numbers = {word: rows.loc[rows[column] == word, "row"] for word in NA_WORDS & {*rows[column]}}
-        return ", ".join(f"{word!r} ({rows_in_words(numbers[word])})" for word in sorted(numbers))
+        numbers = rows.loc[rows[column].isin(NA_WORDS), [column, "row"]].groupby(column)["row"]
+        return ", ".join(f"{word!r} ({rows_in_words(list(of_word))})" for word, of_word in numbers)
 
     taken = "that pandas.read_csv takes for missing"
     if texts := words("text"):
@@ -338,7 +338,7 @@ def _na_findings(
         message = f"labels in column {label_column!r} {taken}: {labels}. They are kept as a class."
         fix = "They may be holes that an earlier program left: if so, fill them in or empty those cells."
         remarks.append((message, fix))
-    names = {*rows["label"]} - NA_WORDS
+    names = {*rows["label"].unique()} - NA_WORDS
     floats = label_column and names and all(re.fullmatch(r"-?\d+\.0", name) for name in names)
     if floats and (labels or len(blank)):
         holes = f" where {rows_in_words(blank)} blank" if len(blank) else ""
