@@ -1483,7 +1483,8 @@ leak_of_tokens("a_blank_without_width", "row 4 of the evaluation data", "na\u00e
 leak_of_tokens("a_soft_hyphen", "row 4 of the evaluation data", "naive", "nai\u00adve")
 leak_of_tokens(
     "two_spellings",
-    "row 4 of the evaluation data have the token ids of rows of the training data (8%), though their texts",
+    "row 4 of the evaluation data have the token ids of rows of the training data (8%), though their "
+    "texts differ",
     "caf\u00e9",
     "cafe",
 )
@@ -2359,7 +2360,8 @@ def with_adapter(model, *saved, target="query", adapter="default", config=LoraCo
 
 @broken(
     "frozen",
-    "The classification head (classifier) is frozen, and not saved with the adapter: its random numbers",
+    "The classification head (classifier) is frozen, and not saved with the adapter: its random "
+    "numbers would stay",
     "error",
 )
 def the_head_frozen_beside_an_adapter(folder, mended):
@@ -2513,7 +2515,8 @@ ACCUMULATE = {"gradient_accumulation_steps": 3, "logging_strategy": "steps", "lo
 
 @broken(
     "ga-loss",
-    "BertForSequenceClassification takes num_items_in_batch and ignores it, so nobody divides by the 3 ",
+    "BertForSequenceClassification takes num_items_in_batch and ignores it, so nobody divides by the 3 "
+    "accumulated batches",
 )
 def accumulated_gradients(folder, mended):
     model = bert()
@@ -2702,7 +2705,8 @@ def metrics_for_other_rows_of_too_many_to_begin_with(folder):
 
 @broken(
     "best-metric-missing",
-    "metric_for_best_model='f1' is not among what an evaluation returns (accuracy, f1_macro, loss, predicted",
+    "metric_for_best_model='f1' is not among what an evaluation returns (accuracy, f1_macro, loss, "
+    "predicted_classes)",
     raises="eval_f1",
 )
 def a_metric_of_another_name(folder, mended):
