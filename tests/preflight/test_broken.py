@@ -164,7 +164,7 @@ def trainer_for(folder, kind=Trainer, **changes):
     return kind(args=TrainingArguments(**{"output_dir": str(folder / "run")} | settings), **parts)
 
 
-def found(trainer, id, **kwargs):
+def findings_of(trainer, id, **kwargs):
     return [finding for finding in preflight(trainer, **kwargs).findings if finding.id == id]
 
 
@@ -1240,17 +1240,17 @@ def test_single_texts_and_pairs_together_are_no_marks_in_texts(tmp_path, texts_t
     ]
     data = Dataset.from_list([dict(row) for row in rows])
     data = data if texts_too else data.remove_columns("text")
-    assert found(trainer_for(tmp_path, train=data), "special-in-text") == []
+    assert findings_of(trainer_for(tmp_path, train=data), "special-in-text") == []
 
 
 def test_the_fix_for_special_tokens_is_one_that_this_tokenizer_heeds(tmp_path):
-    (heeds,) = found(special_tokens_of_bert_in_texts(tmp_path, False), "special-in-text")
+    (heeds,) = findings_of(special_tokens_of_bert_in_texts(tmp_path, False), "special-in-text")
     assert heeds.fix.startswith("tokenizer(..., split_special_tokens=True), where you predict as well")
     tokenizer = tokenizer_of()
     tokenizer.backend_tokenizer.normalizer = normalizers.Strip()
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # now '[SEP]' is a word
     data = table(texts=[*texts_of(23, 0), "w8 [SEP] w9"], tokenizer=tokenizer)
-    (does_not,) = found(trainer_for(tmp_path, tokenizer=tokenizer, train=data), "special-in-text")
+    (does_not,) = findings_of(trainer_for(tmp_path, tokenizer=tokenizer, train=data), "special-in-text")
     assert "text.replace('[SEP]', ' ') before tokenising (split_special_tokens=True does not" in does_not.fix
 
 
@@ -1483,7 +1483,8 @@ leak_of_tokens("a_blank_without_width", "row 4 of the evaluation data", "na\u00e
 leak_of_tokens("a_soft_hyphen", "row 4 of the evaluation data", "naive", "nai\u00adve")
 leak_of_tokens(
     "two_spellings",
-    "row 4 of the evaluation data have the token ids of rows of the training data (8%), though their texts",
+    "row 4 of the evaluation data have the token ids of rows of the training data (8%), though their "
+    "texts differ",
     "caf\u00e9",
     "cafe",
 )
@@ -1854,17 +1855,20 @@ def metric_named(name):
     return lambda prediction: {name: 0.5, "f1_macro": 0.5}
 
 
-def direction(name, right, given=None):
+def direction(name, right, by_user=None):
     def build(folder, mended):
         return trainer_for(
             folder,
             compute_metrics=metric_named(name),
             metric_for_best_model=name,
-            greater_is_better=right if mended else given,
+            greater_is_better=right if mended else by_user,
         )
 
-    build.__name__ = f"chosen_by_{name}_{given}"
-    guessed = given in (None, not name.endswith("loss"))  # anything else the user has set: a warning at most
+    build.__name__ = f"chosen_by_{name}_{by_user}"
+    guessed = by_user in (
+        None,
+        not name.endswith("loss"),
+    )  # anything else the user has set: a warning at most
     broken(
         "metric-direction",
         f"is better when it is {'higher' if right else 'lower'}, but {'greater' if guessed else 'you set'}",
@@ -1905,19 +1909,19 @@ for higher_is_better in (
     "f1_weighted",
     "balanced_accuracy",
 ):
-    direction(higher_is_better, True, given=False)
-direction("loss", False, given=True)
+    direction(higher_is_better, True, by_user=False)
+direction("loss", False, by_user=True)
 direction("neg_log_loss", True)
 for kept_by_mistake in ("f1_detection", "accuracy_within_1", "matthews_correlation", "f1_score", "r2"):
-    direction(kept_by_mistake, True, given=False)
-direction("log_loss", False, given=True)
-direction("hamming_loss", False, given=True)
+    direction(kept_by_mistake, True, by_user=False)
+direction("log_loss", False, by_user=True)
+direction("hamming_loss", False, by_user=True)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "hamming_loss"])
 def test_the_remedy_for_a_direction_that_was_set_keeps_no_worst_model(tmp_path, name):
     """Nobody but the user knows what the number is: the remedy leaves both ways open."""
-    (finding,) = found(
+    (finding,) = findings_of(
         trainer_for(
             tmp_path,
             compute_metrics=metric_named(name),
@@ -2356,7 +2360,8 @@ def with_adapter(model, *saved, target="query", adapter="default", config=LoraCo
 
 @broken(
     "frozen",
-    "The classification head (classifier) is frozen, and not saved with the adapter: its random numbers",
+    "The classification head (classifier) is frozen, and not saved with the adapter: its random "
+    "numbers would stay",
     "error",
 )
 def the_head_frozen_beside_an_adapter(folder, mended):
@@ -2429,25 +2434,25 @@ def xlnet():
     ],
 )
 def test_the_fix_for_a_frozen_head_names_it(tmp_path, model, settings, fix):
-    (finding,) = found(
+    (finding,) = findings_of(
         trainer_for(tmp_path, model=with_adapter(model(), target="value", **settings)), "frozen"
     )
     assert (finding.level, finding.fix) == ("error", fix)
 
 
 def test_a_task_type_that_was_given_or_that_nobody_reads_is_no_fix(tmp_path):
-    given, built_in = with_adapter(bert()), with_adapter(bert())
-    given.peft_config["default"].task_type = "SEQ_CLS"
+    by_task, built_in = with_adapter(bert()), with_adapter(bert())
+    by_task.peft_config["default"].task_type = "SEQ_CLS"
     built_in._hf_peft_config_loaded = True  # model.add_adapter(...), which does not look at the task
-    for model in (given, built_in):
-        (finding,) = found(trainer_for(tmp_path, model=model), "frozen")
+    for model in (by_task, built_in):
+        (finding,) = findings_of(trainer_for(tmp_path, model=model), "frozen")
         assert (finding.level, finding.fix) == ("error", 'LoraConfig(..., modules_to_save=["classifier"])')
 
 
 def test_a_head_frozen_beside_an_adapter_is_not_called_random_where_the_checkpoint_is_gone(tmp_path):
     model = with_adapter(bert())
     model.config._name_or_path = str(tmp_path / "gone")
-    (finding,) = found(trainer_for(tmp_path, model=model), "frozen")
+    (finding,) = findings_of(trainer_for(tmp_path, model=model), "frozen")
     assert finding.level == "warning"
     assert "its perhaps random numbers" in finding.message
 
@@ -2510,7 +2515,8 @@ ACCUMULATE = {"gradient_accumulation_steps": 3, "logging_strategy": "steps", "lo
 
 @broken(
     "ga-loss",
-    "BertForSequenceClassification takes num_items_in_batch and ignores it, so nobody divides by the 3 ",
+    "BertForSequenceClassification takes num_items_in_batch and ignores it, so nobody divides by the 3 "
+    "accumulated batches",
 )
 def accumulated_gradients(folder, mended):
     model = bert()
@@ -2699,7 +2705,8 @@ def metrics_for_other_rows_of_too_many_to_begin_with(folder):
 
 @broken(
     "best-metric-missing",
-    "metric_for_best_model='f1' is not among what an evaluation returns (accuracy, f1_macro, loss, predicted",
+    "metric_for_best_model='f1' is not among what an evaluation returns (accuracy, f1_macro, loss, "
+    "predicted_classes)",
     raises="eval_f1",
 )
 def a_metric_of_another_name(folder, mended):
@@ -2767,9 +2774,9 @@ def a_checkpoint_each_step(folder, mended):
     return trainer
 
 
-@broken("fp16-weights", "trainable weights are float16 and fp16=True", fixes=False)
-def half_precision_weights_on_a_gpu(folder, mended):
-    return on_a_gpu(trainer_for(folder, fp16=True, model=bert() if mended else bert().half()))
+@broken("fp16-weights", "trainable weights are float16 and fp16=True")
+def half_precision_weights_on_a_gpu(folder, kind=torch.float16):
+    return on_a_gpu(trainer_for(folder, fp16=True, model=bert().to(kind)))
 
 
 # --- each of them is found, its fix helps, and where the library complains, it complains --------------------
@@ -2863,13 +2870,13 @@ def test_gradient_accumulation_logs_a_loss_four_times_too_large(tmp_path):
 
 def test_the_best_model_is_not_loaded_where_it_was_not_saved(tmp_path):
     """best-not-loaded: the best evaluation is made to be the first, at step 2, where nothing is saved."""
-    for save_steps, found_one in ((4, False), (2, True)):
+    for save_steps, loaded in ((4, False), (2, True)):
         scores = iter([0.9] + [0.1] * 20)
         steps = by_steps(2, save_steps=save_steps, max_steps=8, num_train_epochs=3)
         first_best = lambda _, scores=scores: {"f1_macro": next(scores)}  # noqa: E731
         trainer = trainer_for(tmp_path / str(save_steps), compute_metrics=first_best, **steps)
         trainer.train()
-        assert (trainer.state.best_model_checkpoint is not None) == found_one
+        assert (trainer.state.best_model_checkpoint is not None) == loaded
 
 
 def test_the_perplexity_is_maximised(tmp_path):
@@ -2907,8 +2914,8 @@ def test_an_old_checkpoint_is_loaded_as_the_best(tmp_path):
     trainer = trainer_for(tmp_path, max_steps=2, num_train_epochs=3)
     trainer.train()
     again = trainer_for(tmp_path, max_steps=2, num_train_epochs=3)
-    assert found(again, "stale-checkpoints")
-    assert not found(
+    assert findings_of(again, "stale-checkpoints")
+    assert not findings_of(
         trainer_for(tmp_path, max_steps=4, num_train_epochs=3, resume_from_checkpoint=True),
         "stale-checkpoints",
     )
@@ -2923,7 +2930,7 @@ def test_the_learning_rate_of_the_checkpoint_wins(tmp_path):
 def test_a_finished_run_resumed_does_nothing(tmp_path):
     trainer_for(tmp_path).train()
     trainer = trainer_for(tmp_path, resume_from_checkpoint=True)
-    assert found(trainer, "resume-mismatch")
+    assert findings_of(trainer, "resume-mismatch")
     assert trainer.train(resume_from_checkpoint=True).training_loss == 0.0
 
 
@@ -3170,7 +3177,7 @@ def test_a_check_that_fails_is_a_finding_that_names_it(tmp_path, monkeypatch):
     for broken_too in (False, True):
         monkeypatch.setitem(CATALOGUE, "no-logs", CATALOGUE["no-logs"]._replace(find=fails))
         trainer = trainer_for(tmp_path, model=bert(LABELS[::-1] if broken_too else LABELS))
-        (finding,) = found(trainer, "check-failed")
+        (finding,) = findings_of(trainer, "check-failed")
         assert "no-logs" in finding.message
         assert "this check is broken" in finding.message
 
@@ -3187,12 +3194,12 @@ def test_a_new_head_is_not_training(tmp_path):
     trainer = trainer_for(tmp_path)
     preflight(trainer)
     trainer.model.classifier = torch.nn.Linear(32, 2)
-    assert not found(trainer, "trained-twice")
+    assert not findings_of(trainer, "trained-twice")
 
 
 def test_float32_weights_are_fine_on_a_gpu(tmp_path):
     """The stand-in cannot run the model, so the fix of fp16-weights is looked at alone."""
-    assert not found(half_precision_weights_on_a_gpu(tmp_path, True), "fp16-weights")
+    assert not findings_of(half_precision_weights_on_a_gpu(tmp_path, torch.float32), "fp16-weights")
 
 
 # --- Watch: what only shows while it runs -------------------------------------------------------------------
