@@ -28,6 +28,7 @@ PARAMETERS = """
 number = 1  # what it writes down
 pause = 0.0  # a number with a point
 name = "a"  # a text
+marks = {1}  # what YAML and JSON do not know
 """
 
 

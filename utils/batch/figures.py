@@ -67,16 +67,17 @@ def sweep_scores(
     log = numeric and low > 0 and high >= 10 * low
 
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    scored = table.dropna(subset="score")
-    for k, (group, runs) in enumerate(scored.groupby("group", sort=False)):
-        colour = COLOURS[k % len(COLOURS)]
+    for k, (group, runs) in enumerate(table.groupby("group", sort=False)):
+        runs, colour = runs.dropna(subset="score"), COLOURS[k % len(COLOURS)]
+        if runs.empty:
+            continue
         # Groups stand side by side, or bars would hide each other.
-        shift = 0.02 * (k - (scored["group"].nunique() - 1) / 2)
+        shift = 0.02 * (k - (table["group"].nunique() - 1) / 2)
         at = place * (high / low) ** shift if log else place + shift * ((high - low) or 1)
         rings = {"markersize": 8, "fillstyle": "none", "gid": "runs"}
         axes.plot(at[runs["at"]], runs["score"], "o", color=colour, **rings)
         means = runs.groupby("at")["score"].agg(["mean", "std"])  # std of one run: nan, and no bar
-        means = means.loc[[value for value in place.index if value in means.index]]
+        means = means.reindex(place.index).dropna(subset="mean")
         style = "os^D"[k % 4] + (("-", "--", "-.")[k % 3] if numeric else "")
         options = {"fmt": style, "color": colour, "markersize": 5, "capsize": 4, "linewidth": 1.2}
         axes.errorbar(at[means.index], means["mean"], means["std"], label=plain_axes(group), **options)

@@ -198,7 +198,7 @@ def run_id(changes: Mapping[str, Any], parameters: Mapping[str, Any], notebook: 
 
 
 def _as_json(value: Any) -> str:
-    return json.dumps(_canonical(value), sort_keys=True)
+    return json.dumps(_canonical(value), sort_keys=True, default=repr)  # a default may be a set
 
 
 def _canonical(value: Any) -> Any:
