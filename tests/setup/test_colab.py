@@ -100,8 +100,8 @@ def origin(tmp_path_factory):
 def run_cell(tmp_path, origin):
     """Run the first cell in a new IPython with Colab's stand-in, then a program; return the finished process.
 
-    Its folder is `tmp_path / "content"`. pip really installs, without a network: the environment of these tests
-    has what the package needs.
+    Its folder is `tmp_path / "content"`. pip really installs, without a network: what the package
+    needs is in the environment of these tests.
     """
     python = make_environment(tmp_path / "venv")
     ipython = colab.make_stand_in(tmp_path / "ipython")

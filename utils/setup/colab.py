@@ -13,7 +13,7 @@ mount it in a cell of its own, and name a folder in it below.
 
 
 def prepare() -> None:
-    """Make `utils` importable in this kernel, which began before its installation; print what to know in Colab.
+    """Make `utils` importable in this kernel, which began before its installation; print what to know.
 
     Raises:
         RuntimeError: pip has failed, which stops no cell; what it has fetched may be another version.
