@@ -34,7 +34,9 @@ def run(folder, **parameters):
 
 
 def label_again(folder, *options):
-    """Label the test texts with the saved model in another process, as a user would, and return the column of answers."""
+    """Label the test texts with the saved model in another process, as a user would, and return the column of
+    answers.
+    """
     predictions = pd.read_csv(folder / "run" / "predictions.csv", dtype=str, keep_default_na=False)
     predictions[["text"]].map(unquote_formula).to_csv(folder / "new.csv", index=False)
     command = [

@@ -31,7 +31,9 @@ QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS
 
 
 def papermill(folder, parameters, notebook=TEMPLATE, start=subprocess.run, file=None, **options):
-    """Run the notebook with the command line tool, from `folder`; a list of `-p name value` as a user types it."""
+    """Run the notebook with the command line tool, from `folder`; a list of `-p name value` as a user types
+    it.
+    """
     command = [
         sys.executable,
         "-m",
@@ -57,7 +59,8 @@ def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-# Own names, and markup wherever a name, a label or a text can carry it: it shall be read in what the run leaves, and nothing of it shall run.
+# Own names, and markup wherever a name, a label or a text can carry it: it shall be read in what the run
+# leaves, and nothing of it shall run.
 TEXT, MOOD, OTHER = f"message {IMAGE}", f"mood {SCRIPT} {LINK}", f"id {DRAWING}"
 HAPPY, UNHAPPY = f"happy, 😀 {IMAGE} | `", f"not so <b>happy</b> {SCRIPT} {LINK} {FORMULA}"
 DATA, TEST, RUN = f"mine{IN_FILE_NAME}.csv", f"test{IN_FILE_NAME}.jsonl", f"run{IN_FILE_NAME}"
@@ -77,7 +80,9 @@ SECRETS = {
 
 @pytest.fixture(scope="session")
 def own_table(tweets, tmp_path_factory):
-    """A practitioner's files, in a folder of their home: own column names and labels, a CSV to train on, test rows as JSONL."""
+    """A practitioner's files, in a folder of their home: own column names and labels, a CSV to train on, test
+    rows as JSONL.
+    """
     folder = tmp_path_factory.mktemp("home") / "project"
     folder.mkdir()
     splits = split_table(tweets, max_train_samples=600, seed=1)
@@ -222,7 +227,9 @@ def test_the_solutions_of_the_exercises_are_right(own_run):
 
 
 def executed(own_run):
-    """Return the executed notebook without papermill's own notes, in which stand the paths of its command line."""
+    """Return the executed notebook without papermill's own notes, in which stand the paths of its command
+    line.
+    """
     notebook = read(own_run.parent / "executed.ipynb")
     for part in (notebook, *notebook.cells):
         part.metadata.pop("papermill", None)
@@ -286,7 +293,9 @@ def test_a_run_writes_nothing_outside_its_folder(own_run, own_tree):
 
 @pytest.mark.slow
 def test_a_run_leaves_no_secret_and_no_path(own_run):
-    """Paths stand in the checkpoints only, where Trainer looks for the best one by it; they are no result, and secrets are not even there."""
+    """Paths stand in the checkpoints only, where Trainer looks for the best one by it; they are no result,
+    and secrets are not even there.
+    """
     files = {
         path.relative_to(own_run).as_posix(): path.read_bytes()
         for path in own_run.rglob("*")
@@ -499,7 +508,8 @@ def test_class_weights_for_numbers_are_refused():
         loss_cell(["1.5"], ["value"], "regression")
 
 
-# --- the log that is kept, and predictions that stand for an evaluation -----------------------------------------------------
+# --- the log that is kept, and predictions that stand for an evaluation
+# -----------------------------------------------------
 
 
 def test_the_history_leaves_out_clocks_summaries_and_what_json_cannot_hold():

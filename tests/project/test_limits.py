@@ -27,6 +27,8 @@ def test_ordinary(): ...
 def test_slow(): ...
 @pytest.mark.browser
 def test_browser(): ...
+@pytest.mark.full(reason="long")
+def test_full(): ...
 @pytest.mark.slow
 @pytest.mark.timeout(7)
 def test_own(): ...
@@ -77,5 +79,6 @@ def test_what_trains_has_a_longer_limit_than_the_rest(tmp_path, monkeypatch):
     said = run_pytest(tmp_path, "--collect-only", "-p", "conftest", "-p", "show", "--nbval-lax").stdout
     limits = dict(line[6:].rpartition(" ")[::2] for line in said.splitlines() if line.startswith("limit "))
     assert {name: float(limit) for name, limit in limits.items()} == {
-        "test_ordinary": 900, "test_slow": 2700, "test_browser": 2700, "test_own": 7, "Cell 0": 2700, "Cell 1": 2700,
+        "test_ordinary": 900, "test_slow": 2700, "test_browser": 2700, "test_full": 2700, "test_own": 7,
+        "Cell 0": 2700, "Cell 1": 2700,
     }  # fmt: skip
