@@ -133,7 +133,8 @@ WRONG = """async committed => {
         const cell = cells.find(cell => cell.model.id === id);
         const {outputArea, model} = cell;
         const holds = (type, k) => type in (model.outputs.get(k).data ?? {});
-        const outputs = type => outputArea.widgets.filter((_, k) => holds(type, k)).map(output => output.node);
+        const shown = type => outputArea.widgets.filter((_, k) => holds(type, k));
+        const outputs = type => shown(type).map(output => output.node);
         const now = outputs("application/vnd.jupyter.widget-view+json");
         check(now.length >= widgets, id, "has", now.length, "widgets and should have", widgets);
         for (const output of now) {
