@@ -1,10 +1,9 @@
 """Write the repository's address where it is needed: `make badges REPO=owner/name [TAG=v1.0]`.
 
-The address lives in pyproject.toml, under [tool.badges]. From there it comes into the README and the first
-cell of each notebook, as "Open in Colab" badges, and into
-the bootstrap cells, with which pip completes a notebook that is alone in Colab. While there is no address,
-there is no badge. `REPO=` (nothing) takes them away again; without
-REPO, notebooks that came later are brought into step. Standard library only.
+The address lives in pyproject.toml, under [tool.badges]. From there it comes into README and the
+notebooks' titles, as "Open in Colab" badges, and into the bootstrap cells, with which pip completes a
+notebook that is alone in Colab. While there is no address, there is no badge. `REPO=` (nothing) takes
+them away again; without REPO, notebooks that came later are brought into step. Standard library only.
 """
 
 import argparse
@@ -48,9 +47,7 @@ def replace_once(pattern: re.Pattern, new: str, text: str, where: str) -> str:
 
 
 def with_badge(notebook: dict, name: str, repository: str, tag: str) -> dict:
-    """Put the badge below the title and the address into the bootstrap cell, in place, and return the
-    notebook.
-    """
+    """Put the badge below the title and the address into the bootstrap cell; return the same notebook."""
     title = notebook["cells"][0]
     heading, _, rest = "".join(title["source"]).partition("\n\n")
     rest = BADGE_LINE.sub("", rest)

@@ -1,9 +1,8 @@
-"""Build the site: README, datasheet and notebooks with their stored outputs, as pages with a search that need
-no network.
+"""Build the site: README, datasheet and notebooks with their stored outputs, as pages that need no network.
 
-`make site` runs this in an environment of its own, so it imports nothing of this repository. A warning is an
-error: a link to a page or heading that is
-not there, a figure without a text for those who can't see it, a notebook that can't be read.
+`make site` runs this in an environment of its own, so it imports nothing of this repository. A warning
+is an error: a link to a page or heading that is not there, a figure without a text for those who can't
+see it, a notebook that can't be read.
 """
 
 import re
@@ -35,8 +34,7 @@ data/README
 
 
 def fit_for_reading(path: Path):
-    """Return a notebook for people who read it: figures carry their cell's `alt` text, a control is replaced
-    by a sentence.
+    """Return a notebook for readers: figures carry their cell's `alt` text, a sentence stands for a control.
 
     `alt` in a cell's metadata is where nbconvert looks for it, too. `make notebooks` leaves it alone.
 

@@ -1,6 +1,4 @@
-"""How the site looks and what it may contain. `make site` builds it; docs/build.py prepares what it is built
-from.
-"""
+"""How the site looks and what it may contain. `make site` builds it from what docs/build.py prepares."""
 
 project = "Fine-tune a text classifier"
 extensions = ["myst_nb"]

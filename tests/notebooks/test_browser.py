@@ -1,9 +1,8 @@
-"""The notebooks in a real browser: JupyterLab is served from a temporary copy, and a headless Chromium runs
-all cells, moves sliders and types.
+"""The notebooks in a real browser: JupyterLab serves a temporary copy, and a headless Chromium uses it.
 
 `make browser` runs this file. `make test` leaves out what is marked `browser`: the notebooks that take
-minutes. Every test leaves screenshots in
-runs/screenshots/. Nothing here waits a fixed time: each step waits for what it needs to see.
+minutes. Every test leaves screenshots in runs/screenshots/. Nothing here waits a fixed time: each step
+waits for what it needs to see.
 """
 
 import json
@@ -169,9 +168,7 @@ ASK_KERNEL = """async code => {
 
 
 def screenshot(page, of=""):
-    """Store what the page shows in runs/screenshots/, under the test's name and what it is a picture `of`,
-    and return the path.
-    """
+    """Store what the page shows in runs/screenshots/, named after the test and `of`; return the path."""
     name = re.sub(
         r"[^\w.-]+", "_", os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0] + of
     ).strip("_")
@@ -183,9 +180,7 @@ def screenshot(page, of=""):
 
 @contextmanager
 def step(page, what):
-    """Turn what goes wrong inside into a failure that says what was being done, and where to see how the page
-    looked.
-    """
+    """Turn what goes wrong inside into a failure that says what was being done, and where a picture is."""
     try:
         yield
     except (AssertionError, PlaywrightError) as error:
@@ -196,9 +191,7 @@ def step(page, what):
 
 
 def copy_repository(folder):
-    """Copy what the notebooks need, without their outputs: what the page shows afterwards was made by this
-    run.
-    """
+    """Copy what the notebooks need, without their outputs: what the page then shows is this run's."""
     for name in ("notebooks", "utils", "data"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for path in (folder / "notebooks").glob("*.ipynb"):
@@ -235,8 +228,7 @@ def wait_for_server(process, runtime, log, seconds=60):
 
 @contextmanager
 def serve(folder, command=(sys.executable, "-m", "jupyterlab"), **more):
-    """Serve JupyterLab from `folder`/work with settings, workspaces and kernels of its own; end all of its
-    processes afterwards.
+    """Serve JupyterLab from `folder`/work with settings and kernels of its own; end its processes afterwards.
 
     What it would open in a browser is in `folder`/opened. `more`: environment variables.
     """
@@ -261,8 +253,7 @@ def serve(folder, command=(sys.executable, "-m", "jupyterlab"), **more):
     with socket.socket() as free:  # should somebody take the port in between, Jupyter takes the next one
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # the extension manager would ask the package index; an abandoned server (pytest was killed) ends by
-    # itself
+    # the extension manager would ask the package index; an abandoned server (pytest was killed) ends itself
     config = {
         "ServerApp": {"port": port, "allow_root": True, "shutdown_no_activity_timeout": 900},
         "MappingKernelManager": {"cull_idle_timeout": 600},
@@ -376,11 +367,9 @@ def lab(browser, server):
 
 
 def run_all(page, notebook, timeout=RUN):
-    """Open a notebook (its path from the repository root), run all cells from the menu, and wait until the
-    last is done.
+    """Open a notebook (its path from the repository root), run all cells from the menu, and wait for the end.
 
-    Fails with the traceback where a cell ends in an error, and with the dialog's text where JupyterLab asks
-    something.
+    Fails with the traceback where a cell ends in an error, or with the text of JupyterLab's dialog.
     """
     with step(page, f"Opening {notebook}"):
         page.goto(f"/lab/tree/{notebook}?reset")
@@ -417,9 +406,7 @@ def outputs_are_drawn(page, committed):
 
 
 def pictures(page, cells):
-    """Store pictures of the notebook's top, of the whole notebook, and of some cells with what is around
-    them.
-    """
+    """Store pictures of the notebook's top, of the whole notebook, and of some cells and their neighbours."""
     scroll_to = """id => {
         const cells = jupyterapp.shell.currentWidget.content.widgets;
         cells.find(cell => cell.model.id === id).node.scrollIntoView({block: "center"});
@@ -447,8 +434,9 @@ def first(page, control, what):
 
 
 def shown(page, cell, figures=False, before=None):
-    """Wait until two looks at a cell are alike, and not like `before`; return what it shows (`figures`: its
-    pictures alone, if it has any).
+    """Wait until two looks at a cell are alike, and not like `before`; return what it shows.
+
+    With `figures`, that is its pictures alone, if it has any.
     """
     last = None
     for _ in range(CHANGE // LOOK):
@@ -471,9 +459,7 @@ def shown(page, cell, figures=False, before=None):
 
 
 def move_slider(page, presses=3):
-    """Move the first slider by arrow keys, away from the end it may be at, and wait until the figure in its
-    cell changes.
-    """
+    """Move the first slider by arrow keys, away from its end; wait until the figure in its cell changes."""
     handle, cell = first(page, SLIDER, "slider")
     with step(page, "Moving the slider"):
         before = shown(page, cell, figures=True)
@@ -500,9 +486,7 @@ def type_text(page, text):
 
 
 def what_ran(page):
-    """Say which part of typed MARKUP became live: its effect, elements that carry it, or any script among the
-    outputs.
-    """
+    """Say which part of typed MARKUP became live: its effect, elements that carry it, or a script."""
     scripts = (
         "[...document.querySelectorAll('.jp-OutputArea-output script')].map(element => element.outerHTML)"
     )
@@ -523,9 +507,7 @@ def choose_mistake(page):
 
 
 def choose_runs(page):
-    """Choose other runs in the list of 06, wait until table and pictures change, and return the table's
-    words.
-    """
+    """Choose other runs in the list of 06, wait until table and pictures change; return the table's words."""
     choice, cell = first(page, ".jp-OutputArea-output select[multiple]", "list of runs")
     with step(page, "Choosing other runs"):
         assert cell.locator("img:visible").count() == 2, "curves and confusion matrices"
@@ -568,9 +550,7 @@ def test_every_control_is_used():
 @pytest.mark.slow
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_chapter(lab, path):
-    """All cells run, the widgets are alive and the figures there as in the committed notebook; the control
-    changes what it should.
-    """
+    """All cells run, widgets and figures are there as committed, and the control changes what it should."""
     run_all(lab, f"notebooks/{path.name}", timeout=RUN if path.stem in SHORT else LONG_RUN)
     widgets = outputs_are_drawn(lab, read(path))
     pictures(lab, widgets)
@@ -705,9 +685,7 @@ def opened(folder, seconds=30):
 
 
 def write_decoy(folder):
-    """A kernel of the usual name, as `python -m ipykernel install --user` leaves it; the variable DECOY tells
-    it.
-    """
+    """A kernel of the usual name, as `python -m ipykernel install --user` leaves it; DECOY gives it away."""
     spec = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": "Python 3",

@@ -1,6 +1,4 @@
-"""The search of notebook 06: its own cells, with a model that takes no time. A study outlives the process
-that is killed.
-"""
+"""The search of notebook 06, its own cells with a model that takes no time: a study outlives a kill."""
 
 import os
 import subprocess

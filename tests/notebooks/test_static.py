@@ -109,8 +109,7 @@ def test_cells_are_short(path):
     ]
     lengths = {cell.id: len(cell.source.splitlines()) for cell in cells}
     assert statistics.median(lengths.values()) <= 8
-    # one call of TrainingArguments with a reason beside each value is one idea, and the one that the reader
-    # came for
+    # one call of TrainingArguments with a reason beside each value is one idea, which the reader came for
     assert {name: length for name, length in lengths.items() if length > 20 and name != "arguments"} == {}
 
 
@@ -145,9 +144,7 @@ def test_outputs_are_those_of_one_run_and_clean(path):
 
 
 def test_every_figure_is_described(path):
-    """For those who can't see it: `alt` in the cell's metadata, which nbconvert and `make site` take from
-    there.
-    """
+    """For those who can't see it: `alt` in the cell's metadata, which nbconvert and `make site` use."""
     figures = [cell for cell in code_cells(read(path)) if "image/png" in kinds(cell)]
     assert figures
     for cell in figures:
@@ -209,9 +206,7 @@ def test_exercises_have_checks_and_start_unanswered(path):
 
 
 def test_every_keyword_argument_exists_in_the_installed_library(path):
-    """Renamed arguments are what breaks old tutorials; this finds them without running anything. `python
-    tests/tools/drift.py` lists them.
-    """
+    """Renamed arguments break old tutorials; tests/tools/drift.py finds them without running anything."""
     found = list(drift.uses(read(path)))
     assert len([use for use in found if use.verdict == drift.THERE]) > 10, "it found hardly any"
     assert [use for use in found if use.verdict == drift.MISSING] == []

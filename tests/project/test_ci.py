@@ -1,6 +1,6 @@
-"""The CI file for GitHub: it calls commands that exist here, on the Pythons that are supported, with no more
-rights
-than it needs. `make audit` checks the rest.
+"""The CI file for GitHub: it calls commands that exist here, on all supported Pythons, with few rights.
+
+`make audit` checks the rest.
 """
 
 import re

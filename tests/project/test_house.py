@@ -1,6 +1,4 @@
-"""The house: how many lines it has, how wide they are, and who imports whom. The end of `make test` has the
-counts.
-"""
+"""The house: how many lines it has, how wide they are, who imports whom. `make test` ends with the counts."""
 
 import ast
 import graphlib
@@ -31,9 +29,7 @@ HELPERS = {module for module, path in MODULES.items() if path.parent == ROOT / "
 
 
 def imported(source, modules=frozenset(MODULES)):
-    """Return the modules of utils that Python code imports, anywhere in it; `from utils import plots`:
-    utils.plots.
-    """
+    """Return the modules of utils that code imports, at its top or in functions."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -101,7 +97,7 @@ def test_no_modules_import_each_other_in_a_circle():
     ],
 )
 def test_dependencies_point_one_way(room, others):
-    """From lessons to rooms to helper: nobody needs a lesson; preflight and batch are strangers."""
+    """From lessons to rooms to helper; preflight and batch do without each other."""
     assert room in map(room_of, MODULES)
     uses = [(module, name) for module in MODULES if room_of(module) == room for name in IMPORTS[module]]
     assert [(module, name) for module, name in uses if room_of(name) not in others] == []
