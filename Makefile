@@ -1,6 +1,6 @@
 # make run    fine-tune a classifier on the bundled tweets: environment, data and notebooks 01 to 05, into runs/tutorial/
 # make test   style, tests and the notebooks' outputs; says what it leaves for
-# make test-all   the same, and what takes minutes: chapter 06, and trainings at full size
+# make test-all   the same, and what takes minutes: 04 on all rows, 06, trainings that have to beat a baseline
 # make browser   all notebooks in JupyterLab, in a headless Chromium; pictures of them in runs/screenshots/
 # make batch  run the sweep of notebooks/params/sweep.yaml into runs/sweep; again: what is missing.
 #             make batch SWEEP=my.yaml OUT=runs/my

@@ -12,18 +12,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # seconds for a training or a notebook's cell; 1200 are the most that a cell takes in nbval, which says which
 # one
 LONG = 2700
-# These take minutes each: on several processes they have to begin first, or one of them is still at work when
-# all others are done.
-LONGEST = (
-    "05_pitfalls",
-    "04_training",
-    "test_broken",
-    "test_healthy",
-    "test_training",
-    "test_kills",
-    "test_tasks",
-)
-FULL_NOTEBOOKS = {"06_batch_runs": "twelve runs of 04 and a search with eight trials"}
+# These files take minutes each. On several processes they begin first, so that none of them is left at the end.
+LONGEST = ["06_batch_runs", "04_training", "05_pitfalls", "test_broken", "test_healthy", "test_training"]
+LONGEST += ["test_kills", "test_tasks", "test_batch", "test_site", "test_browser"]
+FULL_NOTEBOOKS = {  # `make test` runs 04 on fewer rows, through papermill
+    "04_training": "three epochs of 2,896 tweets: with one thread a fifth of all that `make test` may take",
+    "06_batch_runs": "ten runs of 04, and a search with eight trials",
+}
 LEFT_OUT = pytest.StashKey[Counter]()
 
 

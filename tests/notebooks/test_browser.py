@@ -534,12 +534,6 @@ USE = {  # how the control of each notebook is used
     "06_batch_runs": choose_runs,
 }
 SHORT = ("01_loading", "02_data_prep", "03_training_arguments")
-# One chapter is within `make test`; all are for `make browser`: each is a second run of what the comparison
-# of outputs has run already.
-CHAPTERS = [
-    pytest.param(path, id=path.stem, marks=[] if path.stem == "02_data_prep" else pytest.mark.browser)
-    for path in NOTEBOOKS
-]
 
 
 def test_every_control_is_used():
@@ -547,8 +541,8 @@ def test_every_control_is_used():
     assert with_widgets == set(USE)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", CHAPTERS)
+@pytest.mark.browser  # a second run of what the comparison of outputs runs, here or in `make test-all`
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_chapter(lab, path):
     """All cells run, widgets and figures are there as committed, and the control changes what it should."""
     run_all(lab, f"notebooks/{path.name}", timeout=RUN if path.stem in SHORT else LONG_RUN)
@@ -637,22 +631,18 @@ def test_markup_in_tables_reports_and_formulas_does_not_run(lab, server):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decoy", ["JUPYTER_DATA_DIR", "JUPYTER_PATH"])
-def test_make_lab_opens_the_template_with_the_kernel_of_the_environment(browser, tmp_path, decoy):
+def test_make_lab_opens_the_template_with_the_kernel_of_the_environment(browser, tmp_path):
     """Whatever other kernel of that name a user has, and prefers. The page is the one that their browser
     would be told to open.
     """
     copy_repository(tmp_path / "work")
     shutil.copy(ROOT / "Makefile", tmp_path / "work")
     (tmp_path / "work" / ".venv").symlink_to(sys.prefix, target_is_directory=True)
-    write_decoy(tmp_path / "others")
+    decoys = {name: str(tmp_path / name) for name in ("JUPYTER_DATA_DIR", "JUPYTER_PATH")}
+    for name, folder in decoys.items():
+        write_decoy(Path(folder), name)
     with (
-        serve(
-            tmp_path,
-            ["make", "lab", "--old-file=setup"],
-            JUPYTER_PREFER_ENV_PATH="0",
-            **{decoy: str(tmp_path / "others")},
-        ) as server,
+        serve(tmp_path, ["make", "lab", "--old-file=setup"], JUPYTER_PREFER_ENV_PATH="0", **decoys) as server,
         new_page(browser, server) as page,
         step(page, "Opening what `make lab` opens"),
     ):
@@ -668,7 +658,7 @@ def test_make_lab_opens_the_template_with_the_kernel_of_the_environment(browser,
             "print(json.dumps([sys.executable, os.getcwd(), str(ROOT), os.environ.get('DECOY')]))"
         )
         python, folder, repository, is_decoy = json.loads(page.evaluate(ASK_KERNEL, asked))
-        assert is_decoy is None, f"the kernel is the one in {decoy}"
+        assert is_decoy is None, f"the kernel is the one in {is_decoy}"
         assert Path(python).parent.samefile(Path(sys.executable).parent)
         assert Path(folder).samefile(tmp_path / "work" / "notebooks")
         assert Path(repository).samefile(tmp_path / "work")
@@ -684,8 +674,8 @@ def opened(folder, seconds=30):
     raise AssertionError(f"no browser was opened within {seconds} s")
 
 
-def write_decoy(folder):
-    """A kernel of the usual name, as `python -m ipykernel install --user` leaves it; DECOY gives it away."""
+def write_decoy(folder, name):
+    """A kernel of the usual name, as `python -m ipykernel install --user` leaves it; DECOY tells it."""
     spec = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": "Python 3",
@@ -693,7 +683,7 @@ def write_decoy(folder):
     }
     path = folder / "kernels" / "python3" / "kernel.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(spec | {"env": {"DECOY": "yes"}}))
+    path.write_text(json.dumps(spec | {"env": {"DECOY": name}}))
 
 
 # --- the tests' own test: what they look for is seen where it happens

@@ -352,8 +352,8 @@ def test_wrong_parameters_stop_the_run_at_once(tmp_path):
 
 @pytest.mark.slow
 def test_the_parameter_file_for_an_own_csv_runs_from_any_directory(tmp_path):
-    """With class weights and a tracker on top, which have to work together."""
-    more = {"class_weights": True, "report_to": "tensorboard"}
+    """With class weights, a tracker and the demonstrations on top, which take no time on so few rows."""
+    more = {"class_weights": True, "report_to": "tensorboard", "demonstrations": True}
     result = papermill(tmp_path, more, file=ROOT / "notebooks" / "params" / "own_csv.yaml")
     assert result.returncode == 0, result.stdout[-3000:]
     folder = tmp_path / "runs" / "my_very_important_tweets"
@@ -363,6 +363,10 @@ def test_the_parameter_file_for_an_own_csv_runs_from_any_directory(tmp_path):
     assert metrics["parameters"]["class_weights"]
     assert metrics["untrained"]["loss"] == pytest.approx(np.log(2), abs=0.15)
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+    notebook = read(tmp_path / "out.ipynb")
+    assert "times as fast as the textbook" in printed(notebook, "padding-time")
+    assert printed(notebook, "padding-same") == "same logits with little and with much padding: True\n"
+    assert printed(notebook, "reload") == "same answers: True\n"
 
 
 def kill_after_a_checkpoint(run: Path, process):
