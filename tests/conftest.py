@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# seconds for a training or a notebook's cell; 1200 are the most that a cell takes in nbval, which says which
-# one
-LONG = 2700
-# These files take minutes each. On several processes they begin first, so that none of them is left at the end.
+LONG = 2700  # seconds for a training or a notebook's cell; nbval's own limit is 1200, and it names the cell
+# These files take minutes each. On several processes they begin first, so that none is left at the end.
 LONGEST = ["06_batch_runs", "04_training", "05_pitfalls", "test_broken", "test_healthy", "test_training"]
 LONGEST += ["test_kills", "test_tasks", "test_batch", "test_site", "test_browser"]
 FULL_NOTEBOOKS = {  # `make test` runs 04 on fewer rows, through papermill
