@@ -79,8 +79,10 @@ def in_step(root: Path = ROOT) -> dict[Path, str]:
         )
     }
     for path in notebooks:
-        notebook = with_badge(json.loads(path.read_text(encoding="utf-8")), path.name, repository, tag)
-        texts[path] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+        text = path.read_text(encoding="utf-8")
+        notebook = with_badge(json.loads(text), path.name, repository, tag)
+        changed = notebook != json.loads(text)  # other programs write the same numbers in another way
+        texts[path] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n" if changed else text
     return texts
 
 

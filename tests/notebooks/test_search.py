@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import optuna
 from batches import wait_for
@@ -80,6 +81,7 @@ def test_a_killed_search_goes_on_without_repeating_a_trial(tmp_path):
     process = start(tmp_path, 500)
 
     def five_are_done():
+        time.sleep(0.5)  # to look is dear
         assert process.poll() is None
         return len(finished(tmp_path)) >= 5
 
