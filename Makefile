@@ -1,11 +1,14 @@
 # make run    fine-tune a classifier on the bundled tweets: environment, data and notebooks 01 to 05, into runs/tutorial/
-# make test   style, tests and the notebooks' outputs
+# make test   style, tests and the notebooks' outputs; says what it leaves for
+# make test-all   the same, and what takes minutes: 04 on all rows, 06, trainings that have to beat a baseline
 # make browser   all notebooks in JupyterLab, in a headless Chromium; pictures of them in runs/screenshots/
-# make batch  run the sweep of notebooks/params/sweep.yaml into runs/sweep; again: what is missing. make batch SWEEP=my.yaml OUT=runs/my
+# make batch  run the sweep of notebooks/params/sweep.yaml into runs/sweep; again: what is missing.
+#             make batch SWEEP=my.yaml OUT=runs/my
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
-# make test-matrix   the tests with Colab's versions, those of constraints.txt, and the newest; or ENVS=colab TESTS=tests/reading
-# make colab  all notebooks as in Colab: its versions, and nothing but the notebook; runs/colab/ has what they showed
+# make test-matrix   the tests with Colab's versions, those of constraints.txt, and the newest;
+#             or ENVS=colab TESTS=tests/reading
+# make colab  all notebooks as in Colab: its versions, nothing but the notebook; what they showed is in runs/colab/
 # make audit  known vulnerabilities in constraints.txt (asks the package index), weaknesses in the CI file
 # make site   the notebooks as pages to read and search, offline: runs/site/index.html
 # make badges REPO=owner/name TAG=v1.0   "Open in Colab" badges in README and notebooks
@@ -28,7 +31,7 @@ export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: run test suite browser test-matrix colab audit lab notebooks site badges batch clean setup
+.PHONY: run test test-all suite browser test-matrix colab audit lab notebooks site badges batch clean setup
 
 setup:
 	@$(PYTHON) utils/setup/environment.py
@@ -42,24 +45,25 @@ run: setup
 	done
 	@$(BIN)/python -m utils.runs runs/tutorial/training
 
-test: setup site
+test test-all: setup site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@$(MAKE) --no-print-directory suite
+	@$(MAKE) --no-print-directory suite $(if $(filter test-all,$@),MARKS="not browser")
 
 TESTS ?= tests
-
+MARKS ?= not browser and not full
 NBVAL := runs/nbval/notebooks
 
-suite: # in the environment BIN, as it is: all tests and the notebooks, or only TESTS; without what `make browser` is for
+# In the environment BIN, as it is: all tests and the notebooks, or only TESTS. The notebooks run in a copy, with the
+# exercises solved: runs/training of whoever works here stays as it is. Three processes for two cores, because many
+# tests wait; one thread each, because two trainings with two threads slow each other down several times.
+suite:
 ifeq ($(TESTS),tests)
-	@# on a copy, with the exercises solved: runs/training of whoever works here stays as it is
 	@rm -rf runs/nbval && mkdir -p runs/nbval && cp -R notebooks utils data runs/nbval/
 	@$(BIN)/python tests/tools/notebooks.py $(NBVAL)
 endif
-	@# three files at a time, for two cores: many tests wait for processes. One thread each: trainings with two threads slow each other down several times
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=25 -m "not browser" \
-		--nbval-lax --nbval-cell-timeout=1200 $(TESTS) $(if $(filter tests,$(TESTS)),$(NBVAL))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=10 \
+		-m "$(MARKS)" --nbval-lax --nbval-cell-timeout=1200 $(TESTS) $(if $(filter tests,$(TESTS)),$(NBVAL))
 	@rm -rf runs/nbval
 
 browser: setup

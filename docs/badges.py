@@ -1,8 +1,9 @@
 """Write the repository's address where it is needed: `make badges REPO=owner/name [TAG=v1.0]`.
 
-The address lives in pyproject.toml, under [tool.badges]. From there it comes into the README and the first cell of each notebook, as "Open in Colab" badges, and into
-the bootstrap cells, with which pip completes a notebook that is alone in Colab. While there is no address, there is no badge. `REPO=` (nothing) takes them away again; without
-REPO, notebooks that came later are brought into step. Standard library only.
+The address lives in pyproject.toml, under [tool.badges]. From there it comes into README and the
+notebooks' titles, as "Open in Colab" badges, and into the bootstrap cells, with which pip completes a
+notebook that is alone in Colab. While there is no address, there is no badge. `REPO=` (nothing) takes
+them away again; without REPO, notebooks that came later are brought into step. Standard library only.
 """
 
 import argparse
@@ -13,7 +14,11 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{repository}/blob/{tag}/notebooks/{name})"
+COLAB = "https://colab.research.google.com"
+BADGE = (
+    f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]"
+    f"({COLAB}/github/{{repository}}/blob/{{tag}}/notebooks/{{name}})"
+)
 BADGE_LINE = re.compile(r"^\[!\[Open in Colab\].*\n\n?", flags=re.M)
 README_BLOCK = re.compile(r"(?<=<!-- badges -->\n).*?(?=<!-- end of badges -->)", flags=re.S)
 UNKNOWN = "OWNER/REPOSITORY@main"  # what the first cells name until somebody has published this
@@ -35,13 +40,14 @@ def replace_once(pattern: re.Pattern, new: str, text: str, where: str) -> str:
     text, found = pattern.subn(lambda match: new, text)
     if found != 1:
         raise ValueError(
-            f"{where} has {found} places that look like {pattern.pattern!r}; it needs one for the repository's address."
+            f"{where} has {found} places that look like {pattern.pattern!r}; "
+            "it needs one for the repository's address."
         )
     return text
 
 
 def with_badge(notebook: dict, name: str, repository: str, tag: str) -> dict:
-    """Put the badge below the title and the address into the bootstrap cell, in place, and return the notebook."""
+    """Put the badge below the title and the address into the bootstrap cell; return the same notebook."""
     title = notebook["cells"][0]
     heading, _, rest = "".join(title["source"]).partition("\n\n")
     rest = BADGE_LINE.sub("", rest)
@@ -73,8 +79,10 @@ def in_step(root: Path = ROOT) -> dict[Path, str]:
         )
     }
     for path in notebooks:
-        notebook = with_badge(json.loads(path.read_text(encoding="utf-8")), path.name, repository, tag)
-        texts[path] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+        text = path.read_text(encoding="utf-8")
+        notebook = with_badge(json.loads(text), path.name, repository, tag)
+        changed = notebook != json.loads(text)  # other programs write the same numbers in another way
+        texts[path] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n" if changed else text
     return texts
 
 
@@ -86,7 +94,8 @@ def main(arguments: list[str], root: Path = ROOT):
     given = parser.parse_args(arguments)
     if given.repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", given.repository):
         sys.exit(
-            f"No badges were written: {given.repository!r} is no repository. Give its owner and name: make badges REPO=owner/name"
+            f"No badges were written: {given.repository!r} is no repository. "
+            "Give its owner and name: make badges REPO=owner/name"
         )
     if given.tag is not None and not re.fullmatch(r"[\w./-]+", given.tag):
         sys.exit(
@@ -102,9 +111,8 @@ def main(arguments: list[str], root: Path = ROOT):
     for path, wanted in in_step(root).items():
         if path.read_text(encoding="utf-8") != wanted:
             path.write_text(wanted, encoding="utf-8")
-            print(
-                f"{path.relative_to(root)}: {'badges of ' + address(root)[0] if address(root)[0] else 'no badges'}"
-            )
+            repository, _ = address(root)
+            print(f"{path.relative_to(root)}:", f"badges of {repository}" if repository else "no badges")
 
 
 if __name__ == "__main__":

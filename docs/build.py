@@ -1,7 +1,8 @@
-"""Build the site: README, datasheet and notebooks with their stored outputs, as pages with a search that need no network.
+"""Build the site: README, datasheet and notebooks with their stored outputs, as pages that need no network.
 
-`make site` runs this in an environment of its own, so it imports nothing of this repository. A warning is an error: a link to a page or heading that is
-not there, a figure without a text for those who can't see it, a notebook that can't be read.
+`make site` runs this in an environment of its own, so it imports nothing of this repository. A warning
+is an error: a link to a page or heading that is not there, a figure without a text for those who can't
+see it, a notebook that can't be read.
 """
 
 import re
@@ -16,7 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SITE, SOURCE, CACHE = (ROOT / "runs" / name for name in ("site", ".site/source", ".site/cache"))
 BADGE = re.compile(r"!\[(Open in Colab)\]\([^)]*\)")  # its picture is on another server: the words do
 WIDGET = "application/vnd.jupyter.widget-view+json"
-NO_CONTROL = "*Here is a control that needs a running kernel. What it shows first stands beside it as a figure or table; to move it, open the notebook.*"
+NO_CONTROL = (
+    "*Here is a control that needs a running kernel. "
+    "What it shows first stands beside it as a figure or table; to move it, open the notebook.*"
+)
 CONTENTS = """
 
 ```{toctree}
@@ -30,7 +34,7 @@ data/README
 
 
 def fit_for_reading(path: Path):
-    """Return a notebook for people who read it: figures carry their cell's `alt` text, a control is replaced by a sentence.
+    """Return a notebook for readers: figures carry their cell's `alt` text, a sentence stands for a control.
 
     `alt` in a cell's metadata is where nbconvert looks for it, too. `make notebooks` leaves it alone.
 
@@ -52,7 +56,8 @@ def fit_for_reading(path: Path):
             if "image/png" in data:
                 if not cell.metadata.get("alt"):
                     raise ValueError(
-                        f'{path.name}: the figure of cell {cell.id} has no description. Say in the metadata of that cell what the figure shows: {{"alt": "..."}}'
+                        f"{path.name}: the figure of cell {cell.id} has no description. "
+                        'Say in the metadata of that cell what the figure shows: {"alt": "..."}'
                     )
                 cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}
     return notebook
@@ -89,9 +94,8 @@ def main() -> int:
         ]
     )
     if status == 0:
-        print(
-            f"The site is in {SITE.relative_to(ROOT)}: open {(SITE / 'index.html').relative_to(ROOT)} in a browser."
-        )
+        site = SITE.relative_to(ROOT)
+        print(f"The site is in {site}: open {site / 'index.html'} in a browser.")
     return status
 
 

@@ -1,4 +1,4 @@
-"""How the site looks and what it may contain. `make site` builds it; docs/build.py prepares what it is built from."""
+"""How the site looks and what it may contain. `make site` builds it from what docs/build.py prepares."""
 
 project = "Fine-tune a text classifier"
 extensions = ["myst_nb"]
@@ -10,9 +10,12 @@ html_js_files = ["site.js"]
 html_show_sphinx = html_show_copyright = html_copy_source = False
 html_use_index = False
 
-# A page shows the outputs that are stored in the notebook; building it runs no cell and needs neither torch nor data.
+# A page shows the outputs that are stored in the notebook; building it runs no cell and needs neither torch
+# nor data.
 nb_execution_mode = "off"
-nb_ipywidgets_js = {}  # otherwise each page would fetch them from elsewhere; build.py says in the controls' places what stands in for them
+# otherwise each page would fetch them from elsewhere; build.py says in the controls' places what stands in
+# for them
+nb_ipywidgets_js = {}
 nb_output_stderr = "show"
 myst_heading_anchors = 4  # links such as #is-my-trainer-all-right
 suppress_warnings = ["mystnb.mime_priority"]

@@ -1,24 +1,73 @@
-"""What several test files share."""
+"""What several test files share: time limits, the order, what is left for `make test-all`, and fixtures."""
 
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+LONG = 2700  # seconds for a training or a notebook's cell; nbval's own limit is 1200, and it names the cell
+# These files take minutes each. On several processes they begin first, so that none is left at the end.
+LONGEST = ["06_batch_runs", "04_training", "05_pitfalls", "test_broken", "test_healthy", "test_training"]
+LONGEST += ["test_kills", "test_tasks", "test_batch", "test_site", "test_browser"]
+FULL_NOTEBOOKS = {  # `make test` runs 04 on fewer rows, through papermill
+    "04_training": "three epochs of 2,896 tweets: with one thread a fifth of all that `make test` may take",
+    "06_batch_runs": "ten runs of 04, and a search with eight trials",
+}
+LEFT_OUT = pytest.StashKey[Counter]()
 
 
-LONG = 2700  # seconds: the longest notebook, 06, has taken 700 on a busy machine as in Colab; and a cell may take 1200 in nbval, which says which one
+def of_notebook(item):
+    """Whether nbval made this test of a cell."""
+    return not isinstance(item, pytest.Function)
 
 
-def pytest_collection_modifyitems(items):
-    """Fast tests first: what fails in a second should not wait for what trains for a minute. Trainings and cells of a notebook have longer to end."""
-    items.sort(key=lambda item: "slow" in item.keywords)
+@pytest.hookimpl(tryfirst=True)  # before -m chooses among the marks
+def pytest_collection_modifyitems(config, items):
+    """Set time limits, and put first what fails in a second; or, on several processes, what takes longest."""
+    config.stash[LEFT_OUT] = Counter()
     for item in items:
-        if not isinstance(item, pytest.Function) or "slow" in item.keywords or "browser" in item.keywords:
+        if of_notebook(item) and item.path.stem in FULL_NOTEBOOKS:
+            item.add_marker(pytest.mark.full(reason=FULL_NOTEBOOKS[item.path.stem]))
+        if of_notebook(item) or {"slow", "browser", "full"} & set(item.keywords):
             item.add_marker(pytest.mark.timeout(LONG))
+    for item in items:
+        for mark in item.iter_markers("full"):
+            assert mark.kwargs.get("reason"), (
+                f"{item.nodeid}: full(reason=...) says why it is not in `make test`"
+            )
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    spread = hasattr(config, "workerinput")
+    items.sort(key=lambda item: (spread and rank.get(item.path.stem, len(rank)), "slow" in item.keywords))
+
+
+def pytest_deselected(items):
+    for item in items:
+        for mark in item.iter_markers("full"):
+            item.config.stash[LEFT_OUT][f"{item.path.name}: {mark.kwargs['reason']}"] += 1
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash.get(LEFT_OUT, {}))
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_testnodedown(node):
+    if left_out := getattr(node, "workeroutput", {}).get("left_out"):  # the same from each process
+        node.config.stash[LEFT_OUT] = Counter(left_out)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say what tests measured (record_property), and what was left out and why."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties if report.when == "call" else ():
+            terminalreporter.write_line(f"{name}: {value}")
+    for what, number in sorted(config.stash.get(LEFT_OUT, {}).items()):
+        terminalreporter.write_line(f"left for `make test-all`: {number} of {what}")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""The notebooks in a real browser: JupyterLab is served from a temporary copy, and a headless Chromium runs all cells, moves sliders and types.
+"""The notebooks in a real browser: JupyterLab serves a temporary copy, and a headless Chromium uses it.
 
-`make browser` runs this file. `make test` leaves out what is marked `browser`: the notebooks that take minutes. Every test leaves screenshots in
-runs/screenshots/. Nothing here waits a fixed time: each step waits for what it needs to see.
+`make browser` runs this file. `make test` leaves out what is marked `browser`: the notebooks that take
+minutes. Every test leaves screenshots in runs/screenshots/. Nothing here waits a fixed time: each step
+waits for what it needs to see.
 """
 
 import json
@@ -40,7 +41,8 @@ FLAGS = [
     "--disable-sync",
 ]
 FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
-# milliseconds that a step, all cells of a notebook, and the answer to a moved control may take on a busy machine; and between two looks at a cell
+# milliseconds that a step, all cells of a notebook, and the answer to a moved control may take on a busy
+# machine; and between two looks at a cell
 STEP, RUN, CHANGE, LOOK = 60_000, 600_000, 15_000, 250
 LONG_RUN = 1_800_000  # 04 and 06 take five minutes on a machine that does nothing else
 
@@ -56,32 +58,39 @@ SLIDER = ".jp-OutputArea-output .widget-slider:not([disabled]) .noUi-handle"
 TEXT = ".jp-OutputArea-output .jupyter-widgets :is(input[type=text], textarea):not([disabled])"
 MARKUP = """<script>window.hacked = 1</script> <img src=x onerror="window.hacked = 1"> hello"""
 
-# JupyterLab's own account of the kernel: the circle in the toolbar says "idle" before there is one, and cells run then are dropped.
+# JupyterLab's own account of the kernel: the circle in the toolbar says "idle" before there is one, and cells
+# run then are dropped.
 IDLE = """() => {
     const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
     return kernel?.connectionStatus === "connected" && kernel.status === "idle";
 }"""
 
-# How running all cells ended; false while it has not, or while widgets are still being drawn, so that the page is not as half a second ago.
+# How running all cells ended; false while it has not, or while widgets are still being drawn, so that the
+# page is not as half a second ago.
 # An error inside an Output widget is not in the notebook's model, only on the page.
 OUTCOME = r"""() => {
     const dialog = document.querySelector(".jp-Dialog");
     if (dialog) return {end: "a dialog", text: dialog.innerText};
     if (!(IDLE)()) return false;
     const notebook = jupyterapp.shell.currentWidget.content;
-    const now = [...notebook.node.querySelectorAll(".jp-OutputArea-output")].map(output => output.innerHTML).join();
+    const outputs = [...notebook.node.querySelectorAll(".jp-OutputArea-output")];
+    const now = outputs.map(output => output.innerHTML).join();
     const settled = now === window.lastLook && !now.includes("Loading widget...");
     window.lastLook = now;
     if (!settled) return false;
     const code = notebook.widgets.map(cell => cell.model).filter(model => model.type === "code");
-    const errors = code.flatMap(model => model.outputs.toJSON()).filter(output => output.output_type === "error").map(error => error.traceback.join("\n"));
+    const made = code.flatMap(model => model.outputs.toJSON());
+    const failed = made.filter(output => output.output_type === "error");
+    const errors = failed.map(error => error.traceback.join("\n"));
     const inside = [...notebook.node.querySelectorAll(".jupyter-widgets")].map(widget => widget.innerText);
     errors.push(...inside.filter(text => /Traceback \(most recent|^Error displaying widget/.test(text)));
     if (errors.length) return {end: "an error", text: errors.join("\n").replace(/\x1b\[[\d;]*m/g, "")};
-    return code.every(model => model.executionCount !== null || !model.sharedModel.source.trim()) && {end: "all done", text: ""};
+    const ran = model => model.executionCount !== null || !model.sharedModel.source.trim();
+    return code.every(ran) && {end: "all done", text: ""};
 }""".replace("IDLE", IDLE)
 
-# What a cell shows besides its sliders, null while the kernel works. With `figures`, the bytes of its pictures alone, where it has any.
+# What a cell shows besides its sliders, null while the kernel works. With `figures`, the bytes of its
+# pictures alone, where it has any.
 SHOWN = """async (cell, figures) => {
     if (!(IDLE)()) return null;
     const pictures = [];
@@ -101,8 +110,10 @@ SHOWN = """async (cell, figures) => {
     return copy.innerHTML + pictures.join(" ");
 }""".replace("IDLE", IDLE)
 
-# What is wrong with the outputs on the page, as sentences; the committed notebook says which cells have how many widgets and figures.
-# A widget is alive while its kernel answers for it; a picture that cannot be decoded, or has one colour only, shows nothing.
+# What is wrong with the outputs on the page, as sentences; the committed notebook says which cells have how
+# many widgets and figures.
+# A widget is alive while its kernel answers for it; a picture that cannot be decoded, or has one colour only,
+# shows nothing.
 WRONG = """async committed => {
     const wrong = [];
     const check = (right, ...words) => right || wrong.push(words.join(" "));
@@ -112,19 +123,26 @@ WRONG = """async committed => {
         if (!image.naturalWidth) return false;
         const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight).getContext("2d");
         canvas.drawImage(image, 0, 0);
-        const pixels = new Uint32Array(canvas.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data.buffer);
+        const data = canvas.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data;
+        const pixels = new Uint32Array(data.buffer);
         return pixels.some(pixel => pixel !== pixels[0]);
     };
     const cells = jupyterapp.shell.currentWidget.content.widgets;
     for (const {id, widgets, figures} of committed) {
         const cell = cells.find(cell => cell.model.id === id);
-        const outputs = type => cell.outputArea.widgets.filter((_, k) => type in (cell.model.outputs.get(k).data ?? {})).map(output => output.node);
+        const {outputArea, model} = cell;
+        const holds = (type, k) => type in (model.outputs.get(k).data ?? {});
+        const shown = type => outputArea.widgets.filter((_, k) => holds(type, k));
+        const outputs = type => shown(type).map(output => output.node);
         const now = outputs("application/vnd.jupyter.widget-view+json");
         check(now.length >= widgets, id, "has", now.length, "widgets and should have", widgets);
         for (const output of now) {
-            check([...output.querySelectorAll(".jupyter-widgets")].some(drawn), "a widget of", id, "is not drawn:", output.innerText);
-            check(!output.querySelector(".jupyter-widgets-disconnected, .jupyter-widgets-error-widget"), "a widget of", id, "is dead");
-            check(!/Loading widget|Error (displaying|creating) widget/.test(output.innerText), "a widget of", id, "says", output.innerText);
+            const [text, widgets] = [output.innerText, [...output.querySelectorAll(".jupyter-widgets")]];
+            const dead = output.querySelector(".jupyter-widgets-disconnected, .jupyter-widgets-error-widget");
+            const broken = /Loading widget|Error (displaying|creating) widget/.test(text);
+            check(widgets.some(drawn), "a widget of", id, "is not drawn:", text);
+            check(!dead, "a widget of", id, "is dead");
+            check(!broken, "a widget of", id, "says", text);
         }
         const pictures = outputs("image/png").map(output => output.querySelector("img"));
         check(pictures.length === figures, id, "has", pictures.length, "figures and should have", figures);
@@ -133,22 +151,24 @@ WRONG = """async committed => {
     for (const cell of cells)
         for (const image of cell.node.querySelectorAll(".jp-OutputArea-output img"))
             check(!drawn(image) || await shows(image), "a picture of", cell.model.id, "is broken or blank");
-    check(!document.querySelector(".jp-Dialog"), "a dialog:", document.querySelector(".jp-Dialog")?.innerText);
+    const dialog = document.querySelector(".jp-Dialog");
+    check(!dialog, "a dialog:", dialog?.innerText);
     return wrong;
 }"""
 
 # Run a line of Python in the kernel of the open notebook, and return what it prints.
 ASK_KERNEL = """async code => {
-    const future = jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code, store_history: false});
+    const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    const future = kernel.requestExecute({code, store_history: false});
     let printed = "";
-    future.onIOPub = message => { if (message.header.msg_type === "stream") printed += message.content.text; };
+    future.onIOPub = ({header, content}) => { if (header.msg_type === "stream") printed += content.text; };
     await future.done;
     return printed;
 }"""
 
 
 def screenshot(page, of=""):
-    """Store what the page shows in runs/screenshots/, under the test's name and what it is a picture `of`, and return the path."""
+    """Store what the page shows in runs/screenshots/, named after the test and `of`; return the path."""
     name = re.sub(
         r"[^\w.-]+", "_", os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0] + of
     ).strip("_")
@@ -160,7 +180,7 @@ def screenshot(page, of=""):
 
 @contextmanager
 def step(page, what):
-    """Turn what goes wrong inside into a failure that says what was being done, and where to see how the page looked."""
+    """Turn what goes wrong inside into a failure that says what was being done, and where a picture is."""
     try:
         yield
     except (AssertionError, PlaywrightError) as error:
@@ -171,7 +191,7 @@ def step(page, what):
 
 
 def copy_repository(folder):
-    """Copy what the notebooks need, without their outputs: what the page shows afterwards was made by this run."""
+    """Copy what the notebooks need, without their outputs: what the page then shows is this run's."""
     for name in ("notebooks", "utils", "data"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for path in (folder / "notebooks").glob("*.ipynb"):
@@ -208,12 +228,13 @@ def wait_for_server(process, runtime, log, seconds=60):
 
 @contextmanager
 def serve(folder, command=(sys.executable, "-m", "jupyterlab"), **more):
-    """Serve JupyterLab from `folder`/work with settings, workspaces and kernels of its own; end all of its processes afterwards.
+    """Serve JupyterLab from `folder`/work with settings and kernels of its own; end its processes afterwards.
 
     What it would open in a browser is in `folder`/opened. `more`: environment variables.
     """
     own = {"SETTINGS": folder / "settings", "WORKSPACES": folder / "workspaces"}
-    # the notebooks shall find the copy and this kernel; a make that runs these tests has told its children which variables it was given
+    # the notebooks shall find the copy and this kernel; a make that runs these tests has told its children
+    # which variables it was given
     others = ("JUPYTER_PATH", "JUPYTER_TOKEN", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     environment = {name: value for name, value in os.environ.items() if name not in others}
     environment |= {f"JUPYTERLAB_{name}_DIR": str(path) for name, path in own.items()}
@@ -232,7 +253,8 @@ def serve(folder, command=(sys.executable, "-m", "jupyterlab"), **more):
     with socket.socket() as free:  # should somebody take the port in between, Jupyter takes the next one
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = {  # the extension manager would ask the package index; an abandoned server (pytest was killed) ends by itself
+    # the extension manager would ask the package index; an abandoned server (pytest was killed) ends itself
+    config = {
         "ServerApp": {"port": port, "allow_root": True, "shutdown_no_activity_timeout": 900},
         "MappingKernelManager": {"cull_idle_timeout": 600},
         "LabApp": {"extension_manager": "readonly", "expose_app_in_browser": True},
@@ -313,7 +335,9 @@ def server(browser):
 
 @contextmanager
 def new_page(browser, server):
-    """A page of a browser that knows nothing yet. Afterwards: a screenshot, kernels ended, and nothing was asked of another machine."""
+    """A page of a browser that knows nothing yet. Afterwards: a screenshot, kernels ended, and nothing was
+    asked of another machine.
+    """
     context = browser.new_context(base_url=server["url"], viewport=WINDOW)
     context.set_default_timeout(STEP)
     asked, complaints = [], []
@@ -343,9 +367,9 @@ def lab(browser, server):
 
 
 def run_all(page, notebook, timeout=RUN):
-    """Open a notebook (its path from the repository root), run all cells from the menu, and wait until the last is done.
+    """Open a notebook (its path from the repository root), run all cells from the menu, and wait for the end.
 
-    Fails with the traceback where a cell ends in an error, and with the dialog's text where JupyterLab asks something.
+    Fails with the traceback where a cell ends in an error, or with the text of JupyterLab's dialog.
     """
     with step(page, f"Opening {notebook}"):
         page.goto(f"/lab/tree/{notebook}?reset")
@@ -358,7 +382,8 @@ def run_all(page, notebook, timeout=RUN):
 
 
 def outputs_are_drawn(page, committed):
-    """Wait until the widgets and figures that a committed notebook has are there, alive and not blank; return the ids of the cells with widgets.
+    """Wait until the widgets and figures that a committed notebook has are there, alive and not blank; return
+    the ids of the cells with widgets.
 
     There may be more widgets than committed: progress bars, which `make notebooks` turns off.
     """
@@ -381,8 +406,11 @@ def outputs_are_drawn(page, committed):
 
 
 def pictures(page, cells):
-    """Store pictures of the notebook's top, of the whole notebook, and of some cells with what is around them."""
-    scroll_to = "id => jupyterapp.shell.currentWidget.content.widgets.find(cell => cell.model.id === id).node.scrollIntoView({block: 'center'})"
+    """Store pictures of the notebook's top, of the whole notebook, and of some cells and their neighbours."""
+    scroll_to = """id => {
+        const cells = jupyterapp.shell.currentWidget.content.widgets;
+        cells.find(cell => cell.model.id === id).node.scrollIntoView({block: "center"});
+    }"""
     for cell in cells:
         page.evaluate(scroll_to, cell)
         screenshot(page, f"_{cell}")
@@ -406,7 +434,10 @@ def first(page, control, what):
 
 
 def shown(page, cell, figures=False, before=None):
-    """Wait until two looks at a cell are alike, and not like `before`; return what it shows (`figures`: its pictures alone, if it has any)."""
+    """Wait until two looks at a cell are alike, and not like `before`; return what it shows.
+
+    With `figures`, that is its pictures alone, if it has any.
+    """
     last = None
     for _ in range(CHANGE // LOOK):
         now = cell.evaluate(SHOWN, figures)
@@ -428,7 +459,7 @@ def shown(page, cell, figures=False, before=None):
 
 
 def move_slider(page, presses=3):
-    """Move the first slider by arrow keys, away from the end it may be at, and wait until the figure in its cell changes."""
+    """Move the first slider by arrow keys, away from its end; wait until the figure in its cell changes."""
     handle, cell = first(page, SLIDER, "slider")
     with step(page, "Moving the slider"):
         before = shown(page, cell, figures=True)
@@ -455,7 +486,7 @@ def type_text(page, text):
 
 
 def what_ran(page):
-    """Say which part of typed MARKUP became live: its effect, elements that carry it, or any script among the outputs."""
+    """Say which part of typed MARKUP became live: its effect, elements that carry it, or a script."""
     scripts = (
         "[...document.querySelectorAll('.jp-OutputArea-output script')].map(element => element.outerHTML)"
     )
@@ -476,7 +507,7 @@ def choose_mistake(page):
 
 
 def choose_runs(page):
-    """Choose other runs in the list of 06, wait until table and pictures change, and return the table's words."""
+    """Choose other runs in the list of 06, wait until table and pictures change; return the table's words."""
     choice, cell = first(page, ".jp-OutputArea-output select[multiple]", "list of runs")
     with step(page, "Choosing other runs"):
         assert cell.locator("img:visible").count() == 2, "curves and confusion matrices"
@@ -503,11 +534,6 @@ USE = {  # how the control of each notebook is used
     "06_batch_runs": choose_runs,
 }
 SHORT = ("01_loading", "02_data_prep", "03_training_arguments")
-# One chapter is within `make test`; all are for `make browser`: each is a second run of what the comparison of outputs has run already.
-CHAPTERS = [
-    pytest.param(path, id=path.stem, marks=[] if path.stem == "02_data_prep" else pytest.mark.browser)
-    for path in NOTEBOOKS
-]
 
 
 def test_every_control_is_used():
@@ -515,10 +541,10 @@ def test_every_control_is_used():
     assert with_widgets == set(USE)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", CHAPTERS)
+@pytest.mark.browser  # a second run of what the comparison of outputs runs, here or in `make test-all`
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_chapter(lab, path):
-    """All cells run, the widgets are alive and the figures there as in the committed notebook; the control changes what it should."""
+    """All cells run, widgets and figures are there as committed, and the control changes what it should."""
     run_all(lab, f"notebooks/{path.name}", timeout=RUN if path.stem in SHORT else LONG_RUN)
     widgets = outputs_are_drawn(lab, read(path))
     pictures(lab, widgets)
@@ -536,7 +562,9 @@ def test_chapter(lab, path):
 
 @pytest.mark.slow
 def test_another_mistake_is_shown_with_its_symptom(lab, server):
-    """The control of 05, in a notebook of its own: the chapter trains for a minute before it gets there, and nbval runs it anyway."""
+    """The control of 05, in a notebook of its own: the chapter trains for a minute before it gets there, and
+    nbval runs it anyway.
+    """
     explorer = "from utils.lessons.pitfalls import pitfall_explorer\npitfall_explorer('lr-too-high')"
     run_all(lab, write_notebook(server, "pitfalls", "import sys\nsys.path.insert(0, '..')", explorer))
     choose_mistake(lab)
@@ -553,10 +581,12 @@ for seed in (1, 2, 3):
     run = folder / str(seed)
     run.mkdir()
     history = [{"epoch": 1, "loss": 1 / seed}, {"epoch": 1, "eval_loss": 0.5}]
-    (run / "metrics.json").write_text(json.dumps({"parameters": {"task": "single_label"}, "history": history}))
-    pd.DataFrame({"text": "t", "label": ["yes", MARKUP] * seed, "predicted": "yes"}).to_csv(run / "predictions.csv", index=False)
-    name = [MARKUP, "b", "c"][seed - 1]
-    rows.append({"run_id": str(seed), "name": name, "seed": seed, "status": "completed", "validation_f1_macro": 0.9 - seed / 10, "seconds": 1, "error": ""})
+    record = {"parameters": {"task": "single_label"}, "history": history}
+    (run / "metrics.json").write_text(json.dumps(record))
+    predictions = pd.DataFrame({"text": "t", "label": ["yes", MARKUP] * seed, "predicted": "yes"})
+    predictions.to_csv(run / "predictions.csv", index=False)
+    row = {"run_id": str(seed), "name": [MARKUP, "b", "c"][seed - 1], "seed": seed, "status": "completed"}
+    rows.append(row | {"validation_f1_macro": 0.9 - seed / 10, "seconds": 1, "error": ""})
 run_explorer(pd.DataFrame(rows), folder)
 """
 
@@ -583,7 +613,9 @@ Report([Finding(TEXT, 'error', TEXT, TEXT)])
 
 @pytest.mark.slow
 def test_markup_in_tables_reports_and_formulas_does_not_run(lab, server):
-    """A notebook that has just been run is trusted: JupyterLab sanitises nothing, and it typesets what stands between dollars, links in formulas too."""
+    """A notebook that has just been run is trusted: JupyterLab sanitises nothing, and it typesets what stands
+    between dollars, links in formulas too.
+    """
     run_all(lab, write_notebook(server, "tables", TABLES.replace("TEXT", repr(" ".join(markup.ALL)))))
     with step(lab, "Waiting for formulas to be typeset"):
         lab.wait_for_function(
@@ -599,20 +631,18 @@ def test_markup_in_tables_reports_and_formulas_does_not_run(lab, server):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decoy", ["JUPYTER_DATA_DIR", "JUPYTER_PATH"])
-def test_make_lab_opens_the_template_with_the_kernel_of_the_environment(browser, tmp_path, decoy):
-    """Whatever other kernel of that name a user has, and prefers. The page is the one that their browser would be told to open."""
+def test_make_lab_opens_the_template_with_the_kernel_of_the_environment(browser, tmp_path):
+    """Whatever other kernel of that name a user has, and prefers. The page is the one that their browser
+    would be told to open.
+    """
     copy_repository(tmp_path / "work")
     shutil.copy(ROOT / "Makefile", tmp_path / "work")
     (tmp_path / "work" / ".venv").symlink_to(sys.prefix, target_is_directory=True)
-    write_decoy(tmp_path / "others")
+    decoys = {name: str(tmp_path / name) for name in ("JUPYTER_DATA_DIR", "JUPYTER_PATH")}
+    for name, folder in decoys.items():
+        write_decoy(Path(folder), name)
     with (
-        serve(
-            tmp_path,
-            ["make", "lab", "--old-file=setup"],
-            JUPYTER_PREFER_ENV_PATH="0",
-            **{decoy: str(tmp_path / "others")},
-        ) as server,
+        serve(tmp_path, ["make", "lab", "--old-file=setup"], JUPYTER_PREFER_ENV_PATH="0", **decoys) as server,
         new_page(browser, server) as page,
         step(page, "Opening what `make lab` opens"),
     ):
@@ -623,9 +653,12 @@ def test_make_lab_opens_the_template_with_the_kernel_of_the_environment(browser,
         page.click(".jp-BreadCrumbs-home")
         page.locator(".jp-DirListing-itemText", has_text="Makefile").wait_for()
         assert Path(server["root_dir"]).samefile(tmp_path / "work")
-        asked = "import json, os, sys; print(json.dumps([sys.executable, os.getcwd(), str(__import__('utils').ROOT), os.environ.get('DECOY')]))"
+        asked = (
+            "import json, os, sys; from utils import ROOT; "
+            "print(json.dumps([sys.executable, os.getcwd(), str(ROOT), os.environ.get('DECOY')]))"
+        )
         python, folder, repository, is_decoy = json.loads(page.evaluate(ASK_KERNEL, asked))
-        assert is_decoy is None, f"the kernel is the one in {decoy}"
+        assert is_decoy is None, f"the kernel is the one in {is_decoy}"
         assert Path(python).parent.samefile(Path(sys.executable).parent)
         assert Path(folder).samefile(tmp_path / "work" / "notebooks")
         assert Path(repository).samefile(tmp_path / "work")
@@ -641,8 +674,8 @@ def opened(folder, seconds=30):
     raise AssertionError(f"no browser was opened within {seconds} s")
 
 
-def write_decoy(folder):
-    """A kernel of the usual name, as `python -m ipykernel install --user` leaves it; the variable DECOY tells it."""
+def write_decoy(folder, name):
+    """A kernel of the usual name, as `python -m ipykernel install --user` leaves it; DECOY tells it."""
     spec = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": "Python 3",
@@ -650,7 +683,7 @@ def write_decoy(folder):
     }
     path = folder / "kernels" / "python3" / "kernel.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(spec | {"env": {"DECOY": "yes"}}))
+    path.write_text(json.dumps(spec | {"env": {"DECOY": name}}))
 
 
 # --- the tests' own test: what they look for is seen where it happens
@@ -747,7 +780,8 @@ def png(*points):
     figure.savefig(file, format="png")
     return file.getvalue()
 """
-OUTPUTS = {  # what a cell shows, and what is said of it where the committed notebook has a widget and a figure there
+# what a cell shows, and what is said of it where the committed notebook has a widget and a figure there
+OUTPUTS = {
     "as_it_should_be": ("display(widgets.Image(value=png(1, 2)), Image(png(1, 2)))", []),
     "nothing": ("", ["has 0 widgets", "has 0 figures"]),
     "closed_widget": (

@@ -1,8 +1,9 @@
-"""The search of notebook 06: its own cells, with a model that takes no time. A study outlives the process that is killed."""
+"""The search of notebook 06, its own cells with a model that takes no time: a study outlives a kill."""
 
 import os
 import subprocess
 import sys
+import time
 
 import optuna
 from batches import wait_for
@@ -19,13 +20,14 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from utils.metrics import compute_metrics_for
 
 folder, seed = Path(sys.argv[1]), 42
-sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 50}
-rows = Dataset.from_dict({"input_ids": [[1 + k % 40, 2] for k in range(32)], "label": [k % 2 for k in range(32)]})
+sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+labels = [k % 2 for k in range(32)]
+rows = Dataset.from_dict({"input_ids": [[1 + k % 40, 2] for k in range(32)], "label": labels})
 
 
 def model_init(trial=None):
     time.sleep(0.3)
-    return BertForSequenceClassification(BertConfig(**sizes))
+    return BertForSequenceClassification(BertConfig(vocab_size=50, **sizes))
 
 
 def space(trial):
@@ -33,9 +35,12 @@ def space(trial):
 
 
 args = TrainingArguments(
-    output_dir=str(folder), num_train_epochs=2, eval_strategy="epoch", save_strategy="no", disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False
+    output_dir=str(folder), num_train_epochs=2, eval_strategy="epoch", save_strategy="no",
+    disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False,
 )
-trainer = Trainer(args=args, model_init=model_init, train_dataset=rows, eval_dataset=rows, compute_metrics=compute_metrics_for("single_label"))
+metrics = compute_metrics_for("single_label")
+data = {"train_dataset": rows, "eval_dataset": rows}
+trainer = Trainer(args=args, model_init=model_init, compute_metrics=metrics, **data)
 """
 
 
@@ -76,6 +81,7 @@ def test_a_killed_search_goes_on_without_repeating_a_trial(tmp_path):
     process = start(tmp_path, 500)
 
     def five_are_done():
+        time.sleep(0.5)  # to look is dear
         assert process.poll() is None
         return len(finished(tmp_path)) >= 5
 

@@ -41,7 +41,9 @@ def kinds(cell):
 
 
 def widgets_alone(notebook, near=2):
-    """Return the ids of the cells with a widget that have no figure or table in their own output or in that of a cell at most `near` cells away."""
+    """Return the ids of the cells with a widget that have no figure or table in their own output or in that
+    of a cell at most `near` cells away.
+    """
     static = [bool(kinds(cell) & {"image/png", "text/html"}) for cell in notebook.cells]
     with_widget = [k for k, cell in enumerate(notebook.cells) if WIDGET in kinds(cell)]
     return [notebook.cells[k].id for k in with_widget if not any(static[max(0, k - near) : k + near + 1])]
@@ -107,7 +109,7 @@ def test_cells_are_short(path):
     ]
     lengths = {cell.id: len(cell.source.splitlines()) for cell in cells}
     assert statistics.median(lengths.values()) <= 8
-    # one call of TrainingArguments with a reason beside each value is one idea, and the one that the reader came for
+    # one call of TrainingArguments with a reason beside each value is one idea, which the reader came for
     assert {name: length for name, length in lengths.items() if length > 20 and name != "arguments"} == {}
 
 
@@ -142,7 +144,7 @@ def test_outputs_are_those_of_one_run_and_clean(path):
 
 
 def test_every_figure_is_described(path):
-    """For those who can't see it: `alt` in the cell's metadata, which nbconvert and `make site` take from there."""
+    """For those who can't see it: `alt` in the cell's metadata, which nbconvert and `make site` use."""
     figures = [cell for cell in code_cells(read(path)) if "image/png" in kinds(cell)]
     assert figures
     for cell in figures:
@@ -150,7 +152,9 @@ def test_every_figure_is_described(path):
 
 
 def test_figures_bring_their_white_paper(path):
-    """Black axis labels on a transparent ground can't be read where the page is dark. Pictures within widgets are in the notebook's metadata."""
+    """Black axis labels on a transparent ground can't be read where the page is dark. Pictures within widgets
+    are in the notebook's metadata.
+    """
     pictures = [
         output.data["image/png"]
         for cell in code_cells(read(path))
@@ -202,7 +206,7 @@ def test_exercises_have_checks_and_start_unanswered(path):
 
 
 def test_every_keyword_argument_exists_in_the_installed_library(path):
-    """Renamed arguments are what breaks old tutorials; this finds them without running anything. `python tests/tools/drift.py` lists them."""
+    """Renamed arguments break old tutorials; tests/tools/drift.py finds them without running anything."""
     found = list(drift.uses(read(path)))
     assert len([use for use in found if use.verdict == drift.THERE]) > 10, "it found hardly any"
     assert [use for use in found if use.verdict == drift.MISSING] == []
@@ -213,7 +217,7 @@ def test_every_keyword_argument_exists_in_the_installed_library(path):
     [
         'TrainingArguments("out", evaluation_strategy="epoch")',
         'settings = {"evaluation_strategy": "epoch"}\nTrainingArguments("out", **settings)',
-        'def helper(model, **usual):\n    return TrainingArguments(**usual)\n\n\nhelper(1, evaluation_strategy="epoch")',
+        'def helper(a, **b):\n    return TrainingArguments(**b)\n\n\nhelper(1, evaluation_strategy="epoch")',
         "Trainer(tokenizer=1)",
         "trainer.evaluate(evaluation_strategy=1)",
         "BertConfig(evaluation_strategy=2)",

@@ -1,4 +1,7 @@
-"""The CI file for GitHub: it calls commands that exist here, on the Pythons that are supported, with no more rights than it needs. `make audit` checks the rest."""
+"""The CI file for GitHub: it calls commands that exist here, on all supported Pythons, with few rights.
+
+`make audit` checks the rest.
+"""
 
 import re
 import shutil
@@ -33,6 +36,7 @@ def test_the_weekly_run_has_every_supported_python_on_every_system():
     (major, oldest), (_, newest) = environment.OLDEST, environment.NEWEST
     assert matrix["python"] == [f"{major}.{minor}" for minor in range(oldest, newest + 1)]
     assert [system.split("-")[0] for system in matrix["os"]] == ["ubuntu", "macos", "windows"]
+    assert "make test-all PYTHON=python" in [step.get("run") for step in CI["jobs"]["everywhere"]["steps"]]
 
 
 @pytest.mark.parametrize("command", sorted({step["run"] for _, step in STEPS if "run" in step}))
@@ -49,7 +53,7 @@ def test_what_it_runs_is_a_command_of_the_makefile(command):
 def test_every_job_that_opens_a_browser_keeps_its_pictures():
     names = []
     for job in CI["jobs"].values():
-        opens = any(re.match(r"make (test|browser) ", step.get("run", "")) for step in job["steps"])
+        opens = any(re.match(r"make (test|test-all|browser) ", step.get("run", "")) for step in job["steps"])
         kept = [step for step in job["steps"] if step.get("with", {}).get("path") == "runs/screenshots"]
         assert len(kept) == opens
         assert all(step["if"] == "always()" for step in kept), "they are wanted most where a test has failed"

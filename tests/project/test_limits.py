@@ -27,6 +27,8 @@ def test_ordinary(): ...
 def test_slow(): ...
 @pytest.mark.browser
 def test_browser(): ...
+@pytest.mark.full(reason="it is long")
+def test_full(): ...
 @pytest.mark.slow
 @pytest.mark.timeout(7)
 def test_own(): ...
@@ -69,13 +71,16 @@ def test_a_test_that_hangs_fails_with_the_stacks_of_all_threads_and_the_next_one
     assert "Stack of a thread beside" in ended.stdout
 
 
-def test_what_trains_has_a_longer_limit_than_the_rest(tmp_path, monkeypatch):
+def test_what_trains_has_a_longer_limit_and_what_is_left_out_is_said(tmp_path, monkeypatch):
     (tmp_path / "test_long.py").write_text(LONG)
     (tmp_path / "show.py").write_text(SHOW)
     notebook_of(tmp_path / "cells.ipynb")
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}{os.pathsep}{tmp_path}")
-    said = run_pytest(tmp_path, "--collect-only", "-p", "conftest", "-p", "show", "--nbval-lax").stdout
+    options = ("--collect-only", "-p", "conftest", "-p", "show", "--nbval-lax", "-m", "not full")
+    said = run_pytest(tmp_path, *options).stdout
     limits = dict(line[6:].rpartition(" ")[::2] for line in said.splitlines() if line.startswith("limit "))
     assert {name: float(limit) for name, limit in limits.items()} == {
-        "test_ordinary": 900, "test_slow": 2700, "test_browser": 2700, "test_own": 7, "Cell 0": 2700, "Cell 1": 2700,
+        "test_ordinary": 900, "test_slow": 2700, "test_browser": 2700, "test_own": 7, "Cell 0": 2700,
+        "Cell 1": 2700,
     }  # fmt: skip
+    assert "left for `make test-all`: 1 of test_long.py: it is long" in said

@@ -1,4 +1,6 @@
-"""`make test-matrix`: what it installs, and that no failure is silent. The environments themselves take minutes each and are not made here."""
+"""`make test-matrix`: what it installs, and that no failure is silent. The environments themselves take
+minutes each and are not made here.
+"""
 
 import re
 import subprocess

@@ -1,4 +1,5 @@
-"""The pages of `make site` as a reader has them: on a phone and a desk, in light and dark, without a network, without a mouse or eyes.
+"""The pages of `make site` as a reader has them: on a phone and a desk, in light and dark, without a network,
+without a mouse or eyes.
 
 `make test` builds them first. Screenshots go to runs/screenshots/.
 """
@@ -37,11 +38,13 @@ OUT_OF_REACH = """() => [...document.querySelectorAll("article *")].filter(eleme
     return true;
 }).map(element => element.outerHTML.slice(0, 200))"""
 
-# The rules that hold, and what breaks another one badly. The whole answer of axe names every element of the page, and takes longer to bring here than to find.
+# The rules that hold, and what breaks another one badly. The whole answer of axe names every element of the
+# page, and takes longer to bring here than to find.
 SERIOUS = """async options => {
     const found = await axe.run(document, options);
     const bad = found.violations.filter(rule => ["serious", "critical"].includes(rule.impact));
-    return [found.passes.map(rule => rule.id), bad.map(rule => [rule.id, ...rule.nodes.slice(0, 3).map(node => node.html.slice(0, 200))])];
+    const where = rule => rule.nodes.slice(0, 3).map(node => node.html.slice(0, 200));
+    return [found.passes.map(rule => rule.id), bad.map(rule => [rule.id, ...where(rule)])];
 }"""
 
 
@@ -62,7 +65,9 @@ def site():
 
 @pytest.fixture
 def open_page(browser, site):
-    """Return a function that opens a page and returns it. At the end: nothing was asked of another machine, nothing was missing, no script failed."""
+    """Return a function that opens a page and returns it. At the end: nothing was asked of another machine,
+    nothing was missing, no script failed.
+    """
     contexts, asked, complaints = [], [], []
 
     def run(name, viewport=DESK, scheme="light", address=site):
@@ -201,12 +206,17 @@ def test_search_finds_a_word_and_leads_to_it(open_page, site, opened):
 
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-MARKUP = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">"><svg onload="window.hacked = 1">"""
+MARKUP = (
+    """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">">"""
+    """<svg onload="window.hacked = 1">"""
+)
 
 
 @pytest.fixture
 def build(site, tmp_path):
-    """Return a function that builds a site of one notebook in a temporary folder, and returns the finished process."""
+    """Return a function that builds a site of one notebook in a temporary folder, and returns the finished
+    process.
+    """
 
     def run(outputs, text="read on", **metadata):
         for name in ("README.md", "data/README.md"):

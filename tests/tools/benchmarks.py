@@ -1,4 +1,6 @@
-"""What takes longer to measure than a test may: `python tests/tools/benchmarks.py reader`, `regression`, `long_texts` or `batch`; each prints a line of JSON a measurement."""
+"""What takes longer to measure than a test may: `python tests/tools/benchmarks.py reader`, `regression`,
+`long_texts` or `batch`; each prints a line of JSON a measurement.
+"""
 
 import argparse
 import contextlib
@@ -39,7 +41,9 @@ WORDS = [
 
 
 def write_csv(path: Path, rows: int) -> None:
-    """Write `rows` texts of about 100 characters with one of five labels and a number, some quoted, each twentieth a repeat."""
+    """Write `rows` texts of about 100 characters with one of five labels and a number, some quoted, each
+    twentieth a repeat.
+    """
     import csv
     import random
 
@@ -55,7 +59,9 @@ def write_csv(path: Path, rows: int) -> None:
 
 
 def peak_mib() -> float:
-    """Return the most memory that this process has held. Linux's getrusage would count what the process that started it held, so ask the kernel there."""
+    """Return the most memory that this process has held. Linux's getrusage would count what the process that
+    started it held, so ask the kernel there.
+    """
     status = Path("/proc/self/status")
     if status.exists():
         return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text()).group(1)) / 1024
@@ -105,9 +111,11 @@ def reader(sizes: list[int]) -> list[dict]:
 
 
 def regression(domain: str, repeats: list[int]) -> None:
-    """Fine-tune on the mean ratings of a bundled set, on 80% of its rows, and print the correlation of the predictions with those of the other 20%.
+    """Fine-tune on the mean ratings of a bundled set, on 80% of its rows, and print the correlation of the
+    predictions with those of the other 20%.
 
-    Each repeat splits anew, and no text is on both sides. The settings are one choice for all sets; no test score was looked at to make it.
+    Each repeat splits anew, and no text is on both sides. The settings are one choice for all sets; no test
+    score was looked at to make it.
     """
     import numpy as np
     import pandas as pd
@@ -188,7 +196,9 @@ def regression(domain: str, repeats: list[int]) -> None:
 
 
 def batch(runs: int, workers: int, pause: float) -> None:
-    """Run a notebook that does nothing (but sleep for `pause` seconds) so often, and print what a run costs early and late, and how much memory the batch holds."""
+    """Run a notebook that does nothing (but sleep for `pause` seconds) so often, and print what a run costs
+    early and late, and how much memory the batch holds.
+    """
     import threading
 
     import numpy as np
@@ -245,7 +255,9 @@ def batch(runs: int, workers: int, pause: float) -> None:
 
 
 def sweep(samples: int) -> None:
-    """Run the same four fine-tunings with two workers and with one, and print the ratio of the times and whether the leaderboards are the same."""
+    """Run the same four fine-tunings with two workers and with one, and print the ratio of the times and
+    whether the leaderboards are the same.
+    """
     import os
 
     sys.path.insert(0, str(ROOT))
@@ -286,10 +298,13 @@ def sweep(samples: int) -> None:
 
 
 def long_texts(kind: str, seed: int = 42) -> None:
-    """Compare three ways to deal with texts of about four times `max_length`: their beginning, beginning and end, and overlapping chunks with pooled logits.
+    """Compare three ways to deal with texts of about four times `max_length`: their beginning, beginning and
+    end, and overlapping chunks with pooled logits.
 
-    A text is made of eight sentences of the bundled film reviews. `kind` "spread": its label is the sign of the sum of their ratings, so every
-    sentence counts. "ending": the last two sentences have the label's sign, the other six are random, as where a reviewer concludes.
+    A text is made of eight sentences of the bundled film reviews. `kind` "spread": its label is the sign of
+    the sum of their ratings, so every
+    sentence counts. "ending": the last two sentences have the label's sign, the other six are random, as
+    where a reviewer concludes.
     """
     import numpy as np
     import pandas as pd
@@ -353,8 +368,19 @@ def long_texts(kind: str, seed: int = 42) -> None:
             checkpoint, num_labels=2, dtype=torch.float32
         )
         with tempfile.TemporaryDirectory() as folder:
-            args = TrainingArguments(folder, num_train_epochs=2, per_device_train_batch_size=16, learning_rate=1e-4, warmup_steps=0.1, save_strategy="no",
-                                     per_device_eval_batch_size=64, logging_strategy="no", disable_tqdm=True, seed=seed)  # fmt: skip
+            args = TrainingArguments(
+                folder,
+                num_train_epochs=2,
+                per_device_train_batch_size=16,
+                learning_rate=1e-4,
+                warmup_steps=0.1,
+                save_strategy="no",
+                # fmt: skip
+                per_device_eval_batch_size=64,
+                logging_strategy="no",
+                disable_tqdm=True,
+                seed=seed,
+            )
             trainer = Trainer(model, args, train_dataset=prepared(way, *train)[0], processing_class=tokenizer)
             trainer.train()
             rows, owner = prepared(way, *test)

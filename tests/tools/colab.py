@@ -1,7 +1,10 @@
-"""Run the notebooks as Colab does: `make colab`, or `python tests/tools/colab.py 01 04` in an environment with Colab's versions that lies outside this repository.
+"""Run the notebooks as Colab does: `make colab`, or `python tests/tools/colab.py 01 04` in an environment
+with Colab's versions that lies outside this repository.
 
-Each notebook is alone in an empty folder. Its kernels find a stand-in for google.colab, and its first cell the address of a git repository made from this
-working tree, with a tag; pip has to do the rest. What came of each is in runs/colab/. Fails if a cell does, if a control was not built, if it was not the
+Each notebook is alone in an empty folder. Its kernels find a stand-in for google.colab, and its first cell
+the address of a git repository made from this
+working tree, with a tag; pip has to do the rest. What came of each is in runs/colab/. Fails if a cell does,
+if a control was not built, if it was not the
 tag's clone that ran, or if pip touched a version that was there before.
 """
 
@@ -38,7 +41,9 @@ def git(*words, cwd: Path) -> str:
 
 
 def make_origin(folder: Path) -> str:
-    """Make a git repository from this working tree, as it is now, and return its address. Only what TAG names works: the branch went on, and is broken."""
+    """Make a git repository from this working tree, as it is now, and return its address. Only what TAG names
+    works: the branch went on, and is broken.
+    """
     folder.mkdir(parents=True)
     for name in git("ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=ROOT).split("\0"):
         if name and (ROOT / name).is_file():
@@ -56,7 +61,9 @@ def make_origin(folder: Path) -> str:
 
 
 def make_stand_in(folder: Path) -> Path:
-    """Make a folder that, as IPYTHONDIR, gives every kernel a google.colab before its first cell, and return it. The package itself is in `packages`."""
+    """Make a folder that, as IPYTHONDIR, gives every kernel a google.colab before its first cell, and return
+    it. The package itself is in `packages`.
+    """
     (package := folder / "packages" / "google" / "colab").mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "drive.py").write_text(DRIVE, encoding="utf-8")
@@ -80,7 +87,8 @@ def colab_environment(ipython: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in NOT_COLABS}
     kept |= {
         "OMP_NUM_THREADS": "1"
-    }  # a training with two threads takes ten times as long where anything else computes on the same two cores
+        # with two threads a training takes ten times as long where anything else computes on these cores
+    }
     return kept | {"IPYTHONDIR": str(ipython)}
 
 
@@ -109,7 +117,9 @@ def controls(notebook) -> dict[str, str]:
 
 
 def not_built(committed, executed) -> list[str]:
-    """Return the ids of those cells that show a control in the repository, and here none or one without a state."""
+    """Return the ids of those cells that show a control in the repository, and here none or one without a
+    state.
+    """
     state = executed.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     built = {cell_id for cell_id, model in controls(executed).items() if model in state}
     return sorted(set(controls(committed)) - built)
@@ -183,7 +193,8 @@ def main(chosen: list[str]) -> int:
     print("pip changed:", ", ".join(changed) or "nothing that was there")
     if lacking := [name for name in added if matrix.name_of(name) in matrix.colab_versions()]:
         print(
-            f"This environment lacked what Colab has: {', '.join(lacking)}. Name it in what_colab_has of tests/tools/matrix.py."
+            f"This environment lacked what Colab has: {', '.join(lacking)}.",
+            "Name it in what_colab_has of tests/tools/matrix.py.",
         )
     failed = changed or lacking or not rows or [result for _, _, result in rows if result != "passed"]
     return int(bool(failed))

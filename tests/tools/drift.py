@@ -1,8 +1,12 @@
-"""Which arguments of the notebooks does an installed library lack? `python tests/tools/drift.py` lists all of them; the tests allow none that is missing.
+"""Which arguments of the notebooks does an installed library lack? `python tests/tools/drift.py` lists all of
+them; the tests allow none that is missing.
 
-Nothing is run: calls are found in the cells and compared with the signatures of the installed versions. A function that takes any keyword (from_pretrained, pipeline,
-Dataset.map of some versions) can't be asked; it is listed as such, not as fine. Arguments that reach TrainingArguments through a helper of the notebook,
-`small_trainer(..., logging_steps=1)`, or a dict that is unpacked, `settings = {"logging_steps": 1}`, are followed.
+Nothing is run: calls are found in the cells and compared with the signatures of the installed versions. A
+function that takes any keyword (from_pretrained, pipeline,
+Dataset.map of some versions) can't be asked; it is listed as such, not as fine. Arguments that reach
+TrainingArguments through a helper of the notebook,
+`small_trainer(..., logging_steps=1)`, or a dict that is unpacked, `settings = {"logging_steps": 1}`, are
+followed.
 """
 
 import ast
@@ -72,7 +76,9 @@ def verdict(functions: list, name: str) -> str:
 
 
 def helpers(trees: list[ast.Module]) -> dict[str, set[str]]:
-    """Return the notebook's own functions that pass what they don't know to TrainingArguments: name -> the arguments they do know."""
+    """Return the notebook's own functions that pass what they don't know to TrainingArguments: name -> the
+    arguments they do know.
+    """
     found = {}
     for tree in trees:
         for node in ast.walk(tree):
@@ -104,7 +110,7 @@ def unpacked(trees: list[ast.Module]) -> dict[str, list[ast.Constant]]:
 
 
 def resolve(node: ast.expr, namespace: dict):
-    """Return what an imported name, or a dotted one that begins with it, stands for; None for anything else."""
+    """Return what an imported name, or a dotted one that begins with it, stands for; or None."""
     if isinstance(node, ast.Name):
         return namespace.get(node.id)
     if isinstance(node, ast.Attribute) and (owner := resolve(node.value, namespace)) is not None:
@@ -113,7 +119,9 @@ def resolve(node: ast.expr, namespace: dict):
 
 
 def uses(notebook) -> Iterator[Use]:
-    """Yield every keyword argument in a notebook's calls of library functions, but not those of cells tagged `raises-on-purpose`."""
+    """Yield every keyword argument in a notebook's calls of library functions, but not those of cells tagged
+    `raises-on-purpose`.
+    """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.id != "bootstrap"]
     cells = {
         cell.id: ast.parse(plain_python(cell))

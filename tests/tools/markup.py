@@ -1,4 +1,6 @@
-"""Texts that run, or become an element, wherever somebody has forgotten to escape them; and a look at a page for what did."""
+"""Texts that run, or become an element, wherever somebody has forgotten to escape them; and a look at a page
+for what did.
+"""
 
 import os
 
@@ -19,13 +21,17 @@ IN_FILE_NAME = (
 # What came to life of those texts, as a list of words: their effect, and elements that carry them.
 LIVE = """() => [
     ...(window.hacked ? ["window.hacked is set"] : []),
-    ...[...document.querySelectorAll("img[src=x], [onerror], [onload], a[href*='javascript:' i]")].map(element => element.outerHTML),
-    ...[...document.scripts].filter(script => script.textContent.includes("hacked")).map(script => script.outerHTML),
+    ...[
+        ...document.querySelectorAll("img[src=x], [onerror], [onload], a[href*='javascript:' i]"),
+        ...[...document.scripts].filter(script => script.textContent.includes("hacked")),
+    ].map(element => element.outerHTML),
 ]"""
 
 
 def markdown_pages(text):
-    """Render Markdown by two renderers that let HTML through, as GitHub's does before it is sanitised; return HTML by renderer."""
+    """Render Markdown by two renderers that let HTML through, as GitHub's does before it is sanitised; return
+    HTML by renderer.
+    """
     lenient = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     lenient.validateLink = lambda url: True
     other = mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "math", "url"])
@@ -33,7 +39,9 @@ def markdown_pages(text):
 
 
 def look_at(browser, html, folder):
-    """Open HTML, a whole page or a part of one, in a new tab; return what came to life in it and the text that a reader sees."""
+    """Open HTML, a whole page or a part of one, in a new tab; return what came to life in it and the text
+    that a reader sees.
+    """
     path = folder / "page.html"
     path.write_text(html, encoding="utf-8")
     page = browser.new_page()

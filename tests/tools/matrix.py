@@ -1,11 +1,15 @@
-"""Run the tests with other versions: `make test-matrix`, or `make test-matrix ENVS="colab newest" TESTS=tests/reading`.
+"""Run the tests with other versions: `make test-matrix`, or `make test-matrix ENVS="colab newest"
+TESTS=tests/reading`.
 
-    colab    what a Colab runtime has (tests/tools/colab-versions.txt), without JupyterLab. First, with nothing else, all notebooks as Colab runs them
+    colab    what a Colab runtime has (tests/tools/colab-versions.txt), without JupyterLab. First, with
+             nothing else, all notebooks as Colab runs them
              (tests/tools/colab.py); then the tests. `make colab`, which is TESTS=none, stops before the tests
     pinned   constraints.txt
-    newest   the newest of everything, upper bounds ignored: whether it fails is said at the end, and does not count
+    newest   the newest of everything, upper bounds ignored: whether it fails is said at the end, and does not
+             count
 
-Each environment is made anew in runs/matrix/ (Colab's in a folder that goes away again), with what was said in a log there. Whatever runs this runs the
+Each environment is made anew in runs/matrix/ (Colab's in a folder that goes away again), with what was said
+in a log there. Whatever runs this runs the
 tests. Standard library only.
 """
 
@@ -21,7 +25,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "runs" / "matrix"
 SHOWN = ("transformers", "datasets", "torch", "pandas", "ipywidgets")
-VERSIONS = "import importlib.metadata as m, json, sys; print(json.dumps({name: m.version(name) for name in sys.argv[1:]}))"
+VERSIONS = """
+import json, sys
+from importlib.metadata import version
+print(json.dumps({name: version(name) for name in sys.argv[1:]}))
+"""
 NOT_HERE = ["--ignore=tests/project/test_site.py"]  # the site has an environment of its own
 
 
@@ -53,7 +61,9 @@ def colab_versions() -> dict[str, str]:
 
 
 def what_colab_has() -> list[str]:
-    """Return what a notebook finds in Colab before its first cell: those of our requirements that a runtime has, and what requirements-colab.txt builds on."""
+    """Return what a notebook finds in Colab before its first cell: those of our requirements that a runtime
+    has, and what requirements-colab.txt builds on.
+    """
     names = [*requirements("colab"), "sentence-transformers", "SQLAlchemy", "Mako", "tenacity"]
     return [requirement for requirement in names if name_of(requirement) in colab_versions()]
 
@@ -167,7 +177,8 @@ def main(names: list[str], tests: str) -> int:
     failed = [row["environment"] for row in rows if row["result"] != "passed"]
     if "newest" in failed:
         print(
-            "With the newest versions it does NOT work. Nobody promised that; look into runs/matrix/newest.log before a reader does."
+            "With the newest versions it does NOT work. Nobody promised that;",
+            "look into runs/matrix/newest.log before a reader does.",
         )
         if "GITHUB_ACTIONS" in os.environ:
             print("::warning title=newest versions::the tests fail with the newest versions of everything")

@@ -1,6 +1,7 @@
 """Reading the notebooks: their cells by id, and the exercises' solutions put in their places.
 
-`python tests/tools/notebooks.py FOLDER` solves the notebooks in a folder for nbval, which then compares the check cells with "right".
+`python tests/tools/notebooks.py FOLDER` solves the notebooks in a folder for nbval, which then compares the
+check cells with "right".
 """
 
 import argparse
@@ -52,7 +53,9 @@ def printed(notebook, cell_id: str) -> str:
 
 
 def expect_right_answers(notebook):
-    """Solve the exercises and make every check cell one that nbval compares, with "right" where the reader finds "not answered yet"."""
+    """Solve the exercises and make every check cell one that nbval compares, with "right" where the reader
+    finds "not answered yet".
+    """
     solve(notebook)
     for cell_id in exercises(notebook):
         check = cell_of(notebook, f"{cell_id}-check")
@@ -63,9 +66,16 @@ def expect_right_answers(notebook):
 
 
 def work_on_copy(notebook, root: Path):
-    """Let a notebook of a copied repository, and what it starts, import the copy's `utils`: not the installed one, whose runs/ are the developer's."""
+    """Let a notebook of a copied repository, and what it starts, import the copy's `utils`: not the installed
+    one, whose runs/ are the developer's.
+    """
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
-    first.source = f"import os, sys\nsys.path.insert(0, {str(root)!r})\nos.environ['PYTHONPATH'] = {str(root)!r}\n{first.source}"
+    lines = [
+        "import os, sys",
+        f"sys.path.insert(0, {str(root)!r})",
+        f"os.environ['PYTHONPATH'] = {str(root)!r}",
+    ]
+    first.source = "\n".join([*lines, first.source])
     return notebook
 
 
