@@ -258,7 +258,7 @@ def _printed_items(text: str) -> list | None:
     if not isinstance(items, (list, tuple)):
         return None
     plain = all(item is None or isinstance(item, (str, int, float)) for item in items)
-    return list(items) if plain else None
+    return [item for item in items if item is not None] if plain else None
 
 
 def _joined(labels: pd.Series, path: Path, findings: list[Finding]) -> list[str]:
