@@ -395,6 +395,8 @@ MULTI = {"task": "multi_label"}
         ('["chef\'s choice", "room"]', "chef's choice|room"),
         ("[1, 2]", "1|2"),
         ("[0. 3.]", "0.0|3.0"),
+        ('["food", null, "room"]', "food|room"),
+        ("['food', nan]", "food"),
     ],
 )
 def test_a_printed_list_is_refused_for_several_labels(tmp_path, printed, joined):

@@ -58,7 +58,7 @@ def zipped(content):
 
 def write(folder, name, content):
     path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
 
@@ -252,6 +252,9 @@ def test_awkward_tables_come_in_whole(tmp_path, name, content, arguments, rows, 
         assert not [finding for finding in table.findings if "fewer than 5 rows" not in finding.message]
 
 
+WRONG_BYTE = bytearray(parquet(text=["a", "b"], label=["x", "y"]))
+WRONG_BYTE[6] ^= 0xFF
+
 # --- refused: name of the case, file, bytes, arguments, and what the message says ---------------------------
 
 REFUSED = [
@@ -278,6 +281,7 @@ REFUSED = [
      "not a whole gzip file"),
     ("half a Parquet file", "a.parquet", parquet(text=["a"] * 99, label=["b"] * 99)[:90], {},
      "not a whole Parquet file"),
+    ("Parquet with a wrong byte", "a.parquet", WRONG_BYTE, {}, "not a whole Parquet file"),
     ("Parquet with bytes that are no text", "a.parquet",
      parquet(text=pa.array([b"\xff"]).view(pa.string()), label=["x"]), {}, "not a whole Parquet file"),
     ("a NUL", "a.csv", CSV + "nul\0,x\n", {}, "line 4: a NUL character"),

@@ -170,7 +170,7 @@ def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes]:
                     utf8[number] = raw.decode()
                 except UnicodeDecodeError:
                     other[number] = raw
-    sample = b"".join(islice(other.values(), SAMPLE_LINES))
+    sample = b"".join(islice(other.values(), SAMPLE_LINES))[:CHUNK]
     page = None
     if utf8:
         page = _likeliest(sample, False, lambda name: "\ufffd" not in sample.decode(name, "replace"))

@@ -149,7 +149,7 @@ def _label_columns(text_column: str, label_column: str | list[str], task: str) -
     """Return the label columns as a list, after looking at the names alone."""
     several = not isinstance(label_column, str)
     names = label_column if several else [label_column]
-    is_list = isinstance(names, (list, tuple)) and len(names) > 0
+    is_list = isinstance(names, (list, tuple)) and names
     if not is_list or not all(isinstance(name, str) for name in [text_column, *names]):
         raise TableError(
             f"text_column={text_column!r} and label_column={label_column!r} must be names of columns "
@@ -159,9 +159,7 @@ def _label_columns(text_column: str, label_column: str | list[str], task: str) -
         reason = "names several columns, which only task='multi_label' has"
         raise TableError(f"label_column={label_column!r} {reason}. Name one column.")
     if text_column in names:
-        raise TableError(
-            f"text_column and label_column are both {text_column!r}. Name two different columns."
-        )
+        raise TableError(f"text_column and label_column are both {text_column!r}. Name two columns.")
     for name in names if several else []:
         if names.count(name) > 1:
             raise TableError(f"label_column: {name!r} is named twice. Name it once.")
@@ -258,7 +256,7 @@ def _printed_items(text: str) -> list | None:
     if not isinstance(items, (list, tuple)):
         return None
     plain = all(item is None or isinstance(item, (str, int, float)) for item in items)
-    return list(items) if plain else None
+    return [item for item in items if item is not None] if plain else None
 
 
 def _joined(labels: pd.Series, path: Path, findings: list[Finding]) -> list[str]:
