@@ -183,7 +183,7 @@ def schedule_explorer(
         "schedule": ipywidgets.Dropdown(options=SCHEDULES, value=schedule),
     }
     figure = Figure(figsize=(7, 3.2))  # one for the life of the control: new ones would be slow
-    figure.add_axes((0.1, 0.16, 0.87, 0.72))
+    figure.add_axes((0.1, 0.16, 0.87, 0.72)).locator_params(nbins=5)  # few ticks are drawn sooner
 
     def redraw(box: ipywidgets.VBox) -> None:
         value = {name: widget.value for name, widget in inputs.items()}
