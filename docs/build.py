@@ -46,9 +46,7 @@ def fit_for_reading(path: Path):
     notebook.cells[0].source = BADGE.sub(r"\1", notebook.cells[0].source)
     for cell in notebook.cells:
         if cell.id == "bootstrap":
-            cell.metadata["tags"] = [
-                "hide-input"
-            ]  # long, the same in all notebooks, and of no use here: one click away
+            cell.metadata["tags"] = ["hide-input"]  # the same in all notebooks, and of no use here
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if WIDGET in data:
