@@ -18,6 +18,7 @@ from accelerate.utils import recursively_apply
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
+from utils.preflight.costs import optimizer_steps
 from utils.preflight.split import ROLES, SCRIPTED_ROWS, Split, container_fault, is_list
 
 FEW = 4_000_000  # numbers that compute_metrics is tried with at first: a metric that sorts more takes seconds
@@ -139,7 +140,7 @@ class Setup:
             return None
         batches = self.train.rows / (args.train_batch_size * max(1, args.world_size))
         batches = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
-        return math.ceil(args.num_train_epochs * math.ceil(batches / args.gradient_accumulation_steps))
+        return optimizer_steps(batches, args.gradient_accumulation_steps, args.num_train_epochs)
 
     def every(self, name: str) -> int:
         """Return eval_steps, save_steps or logging_steps as a number of steps; below 1 they are a share."""

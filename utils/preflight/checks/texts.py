@@ -16,6 +16,7 @@ from transformers.data.data_collator import default_data_collator
 
 from utils.preflight.catalogue import places
 from utils.preflight.checks.common import check, listed, rows_of, tokenised, without_labels
+from utils.preflight.costs import padded_tokens
 from utils.preflight.setup import text_config, untouched
 from utils.preflight.split import Split, container_fault, error_text, is_list, plain, shared_rows
 
@@ -358,9 +359,7 @@ def padding_waste(setup):
     order = np.random.default_rng(0).permutation(len(widths))
     if setup.args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
         order = np.argsort(widths, kind="stable")
-    starts = np.arange(0, len(widths), size)
-    counts = np.diff(starts, append=len(widths))
-    share = 1 - real.sum() / (np.maximum.reduceat(widths[order], starts) * counts).sum()
+    share = 1 - real.sum() / padded_tokens(widths[order], size)
     if share <= 0.5:
         return
     if widths.min() == widths.max():
