@@ -53,7 +53,8 @@ class Report:
             return "<p>Nothing found.</p>"
         left = "<td style='text-align:left'>"
         cells = f"<td><b>{{}}</b></td><td>{{}}</td>{left}{{}}</td>{left}<code>{{}}</code></td>"
-        rows = "".join(f"<tr>{cells.format(*map(escape, finding))}</tr>" for finding in self.findings)
+        fields = [(f.level, f.id, f.message, f.fix) for f in self.findings]
+        rows = "".join(f"<tr>{cells.format(*map(escape, row))}</tr>" for row in fields)
         head = "<tr><th>level</th><th>id</th><th>what</th><th>fix</th></tr>"
         return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
