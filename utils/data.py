@@ -54,7 +54,7 @@ def split_table(
     """
     if task not in TASKS:
         raise TableError(f"task={task!r} is none of {', '.join(TASKS)}.")
-    target = "value" if task == "regression" else "label"
+    target = TASKS[task].column
     tables = {"training": table, "validation": validation, "test": test}
     tables = {name: part for name, part in tables.items() if part}
     if any(target not in part.rows for part in tables.values()):

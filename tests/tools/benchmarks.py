@@ -72,7 +72,6 @@ def peak_mib() -> float:
 
 def read_and_split(path: str) -> dict:
     """Read and split the table; return seconds, rows per second and peak memory, imports included."""
-    sys.path.insert(0, str(ROOT))
     from utils.data import read_table, split_table
 
     start = time.perf_counter()
@@ -130,7 +129,6 @@ def regression(domain: str, repeats: list[int]) -> None:
         set_seed,
     )
 
-    sys.path.insert(0, str(ROOT))
     from utils.data import read_table
     from utils.labels import normalise
     from utils.models import find_model
@@ -203,8 +201,6 @@ def batch(runs: int, workers: int, pause: float) -> None:
 
     import numpy as np
     import psutil
-
-    sys.path.insert(0, str(ROOT))
     from batches import notebook_of
 
     from utils.batch.runner import run_batch
@@ -260,7 +256,6 @@ def sweep(samples: int) -> None:
     """
     import os
 
-    sys.path.insert(0, str(ROOT))
     from utils.batch.runner import run_batch
     from utils.batch.worker import THREADS
 
@@ -318,7 +313,6 @@ def long_texts(kind: str, seed: int = 42) -> None:
         set_seed,
     )
 
-    sys.path.insert(0, str(ROOT))
     from utils.data import read_table, split_table
     from utils.models import find_model, head_and_tail
 

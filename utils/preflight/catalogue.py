@@ -51,7 +51,7 @@ def places(mask: np.ndarray, split: Split) -> str:
 
 def without_check(id: str, stages: str, level: str, symptom: str, fix: str, loud: bool = False) -> None:
     """Enter a mistake that no check of preflight looks for."""
-    CATALOGUE[id] = Pitfall(id, stages, level, loud, symptom, fix, None, False)
+    pitfall(id, stages, level, symptom, fix, loud)(None)
 
 
 symptom = "logging_nan_inf_filter hides NaN: loss 0.0 in the log, accuracy the share of class 0"
