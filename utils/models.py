@@ -1,9 +1,12 @@
-"""From a model's name to a folder that `from_pretrained` loads: the bundled weights, a folder, a Hub id."""
+"""A model name (bundled, a folder, a Hub id) as a folder that `from_pretrained` loads; what training costs."""
 
 import importlib.util
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
+
+import numpy as np
 
 from utils import ROOT, find_input, sha256
 from utils.reading.checkpoints import model_fault
@@ -208,3 +211,20 @@ def check_head(checkpoint: Path, labels: list[str]) -> None:
         fault = f"{checkpoint} was fine-tuned for the labels {known}, your data have {labels}."
         remedy = "Name the checkpoint that it was fine-tuned from, or give your data the same labels."
         raise ModelError(f"{fault} {remedy}")
+
+
+def optimizer_steps(batches: int, accumulation: int, epochs: float) -> int:
+    """Return a run's optimizer steps, counted as Trainer does: an epoch's last step may have fewer batches.
+
+    Args:
+        batches: in an epoch, on each device.
+        accumulation: batches a step, `gradient_accumulation_steps`.
+    """
+    return math.ceil(epochs * math.ceil(batches / accumulation))
+
+
+def padded_tokens(lengths: np.ndarray, batch_size: int) -> int:
+    """Return the tokens that a model computes where each batch, in order, is padded to its longest row."""
+    starts = np.arange(0, len(lengths), batch_size)
+    rows = np.diff(starts, append=len(lengths))
+    return int((rows * np.maximum.reduceat(lengths, starts)).sum())

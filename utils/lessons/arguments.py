@@ -13,8 +13,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from transformers import get_scheduler
 
 from utils.lessons.controls import Picture, control
+from utils.models import optimizer_steps
 from utils.plots import COLOURS, finish, plain_axes
-from utils.preflight.costs import optimizer_steps
 
 
 def learning_rate_curves(

@@ -18,7 +18,7 @@ from accelerate.utils import recursively_apply
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
-from utils.preflight.costs import optimizer_steps
+from utils.models import optimizer_steps
 from utils.preflight.split import ROLES, SCRIPTED_ROWS, Split, container_fault, is_list
 
 FEW = 4_000_000  # numbers that compute_metrics is tried with at first: a metric that sorts more takes seconds

@@ -14,9 +14,9 @@ import torch
 from transformers import AutoTokenizer
 from transformers.data.data_collator import default_data_collator
 
+from utils.models import padded_tokens
 from utils.preflight.catalogue import places
 from utils.preflight.checks.common import check, listed, rows_of, tokenised, without_labels
-from utils.preflight.costs import padded_tokens
 from utils.preflight.setup import text_config, untouched
 from utils.preflight.split import Split, container_fault, error_text, is_list, plain, shared_rows
 
