@@ -12,9 +12,10 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 from notebooks import printed, read
 from utils import ROOT, unquote_formula
-from utils.data import read_table
-from utils.metrics import fold_temperature
+from utils.data import read_table, split_table
+from utils.metrics import baseline_predictions, compare, fold_temperature, score
 from utils.models import find_model
+from utils.predict import label_texts, load_classifier
 
 WHOLE = "trains the bundled model, to see it beat the baselines; all else is in the small one"
 sizes = pytest.mark.parametrize(
@@ -231,3 +232,33 @@ def test_fifty_two_odd_classes_of_long_texts_in_jsonl(tmp_path, size):
     if size == "whole":
         assert metrics["test"]["accuracy"] > metrics["baselines"]["tfidf_logreg"]["accuracy"] + 0.1
         assert predictions["predicted"].nunique() > 8
+
+
+# --- what docs/trust.md says of rules ---
+
+
+@pytest.mark.full(
+    reason="three epochs of all tweets, for what docs/trust.md says of rules and of other texts"
+)
+def test_rules_tie_on_tweets_and_both_lose_on_film_reviews_to_counting_their_words(tmp_path):
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    def by_rule(texts):
+        analyzer = SentimentIntensityAnalyzer()
+        sums = [analyzer.polarity_scores(text)["compound"] for text in texts]
+        return np.where(np.array(sums) > 0, "positive", "negative")
+
+    result = papermill(tmp_path, {"output_dir": "run"})  # the template as it is
+    assert result.returncode == 0, result.stdout[-3000:]
+    test = predictions_in(tmp_path).map(unquote_formula)
+    tie = compare("accuracy", test["label"], test["predicted"], by_rule(test["text"]))
+    assert tie.verdict == "not distinguishable"
+    reviews = split_table(read_table("reviews"))
+    true, texts = reviews.test["label"].to_numpy(), reviews.test["text"]
+    loaded = load_classifier(tmp_path / "run" / "model")
+    tuned = score(true, label_texts(loaded, texts)["predicted"])["accuracy"]
+    rules = score(true, by_rule(texts))["accuracy"]
+    assert max(tuned, rules) < metrics_of(tmp_path / "run")["test"]["accuracy"] - 0.15
+    known = reviews.train["text"], reviews.train["label"]
+    words = score(true, baseline_predictions(*known, texts)["tfidf_logreg"])["accuracy"]
+    assert words > max(tuned, rules)
