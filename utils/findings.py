@@ -10,6 +10,10 @@ class TableError(ValueError):
     """A table that cannot be used as it is; the message names file, place, value and remedy."""
 
 
+class ModelError(RuntimeError):
+    """A model that cannot be loaded as named; the message says what to do."""
+
+
 class PreflightError(ValueError):
     """A set-up with errors; the message names each of them with its fix."""
 
