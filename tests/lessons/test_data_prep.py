@@ -26,7 +26,6 @@ def test_the_numbers_are_those_of_a_batch_made_by_hand():
     grouped = length_numbers(LENGTHS, max_length=20, batch_size=2)
     assert grouped["tokens_per_text"]["grouped"] == (2 * 6 + 2 * 20) / 4
     assert grouped["padding"]["grouped"] == pytest.approx(1 - 40 / 52)
-    assert grouped["cost"]["grouped"] == pytest.approx(52 / 80)
 
 
 def test_a_last_batch_that_is_not_full_counts_its_own_rows():
