@@ -1,13 +1,14 @@
-"""The length explorer, driven from Python: what its sliders change, and how fast."""
+"""The figure of three ways to pad, and the length explorer: what its sliders change, and how fast."""
 
 import io
+import re
 import time
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from utils.lessons.data_prep import length_costs, length_explorer, length_numbers
+from utils.lessons.data_prep import length_costs, length_explorer, length_numbers, three_ways
 
 LENGTHS = [4, 6, 10, 20]
 
@@ -53,6 +54,17 @@ def test_no_way_computes_less_than_the_real_tokens_or_more_than_all_to_the_maxim
 def test_impossible_values_are_refused(lengths, max_length, batch_size):
     with pytest.raises(ValueError, match="1 or more"):
         length_explorer(lengths, max_length, batch_size)
+
+
+def test_the_figure_shows_the_padding_that_the_numbers_have(many_lengths):
+    """All batches of an epoch are drawn, so that the shares in the titles are those of the epoch."""
+    numbers = length_numbers(many_lengths, max_length=64, batch_size=16)
+    panels = three_ways(many_lengths, 64, 16, batches=len(many_lengths)).axes
+    shares = [re.search(r"(\d+%) padding", panel.get_title())[1] for panel in panels]
+    assert shares == [f"{share:.0%}" for share in numbers["padding"].values()]
+    assert {panel.get_ylim()[0] for panel in panels} == {len(many_lengths)}
+    widths = {panel.images[0].get_extent()[1] for panel in panels[:1]}
+    assert widths == {64}
 
 
 def test_moving_a_slider_changes_numbers_words_and_figure(many_lengths):
