@@ -69,22 +69,16 @@ def read_table(
     """Read labelled texts from a bundled set (by name), or from CSV, TSV, JSONL or Parquet, plain or gzipped.
 
     Every value of a CSV is read as the text it is: "NA" and "None" are words, 007 keeps its zeros. Encoding
-    (a byte order mark's, else UTF-8, else what the bytes look like, in doubt cp1252) and delimiter (the one
-    that yields the columns asked for) are recognised unless you name them; `Table.source` has them. Blank
-    texts and labels, and rows that repeat the header, are dropped and counted. If they are more than the
-    share `max_dropped` of all rows, the table is refused.
+    and delimiter are recognised unless you name them; `Table.source` has them. Blank texts and labels, and
+    rows that repeat the header, are dropped and counted, up to the share `max_dropped` of all rows.
 
     `label` depends on the task:
         single_label: the text in `label_column`. Typed files: whole numbers without ".0", booleans as True
             and False; the names of the classes where `datasets` wrote a Parquet file with them.
         multi_label: the row's labels joined by "|", in the order of `label_names`; "" where it has none.
-            `label_column` is a column in which they are joined by "|" (blanks around the bar and repeated
-            labels do not count) or, in JSONL and Parquet, lists; or it is a list of columns named like the
-            labels that hold 0 or 1 (or 0.0, 1.0, true, false). A printed list in a cell is refused.
-        regression: the text of a finite number; the column `value` beside it has it as a float. Points that
-            seem to part thousands (971 and 1.032) are remarked on, and refused where semicolons part columns.
-
-    Labels that a reader would take for one (see `comparable`) stay as they are, and are remarked on.
+            `label_column` is a column in which they are joined by "|" or, in JSONL and Parquet, lists; or it
+            is a list of columns named like the labels that hold 0 or 1 (or 0.0, 1.0, true, false).
+        regression: the text of a finite number; the column `value` beside it has it as a float.
 
     Raises:
         TableError: it cannot be read rightly; the message names the file, the place and the remedy.
@@ -151,22 +145,18 @@ def _label_columns(text_column: str, label_column: str | list[str], task: str) -
     names = label_column if several else [label_column]
     is_list = isinstance(names, (list, tuple)) and names
     if not is_list or not all(isinstance(name, str) for name in [text_column, *names]):
-        raise TableError(
-            f"text_column={text_column!r} and label_column={label_column!r} must be names of columns "
-            "(for 0/1 columns a list of names)."
-        )
+        columns = f"text_column={text_column!r} and label_column={label_column!r}"
+        raise TableError(f"{columns} must be names of columns (for 0/1 columns a list of names).")
     if several and task != "multi_label":
-        reason = "names several columns, which only task='multi_label' has"
-        raise TableError(f"label_column={label_column!r} {reason}. Name one column.")
+        columns = f"label_column={label_column!r} names several columns"
+        raise TableError(f"{columns}, which only task='multi_label' has. Name one column.")
     if text_column in names:
         raise TableError(f"text_column and label_column are both {text_column!r}. Name two columns.")
     for name in names if several else []:
-        if names.count(name) > 1:
-            raise TableError(f"label_column: {name!r} is named twice. Name it once.")
         if SEPARATOR in name or not name.strip():
             reason = f"is blank or holds {SEPARATOR!r}, which joins labels"
             raise TableError(f"label_column: {name!r} {reason}. Rename the column.")
-    return list(names)
+    return list(dict.fromkeys(names))
 
 
 def _blank(column: pd.Series, joined: bool = False) -> np.ndarray:
@@ -178,10 +168,8 @@ def check_dropped(dropped: dict[str, int], rows: int, max_dropped: float, what: 
     lost = sum(dropped.values())
     if lost > max_dropped * rows:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items() if count)
-        raise TableError(
-            f"{what}: {lost:,} of {rows:,} rows would be left out ({reasons}), more than "
-            f"max_dropped={max_dropped} allows. Mend them, or raise max_dropped if they may go."
-        )
+        allowed = f"more than max_dropped={max_dropped} allows. Mend them, or raise max_dropped"
+        raise TableError(f"{what}: {lost:,} of {rows:,} rows would be left out ({reasons}), {allowed}.")
 
 
 def _number(text: str) -> float:
@@ -208,12 +196,12 @@ def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: lis
     if delimiter is None or pointed.empty or whole.empty or not thousands:  # typed numbers are plain
         return values
     label = pointed.iloc[0].strip()
-    digits = f"exactly three digits follow ({label!r}, {rows_in_words(pointed.index)})"
-    others = f"the others have none ({whole.iloc[0].strip()!r})"
-    point = f"where there is a point, {digits}, and {others}: it seems to part thousands."
-    message = f"{path.name}, column {labels.name!r}: {point}"
-    decimals = f"if it marks decimals, give one of them a zero more: {label}0."
-    fix = f"If so, write {label.replace('.', '')}; {decimals}"
+    point = (
+        f"the point in {label!r} ({rows_in_words(pointed.index)}), always before three digits, seems to part"
+    )
+    message = f"{path.name}, column {labels.name!r}: {point} thousands."
+    without = label.replace(".", "")
+    fix = f"If so, write {without}; if it marks decimals, give one of them a zero more: {label}0."
     # So spreadsheets write thousands. Means of raters (1.333) are small, and whole ones among them no larger.
     most, most_whole = np.abs(values[has_point]).max(), np.abs(values[~has_point]).max()
     if delimiter == ";" and (most >= 10 or most_whole > math.ceil(most)):
@@ -270,10 +258,9 @@ def _joined(labels: pd.Series, path: Path, findings: list[Finding]) -> list[str]
     single = {comparable(parts[name][0]) for name in names if len(parts[name]) == 1}
     several = [name for name in names if len(parts[name]) > 1 and single >= {*map(comparable, parts[name])}]
     if several:
-        what = f"column {labels.name!r} has labels whose parts are labels, too: {in_words(several)}"
+        message = f"labels in column {labels.name!r} whose parts are labels, too: {in_words(several)}."
         fix = f"If they are several, join them by {SEPARATOR!r}: {SEPARATOR.join(parts[several[0]])}."
-        message = f"{path.name}: {what}. Each is read as one label."
-        findings.append(Finding("label-noise", "warning", message, fix))
+        findings.append(Finding("label-noise", "warning", f"{path.name}: {message}", fix))
     place = {name: k for k, name in enumerate(names)}
     joined = {text: SEPARATOR.join(sorted(of, key=place.get)) for text, of in names_of.items()}
     return [joined[text] for text in labels]
@@ -307,11 +294,9 @@ def _joined_from_columns(cells: pd.DataFrame, path: Path, findings: list[Finding
             k = flags[name].index(None)
             reason = f"{column.iloc[k][:60]!r} is neither 0 nor 1. Write one of them in every label column."
             raise TableError(f"{path.name}, row {cells.index[k]}, column {name!r}: {reason}")
-    never = [name for name in flags if not any(flags[name])]
-    if never:
+    if never := [name for name in flags if not any(flags[name])]:
         message = f"{path.name}: {', '.join(map(repr, never))} is 1 in no row, so it is not among the labels."
-        fix = "Nothing can be learnt about it; add rows that have it."
-        findings.append(Finding("label-noise", "warning", message, fix))
+        findings.append(Finding("label-noise", "warning", message, "Add rows that have it."))
     names = in_order(set(flags))
     rows = zip(*(flags[name] for name in names), strict=True)
     return [SEPARATOR.join(compress(names, row)) for row in rows]
@@ -328,13 +313,12 @@ def _na_findings(
         return ", ".join(f"{word!r} ({rows_in_words(list(of_word))})" for word, of_word in numbers)
 
     taken = "that pandas.read_csv takes for missing"
+    fix = "If they are holes that an earlier program left, empty those cells."
     if texts := words("text"):
         message = f"texts in column {text_column!r} {taken}: {texts}. They are kept as words."
-        remarks.append((message, "If they are holes that an earlier program left, empty those cells."))
-    labels = words("label") if label_column else ""
-    if labels:
+        remarks.append((message, fix))
+    if labels := words("label") if label_column else "":
         message = f"labels in column {label_column!r} {taken}: {labels}. They are kept as a class."
-        fix = "They may be holes that an earlier program left: if so, fill them in or empty those cells."
         remarks.append((message, fix))
     names = {*rows["label"].unique()} - NA_WORDS
     floats = label_column and names and all(re.fullmatch(r"-?\d+\.0", name) for name in names)
@@ -360,19 +344,15 @@ def _label_findings(labels: pd.Series, task: str, joined: bool, path: Path) -> l
         items = {name: _printed_items(name) or [] for name in counts.index}
         printed = [name for name in items if sum(isinstance(item, str) for item in items[name]) > 1]
         if printed:
-            several = f"If a row has several labels, join them by {SEPARATOR!r} and set task='multi_label'"
-            message = f"labels that are printed lists: {in_words(printed)}."
-            remarks.append((message, f"{several}; as it is, each list is a class of its own."))
+            fix = f"If a row has several labels, join them by {SEPARATOR!r} and set task='multi_label'."
+            remarks.append((f"labels that are printed lists: {in_words(printed)}.", fix))
     if unseen := [name for name in counts.index if not comparable(name)]:
         message = f"labels in which there is nothing to see: {with_counts(unseen)}."
         remarks.append((message, "Fill in, or empty those cells."))
     if rare := sorted(counts[counts < 5].index):
         names = ", ".join(f"{name!r} ({counts[name]})" for name in rare[:10])
         more = " and more" if len(rare) > 10 else ""
-        fix = (
-            "Collect more, or merge them; a class with fewer than 3 stays in training when the table is "
-            "split, and no score speaks of it."
-        )
+        fix = "Collect more, or merge them; one of fewer than 3 stays in training, and no score speaks of it."
         remarks.append((f"classes with fewer than 5 rows: {names}{more}.", fix))
     if joined and not labels.str.contains(SEPARATOR, regex=False).any():
         fix = f"Labels are joined by {SEPARATOR!r}; if yours are joined by another sign, replace it."
