@@ -130,9 +130,7 @@ def _read_delimited(
     for name in required[1:]:
         quoted = [value for value in frame[name].unique() if re.fullmatch(' +".*" *', value, re.DOTALL)]
         if quoted:
-            message = (
-                f"{path.name}: the quotes of {quoted[0][:60]!r} are part of the value in column {name!r}."
-            )
+            message = f"{path.name}, column {name!r}: the quotes of {quoted[0][:60]!r} are part of the value."
             fix = "If they only enclose it, take out the blank before them."
             findings.append(Finding("blank-before-quote", "warning", message, fix))
     return frame, begins, delimiter
@@ -242,9 +240,7 @@ def _remedy(fields: list[str], width: int, begin: int, last: int, delimiter: str
     if any(BLANK_AND_QUOTE.match(cell) for cell in fields):
         return "Quotes count only right behind the delimiter: take out the blank before them."
     if last > begin:
-        return (
-            f"A double quote opens a cell that runs on to line {last}. Write one in a text twice, in quotes."
-        )
+        return f"A double quote opens a cell that runs on to line {last}: in a quoted text, write it twice."
     return f"A text that holds {delimiter!r} must stand in double quotes."
 
 

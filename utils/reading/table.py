@@ -4,7 +4,7 @@ import ast
 import math
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
@@ -112,9 +112,8 @@ def read_table(
             findings.append(Finding(id, "warning", f"{path.name}: {where} and left out.", fix))
     used = frame[~(blank_text | blank_label)]
     if used.empty:
-        columns = ", ".join(map(repr, label_columns))
-        reason = f"no row has both a text and a label. Fill the columns {text_column!r} and {columns}"
-        raise TableError(f"{path.name}: {reason}, or name others.")
+        names = ", ".join(map(repr, [text_column, *label_columns]))
+        raise TableError(f"{path.name}: no row has both a text and a label. Fill {names}, or name others.")
     dropped = {"blank_text": int(blank_text.sum()), "blank_label": int(blank_label.sum())}
     if len(frame) < source["rows"]:
         dropped["repeated_header"] = source["rows"] - len(frame)
@@ -133,9 +132,10 @@ def read_table(
     taken = {name: free_name(f"{name}_in_file", others) for name in columns if name in others}
     rows = pd.concat([pd.DataFrame(columns), others.rename(columns=taken).reset_index(drop=True)], axis=1)
     classes = label_columns[0] if task != "regression" and len(label_columns) == 1 else None
-    findings += _na_findings(rows, text_column, classes, frame.index[blank_label], path)
+    remarks = [*_na_remarks(rows, text_column, classes, frame.index[blank_label])]
     if task != "regression":
-        findings += _label_findings(rows["label"], task, joined, path)
+        remarks += _label_remarks(rows["label"], task, joined)
+    findings += [Finding(id, "warning", f"{path.name}: {message}", fix) for id, message, fix in remarks]
     return Table(rows, findings, dropped, source)
 
 
@@ -196,12 +196,9 @@ def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: lis
     if delimiter is None or pointed.empty or whole.empty or not thousands:  # typed numbers are plain
         return values
     label = pointed.iloc[0].strip()
-    point = (
-        f"the point in {label!r} ({rows_in_words(pointed.index)}), always before three digits, seems to part"
-    )
-    message = f"{path.name}, column {labels.name!r}: {point} thousands."
-    without = label.replace(".", "")
-    fix = f"If so, write {without}; if it marks decimals, give one of them a zero more: {label}0."
+    point = f"the point in {label!r} ({rows_in_words(pointed.index)}) seems to part thousands"
+    message = f"{path.name}, column {labels.name!r}: {point}."
+    fix = f"If so, write {label.replace('.', '')}; if it marks decimals, give one a zero more: {label}0."
     # So spreadsheets write thousands. Means of raters (1.333) are small, and whole ones among them no larger.
     most, most_whole = np.abs(values[has_point]).max(), np.abs(values[~has_point]).max()
     if delimiter == ";" and (most >= 10 or most_whole > math.ceil(most)):
@@ -302,11 +299,10 @@ def _joined_from_columns(cells: pd.DataFrame, path: Path, findings: list[Finding
     return [SEPARATOR.join(compress(names, row)) for row in rows]
 
 
-def _na_findings(
-    rows: pd.DataFrame, text_column: str, label_column: str | None, blank: Collection[int], path: Path
-) -> list[Finding]:
+def _na_remarks(
+    rows: pd.DataFrame, text_column: str, label_column: str | None, blank: Collection[int]
+) -> Iterator[tuple[str, str, str]]:
     """Remark on words that pandas would read as missing, and on labels that such a reading has spoilt."""
-    remarks = []
 
     def words(column: str) -> str:
         numbers = rows.loc[rows[column].isin(NA_WORDS), [column, "row"]].groupby(column)["row"]
@@ -315,46 +311,43 @@ def _na_findings(
     taken = "that pandas.read_csv takes for missing"
     fix = "If they are holes that an earlier program left, empty those cells."
     if texts := words("text"):
-        message = f"texts in column {text_column!r} {taken}: {texts}. They are kept as words."
-        remarks.append((message, fix))
+        yield "na-strings", f"texts in column {text_column!r} {taken}: {texts}. They are kept as words.", fix
     if labels := words("label") if label_column else "":
         message = f"labels in column {label_column!r} {taken}: {labels}. They are kept as a class."
-        remarks.append((message, fix))
+        yield "na-strings", message, fix
     names = {*rows["label"].unique()} - NA_WORDS
     floats = label_column and names and all(re.fullmatch(r"-?\d+\.0", name) for name in names)
     if floats and (labels or len(blank)):
         holes = f" where {rows_in_words(blank)} blank" if len(blank) else ""
         message = f"the labels in column {label_column!r} look like {in_words(in_order(names))}{holes}."
         fix = "Programs that met holes make such floats of whole numbers: fill them in, and write 1 for 1.0."
-        remarks.append((message, fix))
-    return [Finding("na-strings", "warning", f"{path.name}: {message}", fix) for message, fix in remarks]
+        yield "na-strings", message, fix
 
 
-def _label_findings(labels: pd.Series, task: str, joined: bool, path: Path) -> list[Finding]:
+def _label_remarks(labels: pd.Series, task: str, joined: bool) -> Iterator[tuple[str, str, str]]:
     """Remark on labels that look like one class written in two ways, and on classes too small to learn."""
-    remarks = []
+    noise = "label-noise"
     counts = rows_of_label(labels, task)
 
     def with_counts(names: list[str]) -> str:
         return ", ".join(f"{in_escapes(name)} ({counts[name]} rows)" for name in names)
 
     for names in variants(counts.index):
-        remarks.append((f"labels that may be one class: {with_counts(names)}.", "Write each in one way."))
+        yield noise, f"labels that may be one class: {with_counts(names)}.", "Write each in one way."
     if task == "single_label":
         items = {name: _printed_items(name) or [] for name in counts.index}
         printed = [name for name in items if sum(isinstance(item, str) for item in items[name]) > 1]
         if printed:
             fix = f"If a row has several labels, join them by {SEPARATOR!r} and set task='multi_label'."
-            remarks.append((f"labels that are printed lists: {in_words(printed)}.", fix))
+            yield noise, f"labels that are printed lists: {in_words(printed)}.", fix
     if unseen := [name for name in counts.index if not comparable(name)]:
         message = f"labels in which there is nothing to see: {with_counts(unseen)}."
-        remarks.append((message, "Fill in, or empty those cells."))
+        yield noise, message, "Fill in, or empty those cells."
     if rare := sorted(counts[counts < 5].index):
         names = ", ".join(f"{name!r} ({counts[name]})" for name in rare[:10])
         more = " and more" if len(rare) > 10 else ""
         fix = "Collect more, or merge them; one of fewer than 3 stays in training, and no score speaks of it."
-        remarks.append((f"classes with fewer than 5 rows: {names}{more}.", fix))
+        yield noise, f"classes with fewer than 5 rows: {names}{more}.", fix
     if joined and not labels.str.contains(SEPARATOR, regex=False).any():
         fix = f"Labels are joined by {SEPARATOR!r}; if yours are joined by another sign, replace it."
-        remarks.append(("no row has more than one label.", fix))
-    return [Finding("label-noise", "warning", f"{path.name}: {message}", fix) for message, fix in remarks]
+        yield noise, "no row has more than one label.", fix
