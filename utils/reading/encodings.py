@@ -13,7 +13,6 @@ from typing import IO
 from utils.findings import Finding, TableError, rows_in_words
 
 CHUNK = 1 << 20  # bytes
-SAMPLE = 1 << 16  # bytes that are enough to tell an encoding
 SAMPLE_LINES = 500
 CHANCE = 4  # a line of a code page with more characters beyond ASCII is never UTF-8 by chance
 MARKS = {  # byte order marks
@@ -107,38 +106,34 @@ def _first_flaw(path: Path, encoding: str) -> tuple[int, str] | None:
 
 
 def _guessed_encoding(path: Path, line: int, reason: str, findings: list[Finding]) -> str:
-    """Guess the encoding of a file that is not UTF-8 (or, where there is a NUL, hardly is) and say so."""
-    with opened(path) as file:
-        sample = example = file.read(SAMPLE)
-    wide = reason == NUL or b"\0" in sample  # UTF-16 has a zero byte in every character of ASCII
-    if not wide:
+    """Guess the encoding of a file that is not UTF-8, and say so."""
+    encoding = None
+    if reason != NUL:  # no code page has one
         sample, example = _refuse_two_encodings(path, line)
-    encoding = _likeliest(sample, wide, lambda name: _first_flaw(path, name) is None)
+        encoding = _likeliest(sample, lambda name: _first_flaw(path, name) is None)
     if encoding is None:
         remedy = "Save the file as UTF-8, or name the encoding it was saved in."
         raise TableError(f"{path.name}, line {line}: {reason}. {remedy}")
     text = example.decode(encoding, "ignore").strip().split("\n")[0].strip()
     place = next((k for k, character in enumerate(text) if not character.isascii()), 0)
     text = text[:60] if place < 50 else f"...{text[place - 30 : place + 30]}"
-    encoding = encoding.replace("utf_16_", "utf-16-")
     message = f"{path.name} is not UTF-8 (line {line}); it was read as {encoding}: {text!r}."
     fix = "If that looks wrong, save it as UTF-8, or name its encoding."
     findings.append(Finding("encoding", "warning", message, fix))
     return encoding
 
 
-def _likeliest(sample: bytes, wide: bool, reads: Callable[[str], bool]) -> str | None:
-    """Return the likeliest encoding that reads the whole file; a `wide` one has two bytes a character."""
+def _likeliest(sample: bytes, reads: Callable[[str], bool]) -> str | None:
+    """Return the likeliest encoding of the sample that reads the whole file."""
     from charset_normalizer import from_bytes
 
-    names = ["utf_16_le", "utf_16_be"] if wide else CODE_PAGES + EAST_ASIAN
+    names = CODE_PAGES + EAST_ASIAN
     matches = list(from_bytes(sample, cp_isolation=names, enable_fallback=False, preemptive_behaviour=False))
     likely = [match.encoding for match in matches if match.coherence > 0 or match.encoding not in CODE_PAGES]
-    if not wide:
-        # What Excel saves in western Europe and America. Where it reads as well as the best, it is taken.
-        readable = [match for match in matches if match.chaos <= matches[0].chaos + 0.02]
-        western = any("cp1252" in match.could_be_from_charset for match in readable)
-        likely = ["cp1252", *likely] if western else [*likely, "cp1252"]
+    # What Excel saves in western Europe and America. Where it reads as well as the best, it is taken.
+    readable = [match for match in matches if match.chaos <= matches[0].chaos + 0.02]
+    western = any("cp1252" in match.could_be_from_charset for match in readable)
+    likely = ["cp1252", *likely] if western else [*likely, "cp1252"]
     return next(filter(reads, likely), None)
 
 
@@ -159,7 +154,7 @@ def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes]:
     sample = b"".join(islice(other.values(), SAMPLE_LINES))[:CHUNK]
     page = None
     if utf8:
-        page = _likeliest(sample, False, lambda name: "\ufffd" not in sample.decode(name, "replace"))
+        page = _likeliest(sample, lambda name: "\ufffd" not in sample.decode(name, "replace"))
     meant = [number for number, text in utf8.items() if page and _meant_as_utf8(text, page)]
     if page in [None, *EAST_ASIAN] and 2 * len(utf8) > len(other):
         meant = list(utf8)  # too many for chance: from a few bytes, the guess of a page may be wrong
@@ -181,9 +176,9 @@ def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes]:
 def _meant_as_utf8(text: str, page: str) -> bool:
     """Tell whether a line that can be read as UTF-8 is, in a file where other lines are in a code page.
 
-    A pair of characters of a code page may be UTF-8 by chance (’é in mac_roman), but then it makes a letter
-    that the page has not. More pairs, or three bytes for one character, are no chance. Among hanzi, kana and
-    hangul only three bytes are none.
+    A pair of characters of a code page may be UTF-8 by chance (’é in mac_roman), and then makes a letter that
+    the page has not. More pairs, or three bytes for one character, are no chance; in East Asian pages the
+    latter alone.
     """
     beyond = "".join(character for character in text if not character.isascii())
     if page in EAST_ASIAN:

@@ -3,7 +3,6 @@
 import ast
 import math
 import re
-import unicodedata
 from collections.abc import Collection, Iterator
 from itertools import compress
 from pathlib import Path
@@ -186,7 +185,9 @@ def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: lis
     if len(wrong):
         label = wrong.iloc[0]
         more = f" ({rows_in_words(wrong.index)} are not)" if len(wrong) > 1 else ""
-        remedy = _rewritten(label) or "Correct it, or leave the cell empty to have the row left out."
+        remedy = (
+            "Write digits and a decimal point alone (-1234.5), or empty the cell to have the row left out."
+        )
         place = f"{path.name}, row {wrong.index[0]}, column {labels.name!r}"
         raise TableError(f"{place}: {label[:60]!r} is no finite number{more}. {remedy}")
     # A file of decimals has some with fewer digits than three, or (a program writes three) a point in each.
@@ -207,28 +208,11 @@ def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: lis
     return values
 
 
-def _rewritten(text: str) -> str | None:
-    """Return the advice to write a number as Python reads it; None where `text` does not look like one."""
-    text = "".join(c for c in comparable(text) if c not in "%\u2030" and unicodedata.category(c) != "Sc")
-    bare = text.replace("\N{MINUS SIGN}", "-").strip()
-    if either := re.fullmatch(r"([+-]?[1-9]\d{0,2})([.,])(\d{3})", bare):
-        thousands = f"If {either[2]!r} parts thousands, write {either[1]}{either[3]}"
-        return f"{thousands}; if it marks decimals, write a point, and a zero more at the end."
-    grouped = re.fullmatch(r"([+-]?[1-9]\d{0,2}([.,'\u2019_\s])\d{3}(?:\2\d{3})*)(?:([.,])(\d+))?", bare)
-    if grouped and grouped[2] != grouped[3]:
-        bare = re.sub(r"[.,'\u2019_\s]", "", grouped[1]) + (f".{grouped[4]}" if grouped[4] else "")
-    elif re.fullmatch(r"[+-]?\d*,\d+", bare):
-        return f"Write decimals with a point: {bare.replace(',', '.')}."
-    return f"Write {bare}." if math.isfinite(_number(bare)) else None
-
-
 def _printed_items(text: str) -> list | None:
     """Return the items of a list, tuple or set that Python, JSON or NumPy printed, None for another text."""
     text = text.strip()
     if not text.endswith(("]", ")", "}")):
         return None
-    if call := re.fullmatch(r"\w+\(([\[({].*[\])}])(,.*)?\)", text, re.DOTALL):  # array([...], dtype=...)
-        text = call[1]
     text = re.sub(r"\b(nan|null)(?=\s*[],])", "None", text.replace("np.str_(", "("))
     if "," not in text:  # NumPy
         text = re.sub(r"""(?<=['"\d.])\s+(?=['"\d+-])""", ", ", text)
@@ -329,20 +313,15 @@ def _label_remarks(labels: pd.Series, task: str, joined: bool) -> Iterator[tuple
     noise = "label-noise"
     counts = rows_of_label(labels, task)
 
-    def with_counts(names: list[str]) -> str:
-        return ", ".join(f"{in_escapes(name)} ({counts[name]} rows)" for name in names)
-
     for names in variants(counts.index):
-        yield noise, f"labels that may be one class: {with_counts(names)}.", "Write each in one way."
+        with_counts = ", ".join(f"{in_escapes(name)} ({counts[name]} rows)" for name in names)
+        yield noise, f"labels that may be one class: {with_counts}.", "Write each in one way."
     if task == "single_label":
         items = {name: _printed_items(name) or [] for name in counts.index}
         printed = [name for name in items if sum(isinstance(item, str) for item in items[name]) > 1]
         if printed:
             fix = f"If a row has several labels, join them by {SEPARATOR!r} and set task='multi_label'."
             yield noise, f"labels that are printed lists: {in_words(printed)}.", fix
-    if unseen := [name for name in counts.index if not comparable(name)]:
-        message = f"labels in which there is nothing to see: {with_counts(unseen)}."
-        yield noise, message, "Fill in, or empty those cells."
     if rare := sorted(counts[counts < 5].index):
         names = ", ".join(f"{name!r} ({counts[name]})" for name in rare[:10])
         more = " and more" if len(rare) > 10 else ""
