@@ -289,8 +289,9 @@ def _na_remarks(
     """Remark on words that pandas would read as missing, and on labels that such a reading has spoilt."""
 
     def words(column: str) -> str:
-        numbers = rows.loc[rows[column].isin(NA_WORDS), [column, "row"]].groupby(column)["row"]
-        return ", ".join(f"{word!r} ({rows_in_words(list(of_word))})" for word, of_word in numbers)
+        found = rows[rows[column].isin(NA_WORDS)]
+        numbers = {word: found.loc[found[column] == word, "row"].tolist() for word in found[column].unique()}
+        return ", ".join(f"{word!r} ({rows_in_words(numbers[word])})" for word in sorted(numbers))
 
     taken = "that pandas.read_csv takes for missing"
     fix = "If they are holes that an earlier program left, empty those cells."
