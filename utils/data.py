@@ -45,14 +45,12 @@ def split_table(
 
     Each class keeps its share; in multi_label each label, the rarest dealt first (after Sechidis et al., On
     the Stratification of Multi-Label Data, 2011); in regression each of ten ranges of the value with equally
-    many rows. A class with too few rows for every split goes to the training rows.
-
-    `max_dropped` limits the share of a table's rows that are lost: blank ones, contradictions, and texts that
-    are in the validation or test file. A repeat or a row not sampled is no loss.
+    many rows. A class with too few rows for every split goes to the training rows. `max_dropped` limits the
+    share of a table's rows that are lost; a repeat or a row not sampled is no loss.
 
     Raises:
-        TableError: more rows lost than `max_dropped` allows; training rows with fewer than two classes or
-            values, or more than 1,000 classes; labels that training does not have; a split without rows.
+        TableError: too many rows lost, nothing to tell apart, more than 1,000 classes, labels that training
+            does not have, or a split without rows.
     """
     if task not in TASKS:
         raise TableError(f"task={task!r} is none of {', '.join(TASKS)}.")
@@ -199,11 +197,10 @@ def _mend(place: np.ndarray, groups: list[np.ndarray], parts: int, essential: in
 
 
 def _sample(rows: pd.DataFrame, size: int, task: str, rng: np.random.RandomState) -> pd.DataFrame:
-    """Return exactly `size` rows, in which groups keep their shares and, but for regression, one row each.
+    """Return exactly `size` rows, in file order, with groups in their shares and a row of each label.
 
     Rounding gives a few too many or too few: rows are taken away or added one by one where the groups are
-    furthest from their share. The last row of a label stays, and so many rows as there are labels are enough
-    to have them all. Row order is kept.
+    furthest from their share.
     """
     share = size / len(rows)
     dealt = _deal(rows, {"kept": share}, task, rng, sampling=True)["kept"]
@@ -231,10 +228,7 @@ def _sample(rows: pd.DataFrame, size: int, task: str, rng: np.random.RandomState
 
 
 def _groups(rows: pd.DataFrame, task: str) -> list[np.ndarray]:
-    """Return the positions of the rows that share a class, a label or a tenth of the range of values.
-
-    The rarest label comes first, rows without one last.
-    """
+    """Return the positions of the rows of each class, label (the rarest first, none last) or tenth of values."""
     if task == "regression":
         order = np.argsort(rows["value"].to_numpy(), kind="stable")
         return np.array_split(order, max(1, min(10, len(rows) // 10)))
