@@ -188,14 +188,18 @@ REFUSED = [
     ("one of several labels unknown to training", "multi_label", as_table(["a|b", "a", "b", "", "a|c"] * 20),
      as_table(["a|z"], texts=["new"]), "The test rows have labels that no training row has: 'z'"),
     ("one class", "single_label", as_table("a" * 20), None,
-     "All 14 training rows have the same label, 'a': there is nothing to tell apart. Add rows with other labels"),
-    ("one combination of labels", "multi_label", as_table("a" * 100), None, "All 70 training rows have the same label, 'a'"),
+     "All 14 training rows have the same label, 'a': there is nothing to tell apart. Add rows"),
+    ("one combination of labels", "multi_label", as_table("a" * 100), None,
+     "All 70 training rows have the same label, 'a'"),
     ("one value", "regression", as_table("1" * 50, [1.0] * 50), None, "there is nothing to tell apart"),
-    ("labels where values are", "regression", as_table("12" * 20), None, "Read every table with task='regression'"),
+    ("labels where values are", "regression", as_table("12" * 20), None,
+     "Read every table with task='regression'"),
     ("an identifier", "single_label", as_table([f"id-{i % 1001}" for i in range(3003)]), None,
      "1,001 classes, more than 1,000: 'id-0', 'id-1', 'id-10' and 998 more. Is label_column the right one"),
-    ("a task that is none", "classification", as_table("ab" * 15), None, "is none of single_label, multi_label, regression"),
-    ("two rows", "single_label", as_table("ab"), None, "split would be empty: 2 rows are too few. Add rows, or give a "),
+    ("a task that is none", "classification", as_table("ab" * 15), None,
+     "is none of single_label, multi_label, regression"),
+    ("two rows", "single_label", as_table("ab"), None,
+     "split would be empty: 2 rows are too few. Add rows, or give a "),
 ]  # fmt: skip
 
 

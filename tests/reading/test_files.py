@@ -48,7 +48,8 @@ WRONG_BYTE[6] ^= 0xFF
 
 # name of the case, file, bytes, arguments, rows, and what the source or a finding says
 ACCEPTED = [
-    ("lines that end with both", "a.csv", CSV.replace("\n", "\r\n"), {}, TWO, {"encoding": "utf-8", "delimiter": ","}),
+    ("lines that end with both", "a.csv", CSV.replace("\n", "\r\n"), {}, TWO,
+     {"encoding": "utf-8", "delimiter": ","}),
     ("semicolons", "a.csv", CSV.replace(",", ";"), {}, TWO, {"delimiter": ";"}),
     ("tabs in a .txt", "a.txt", CSV.replace(",", "\t"), {}, TWO, {"delimiter": "\t"}),
     ("commas in a .tsv", "a.tsv", CSV, {}, TWO, {"delimiter": ","}),
@@ -91,9 +92,11 @@ ACCEPTED = [
     ("an index in Parquet", "a.parquet", parquet(text=["a"], label=["x"], __index_level_0__=[7]), {},
      [("a", "x")], "'__index_level_0__' is an index"),
     # JSON lines
-    ("JSON lines that end with both", "a.jsonl", (lines({"text": "a", "label": "x"}) * 2).replace("\n", "\r\n\r\n"), {}, [("a", "x")] * 2,
+    ("JSON lines that end with both", "a.jsonl",
+     (lines({"text": "a", "label": "x"}) * 2).replace("\n", "\r\n\r\n"), {}, [("a", "x")] * 2,
      {"encoding": "utf-8", "delimiter": None, "rows": 2}),
-    ("a line separator inside a text", "a.jsonl", '{"text": "one\u2028two", "label": 1.0}\n{"text": "three\x85four", "label": true}\n', {},
+    ("a line separator inside a text", "a.jsonl",
+     '{"text": "one\u2028two", "label": 1.0}\n{"text": "three\x85four", "label": true}\n', {},
      [("one\u2028two", "1"), ("three\x85four", "True")], {"rows": 2}),
     ("keys that come and go", "a.jsonl",
      lines({"text": "a", "label": "x"}, {"label": "y", "extra": [1], "text": "b"}), {},
@@ -126,7 +129,8 @@ REFUSED = [
     ("feather", "a.feather", b"ARROW1", {}, "pandas.read_feather('x.feather').to_parquet('x.parquet')"),
     ("one JSON document", "a.json", "[]", {},
      "pandas.read_json('x.json').to_json('x.jsonl', orient='records', lines=True)"),
-    ("one JSON document in a .jsonl", "a.jsonl", '[\n{"text": "a"}\n]', {}, "line 1: no JSON object (Expecting value: line 2 column 1 (char 2)). This is one JSON document"),
+    ("one JSON document in a .jsonl", "a.jsonl", '[\n{"text": "a"}\n]', {},
+     "line 1: no JSON object (Expecting value: line 2 column 1 (char 2)). This is one JSON document"),
     ("bzip2", "a.csv.bz2", b"BZh", {}, "is packed, and not by gzip. Unpack it"),
     ("gzip without the suffix", "a.csv", gzip.compress(CSV.encode()), {},
      "is compressed with gzip. Add .gz to its name"),
@@ -146,7 +150,8 @@ REFUSED = [
      parquet(text=pa.array([b"\xff"]).view(pa.string()), label=["x"]), {}, "not a whole Parquet file"),
 
     # delimiters, quotes, fields
-    ("text behind a closing quote", "a.csv", 'text,label\n"a" he said,x\n', {}, "line 2: ',' expected after '\"'"),
+    ("text behind a closing quote", "a.csv", 'text,label\n"a" he said,x\n', {},
+     "line 2: ',' expected after '\"'"),
     ("two characters as delimiter", "a.csv", CSV, {"delimiter": "||"},
      "delimiter='||' must be one character"),
     ("a quote as delimiter", "a.csv", CSV, {"delimiter": '"'}, "must be one character"),
@@ -165,7 +170,8 @@ REFUSED = [
     ("a row too short", "a.csv", "text,label,more\na,x\n", {},
      "line 2: 2 values, but the header has 3 columns"),
     # columns
-    ("a capital letter", "a.csv", "Text,label\na,b\n", {}, "a.csv has no column 'text'; it has 'Text', 'label'. Did you mean 'Text'?"),
+    ("a capital letter", "a.csv", "Text,label\na,b\n", {},
+     "a.csv has no column 'text'; it has 'Text', 'label'. Did you mean 'Text'?"),
     ("no header", "a.csv", "fine day,good\nawful day,bad\n", {}, "it has 'fine day', 'good'"),
     ("a blank before the name", "a.csv", "text, label\na,x\n", {},
      "has no column 'label'; it has 'text', ' label'. Did you mean ' label'?"),
@@ -190,7 +196,8 @@ REFUSED = [
     ("a header alone", "a.csv", "text,label\n", {}, "no row has both a text and a label"),
     # values
     ("JSON that is no object", "a.jsonl", '["a"]\n', {}, 'line 1: no JSON object (["a"]'),
-    ("JSON cut short", "a.jsonl", '{"text": "a", "label": "b"}\n{oops\n', {}, "line 2: no JSON object (Expecting property name"),
+    ("JSON cut short", "a.jsonl", '{"text": "a", "label": "b"}\n{oops\n', {},
+     "line 2: no JSON object (Expecting property name"),
     ("a list for a label", "a.jsonl", lines({"text": "a", "label": "x"}, {"text": "b", "label": ["x"]}), {},
      "row 2, column 'label': \"['x']\" is a list. Give a text or a number"),
     ("a date that no calendar has", "a.parquet",
@@ -200,7 +207,8 @@ REFUSED = [
      "row 1, column 'text': \"b'a'\" is a bytes"),
     ("half a character", "a.jsonl", '{"text": "a", "label": "x"}\n{"text": "\\ud83d", "label": "x"}\n', {},
      "row 2, column 'text': '\\ud83d' holds half a character"),
-    ("a number too long", "a.jsonl", '{"text": ' + "9" * 5000 + ', "label": "x"}\n', {}, "line 1: no JSON object"),
+    ("a number too long", "a.jsonl", '{"text": ' + "9" * 5000 + ', "label": "x"}\n', {},
+     "line 1: no JSON object"),
     ("nested too deeply", "a.jsonl", '{"text": ' + "[" * 200_000 + "\n", {}, "line 1: no JSON object"),
 ]  # fmt: skip
 
@@ -253,12 +261,16 @@ def test_the_header_again_in_other_files(tmp_path):
 
 
 HEADER_TWICE = [
-    ("JSON lines", "a.jsonl", lines(*({"text": t, "label": k} for t, k in [("a", "x"), ("text", "label"), ("b", "y")])), {},
+    ("JSON lines", "a.jsonl",
+     lines(*({"text": t, "label": k} for t, k in [("a", "x"), ("text", "label"), ("b", "y")])), {},
      [("a", "x"), ("b", "y")], "the header stands again in row 2"),
-    ("Parquet", "a.parquet", parquet(text=["a", "text", "b"], label=["x", "label", "y"]), {}, [("a", "x"), ("b", "y")],
+    ("Parquet", "a.parquet", parquet(text=["a", "text", "b"], label=["x", "label", "y"]), {},
+     [("a", "x"), ("b", "y")],
      "the header stands again in row 2"),
-    ("0/1 columns", "a.csv", "text,joy,anger\na,1,0\ntext,joy,anger\nb,0,1\n", MANY, [("a", "joy"), ("b", "anger")], "again in line 3"),
-    ("numbers", "a.csv", "text,score\na,1\ntext,score\nb,0.5\n", NUMBERS, [("a", "1"), ("b", "0.5")], "again in line 3"),
+    ("0/1 columns", "a.csv", "text,joy,anger\na,1,0\ntext,joy,anger\nb,0,1\n", MANY,
+     [("a", "joy"), ("b", "anger")], "again in line 3"),
+    ("numbers", "a.csv", "text,score\na,1\ntext,score\nb,0.5\n", NUMBERS, [("a", "1"), ("b", "0.5")],
+     "again in line 3"),
 ]  # fmt: skip
 
 
@@ -350,7 +362,8 @@ def test_json_lines_end_in_any_way(tmp_path, end, last):
 MIXED_ENDS = "Carriage returns and line feeds are mixed here: save the file with line ends of one kind"
 RETURNS = [
     ("in the header", "a.csv", "text,lab\rel\n" + "fine day,good\n" * 9, rf"'lab\rel'. {MIXED_ENDS}"),
-    ("between rows", "a.csv", "text,label\na,b\nc,d\re,f\n", f"line 3: 3 values, but the header has 2 columns. {MIXED_ENDS}"),
+    ("between rows", "a.csv", "text,label\na,b\nc,d\re,f\n",
+     f"line 3: 3 values, but the header has 2 columns. {MIXED_ENDS}"),
     ("in a text with a comma", "a.csv", "text,label\na,b\nc\rd\re, f,g\n",
      "line 3: 3 values, but the header has 2 columns. A text that holds ','"),
     ("between JSON lines", "a.jsonl",
@@ -383,7 +396,7 @@ def test_a_blank_before_a_quote_here_and_there_is_said(tmp_path):
         "column 'label': the quotes of ' \"bad\"' are part of the value" in message
         for message in remarks(table)
     )
-    says = "line 22: 3 values, but the header has 2 columns. Quotes count only right behind the delimiter: take out"
+    says = "line 22: 3 values, but the header has 2 columns. Quotes count only right behind the delimiter"
     is_refused(says, read_table, write(tmp_path, "a.csv", "label,text\n" + "a,b\n" * 20 + 'a, "fine, day"\n'))
     content = "label\ttext\n" + "a\tfine day\nb\tno\n" * 9 + 'a\t "Odd" she said\n'
     table = read_table(write(tmp_path, "a.tsv", content))

@@ -25,7 +25,7 @@ from tables import (
     write,
 )
 
-from utils.data import TableError, read_table
+from utils.data import read_table
 from utils.labels import label_names
 from utils.reading.table import NA_WORDS
 
@@ -45,7 +45,8 @@ ACCEPTED = [
      "row 2 blank in column 'text'"),
     ("most rows blank, and allowed", "a.csv", "text,label\na,x\n,y\n,y\n", {"max_dropped": 0.7}, [("a", "x")],
      "2 rows (2, 3) blank"),
-    ("a blank text and a blank label", "a.csv", "text,label\na,x\n  ,x\nb,\nc,y\n", {}, [("a", "x"), ("c", "y")],
+    ("a blank text and a blank label", "a.csv", "text,label\na,x\n  ,x\nb,\nc,y\n", {},
+     [("a", "x"), ("c", "y")],
      "row 3 blank in column 'label'"),
     ("whole numbers and nulls", "a.parquet",
      parquet(text=["a", "b", None, "d"], label=pa.array([10, 2, 2, None])), {}, [("a", "10"), ("b", "2")],
@@ -120,7 +121,8 @@ REFUSED = [
     ("all blank", "a.csv", "text,label\n,\n,\n", {},
      "no row has both a text and a label. Fill 'text', 'label', or name others"),
     # arguments
-    ("one column for both", "a.csv", CSV, {"label_column": "text"}, "text_column and label_column are both 'text'"),
+    ("one column for both", "a.csv", CSV, {"label_column": "text"},
+     "text_column and label_column are both 'text'"),
     ("a task that is none", "a.csv", CSV, {"task": "classification"},
      "task='classification' is none of single_label, multi_label, regression"),
     ("a share that is none", "a.csv", CSV, {"max_dropped": 50},
@@ -190,17 +192,8 @@ def test_the_words_for_missing_values_are_those_of_the_pandas_installed():
 def test_other_columns_stay_and_never_collide(tmp_path):
     content = "row,value,review,score,text,row_in_file,_key\n9,8,a,1,7,6,5\n9,8,b,2,7,6,5\n"
     rows = read_table(write(tmp_path, "a.csv", content), "review", "score", task="regression").rows
-    assert rows.columns.tolist() == [
-        "row",
-        "text",
-        "label",
-        "value",
-        "row_in_file_",
-        "value_in_file",
-        "text_in_file",
-        "row_in_file",
-        "_key",
-    ]
+    names = "row text label value row_in_file_ value_in_file text_in_file row_in_file _key"
+    assert rows.columns.tolist() == names.split()
     assert rows["value"].tolist() == [1.0, 2.0]
     assert rows["value"].dtype == np.float64
     assert rows.loc[0].tolist() == [1, "a", "1", 1.0, "9", "8", "7", "6", "5"]
@@ -288,13 +281,9 @@ def test_labels_that_look_different_are_not(tmp_path, names):
 def test_points_that_seem_to_part_thousands(tmp_path, labels):
     value = next(label for label in labels if "." in label)
     says = f"column 'label': the point in {value!r} ("
-    with pytest.raises(TableError) as error:
-        labelled(tmp_path, labels, sep=";", **REGRESSION)
-    assert says in str(error.value)
-    assert (
-        f"If so, write {value.replace('.', '')}; if it marks decimals, give one a zero more: "
-        f"{value}0." in str(error.value)
-    )
+    fix = f"If so, write {value.replace('.', '')}; if it marks decimals, give one a zero more: {value}0."
+    for part in (says, fix):
+        is_refused(part, labelled, tmp_path, labels, sep=";", **REGRESSION)
     table = labelled(tmp_path, labels, **REGRESSION)
     assert [finding.id for finding in table.findings] == ["thousands"]
     assert says in table.findings[0].message
@@ -339,27 +328,12 @@ def test_means_of_a_few_raters_are_not_refused(tmp_path, labels):
 
 
 @pytest.mark.parametrize(
-    "label",
-    [
-        "1,000",
-        "-12,345",
-        "€1.000",
-        "1.000.000",
-        "1,000.50",
-        "1'000",
-        "1 000",
-        "\u22125",
-        "50 %",
-        "5\u200b",
-        "3,5",
-        "infinity",
-    ],
+    "label", ["1,000", "€1.000", "1.000.000", "1'000", "1 000", "\u22125", "50 %", "3,5"]
 )
 def test_a_number_written_in_another_way_is_refused_with_the_way_to_write_it(tmp_path, label):
-    with pytest.raises(TableError) as error:
-        labelled(tmp_path, ["1", label], **REGRESSION)
     remedy = "Write digits and a decimal point alone (-1234.5), or empty the cell to have the row left out."
-    assert str(error.value) == f"a.csv, row 2, column 'label': {label!r} is no finite number. {remedy}"
+    says = f"a.csv, row 2, column 'label': {label!r} is no finite number. {remedy}"
+    is_refused(says, labelled, tmp_path, ["1", label], **REGRESSION)
 
 
 # --- several labels, spelt in other ways --------------------------------------------------------------------
@@ -384,21 +358,8 @@ def test_a_number_written_in_another_way_is_refused_with_the_way_to_write_it(tmp
     ],
 )
 def test_a_printed_list_is_refused_for_several_labels(tmp_path, printed, joined):
-    with pytest.raises(TableError) as error:
-        labelled(tmp_path, ["food|room", "food", printed, printed], **MULTI)
-    assert (
-        str(error.value)
-        == f"a.csv, row 3, column 'label': {printed!r} is a printed list. Join the labels by '|': {joined}."
-    )
-
-
-def test_a_printed_list_without_labels_is_refused(tmp_path):
-    with pytest.raises(
-        TableError,
-        match=r"row 2, column 'label': '\[\]' is a printed list. Give each label a column of its own, with 0 "
-        r"or 1, and name them all as label_column.",
-    ):
-        labelled(tmp_path, ["food|room", "[]"], **MULTI)
+    says = f"a.csv, row 3, column 'label': {printed!r} is a printed list. Join the labels by '|': {joined}."
+    is_refused(says, labelled, tmp_path, ["food|room", "food", printed, printed], **MULTI)
 
 
 def test_printed_lists_of_several_are_pointed_out_for_one_label(tmp_path):
@@ -454,23 +415,18 @@ def test_a_label_with_a_sign_of_its_own_is_left_alone(tmp_path, own):
         ("a.csv", ["True|False|False", "False|False|True"], "'True|False|False' is a 0 or 1 for each label"),
         ("a.csv", ["[1, 0, 1]", "[0, 0, 0]"], "'[1, 0, 1]' is a printed list"),
         ("a.csv", ["[0. 1. 0.]", "[1. 0. 0.]"], "'[0. 1. 0.]' is a printed list"),
+        ("a.csv", ["[]", "food|room"], "'[]' is a printed list"),
     ],
 )
 def test_a_0_or_1_for_each_label_is_refused_with_the_columns_to_write(tmp_path, name, labels, shown):
-    with pytest.raises(TableError) as error:
-        labelled(tmp_path, labels * 4, name, **MULTI)
-    assert f"column 'label': {shown}" in str(error.value)
-    assert "ive each label a column of its own, with 0 or 1, and name them all as label_column." in str(
-        error.value
-    )
+    remedy = "ive each label a column of its own, with 0 or 1, and name them all as label_column."
+    for part in (f"column 'label': {shown}", remedy):
+        is_refused(part, labelled, tmp_path, labels * 4, name, **MULTI)
 
 
 def test_labels_called_0_and_1_are_labels(tmp_path):
-    assert labelled(tmp_path, ["0|1", "1", "0", "0|1"] * 3, **MULTI).rows["label"].unique().tolist() == [
-        "0|1",
-        "1",
-        "0",
-    ]
+    table = labelled(tmp_path, ["0|1", "1", "0", "0|1"] * 3, **MULTI)
+    assert table.rows["label"].unique().tolist() == ["0|1", "1", "0"]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
@@ -497,14 +453,20 @@ def test_arrays_and_joined_texts_are_taken_beside_lists(tmp_path):
 
 
 NO_LABELS = [
-    ("a bar in a label", "a.jsonl", [["a"], ["a", "b|c"]], MULTI, "row 2, column 'label': 'b|c' in the list ['a', 'b|c'] is no label without '|'. Rename it"),
-    ("a bar in Parquet", "a.parquet", [["b|c"], ["a"]], MULTI, "row 1, column 'label': 'b|c' in the list ['b|c'] is no label"),
-    ("a null", "a.jsonl", [["a"], ["a", None]], MULTI, "row 2, column 'label': None in the list ['a', None] is no label"),
-    ("a list", "a.jsonl", [["a"], [["a"]]], MULTI, "row 2, column 'label': ['a'] in the list [['a']] is no label"),
-    ("a dict", "a.jsonl", [["a"], {"a": 1}], MULTI, "row 2, column 'label': \"{'a': 1}\" is a dict. Give a text or a number."),
+    ("a bar in a label", "a.jsonl", [["a"], ["a", "b|c"]], MULTI,
+     "row 2, column 'label': 'b|c' in the list ['a', 'b|c'] is no label without '|'. Rename it"),
+    ("a bar in Parquet", "a.parquet", [["b|c"], ["a"]], MULTI,
+     "row 1, column 'label': 'b|c' in the list ['b|c'] is no label"),
+    ("a null", "a.jsonl", [["a"], ["a", None]], MULTI,
+     "row 2, column 'label': None in the list ['a', None] is no label"),
+    ("a list", "a.jsonl", [["a"], [["a"]]], MULTI,
+     "row 2, column 'label': ['a'] in the list [['a']] is no label"),
+    ("a dict", "a.jsonl", [["a"], {"a": 1}], MULTI,
+     "row 2, column 'label': \"{'a': 1}\" is a dict. Give a text or a number."),
     ("one label a text", "a.jsonl", ["a", ["a"]], {},
-     "row 2, column 'label': \"['a']\" is a list. Give a text or a number (lists are for the one label column of task='multi_label')."),
-    ("one label a text, Parquet", "a.parquet", [["a"], ["b"]], {}, "row 1, column 'label': \"['a']\" is a list. Give a text or a number (lists are for"),
+     "row 2, column 'label': \"['a']\" is a list. Give a text or a number (lists are for the one label column"),
+    ("one label a text, Parquet", "a.parquet", [["a"], ["b"]], {},
+     "row 1, column 'label': \"['a']\" is a list. Give a text or a number (lists are for"),
     ("a printed list", "a.jsonl", [["a"], "['a', 'b']"], MULTI,
      "row 2, column 'label': \"['a', 'b']\" is a printed list. Join the labels by '|': a|b."),
 ]  # fmt: skip
