@@ -226,7 +226,7 @@ def test_a_sample_keeps_the_shares_and_counts_what_it_left():
     splits = split_table(as_table("a" * 900 + "b" * 100), max_train_samples=70)
     assert splits.train["label"].value_counts().to_dict() == {"a": 63, "b": 7}
     assert splits.dropped["not_sampled"] == 700 - 70
-    is_refused("fewer than the 3 classes", split_table, as_table("abc" * 20), max_train_samples=2)
+    is_refused("fewer than 3 classes", split_table, as_table("abc" * 20), max_train_samples=2)
 
 
 @pytest.mark.parametrize("wanted", [300, 301, 350, 899, 900, 901, 1499, 2999])

@@ -107,8 +107,9 @@ def split_table(
             findings.append(Finding("single-class-split", "warning", message, fix))
     if max_train_samples is not None and max_train_samples < len(train):
         if max_train_samples < (least := max(len(names), 2)):
-            limit = f"max_train_samples={max_train_samples}"
-            raise TableError(f"{limit} is fewer than the {least} classes. Raise it.")
+            raise TableError(
+                f"max_train_samples={max_train_samples} is fewer than {least} classes. Raise it."
+            )
         parts["train"] = _sample(train, max_train_samples, task, rng)
         dropped["not_sampled"] = len(train) - max_train_samples
     splits = (parts[name].reset_index(drop=True) for name in ("train", "validation", "test"))
@@ -228,7 +229,7 @@ def _sample(rows: pd.DataFrame, size: int, task: str, rng: np.random.RandomState
 
 
 def _groups(rows: pd.DataFrame, task: str) -> list[np.ndarray]:
-    """Return the positions of the rows of each class, label (the rarest first, none last) or tenth of values."""
+    """Return the positions of the rows of each class, label (rarest first) or tenth of the values."""
     if task == "regression":
         order = np.argsort(rows["value"].to_numpy(), kind="stable")
         return np.array_split(order, max(1, min(10, len(rows) // 10)))

@@ -46,9 +46,9 @@ ACCEPTED = [
 ]  # fmt: skip
 REFUSED = [
     ("one line of another encoding", "a.csv", b"text,label\n" + "é ü ñ,x\n".encode() * 9 + b"\xe9,x\n", {},
-     "line 11: bytes that are not UTF-8, though the rest of the file is"),
+     "line 11 is not UTF-8, though the rest is. Mend that line"),
     ("no encoding at all", "a.csv", b"text,label\n\x81\x8d\x8f\xff\xfe,x\n", {},
-     "line 2: bytes that are not utf-8. Save the file as UTF-8"),
+     "line 2: bytes that are not utf-8. Save it as UTF-8"),
     ("half a UTF-16 file", "a.csv", CSV.encode("utf-16")[:-1], {},
      "bytes that are not utf-16-le, though the file begins with its mark"),
     ("the wrong encoding asked for", "a.csv", FRENCH.encode("cp1252"), {"encoding": "utf-8"},
@@ -62,9 +62,9 @@ REFUSED = [
     ("a NUL", "a.csv", CSV + "nul\0,x\n", {}, "line 4: a NUL character"),
     ("a file of zeros", "a.csv", bytes(1000), {}, "line 1: a NUL character"),
     ("utf-16 without a mark", "a.csv", CSV.encode("utf-16-le"), {},
-     "line 1: a NUL character. Save the file as UTF-8, or name the encoding it was saved in"),
+     "line 1: a NUL character. Save it as UTF-8, or name its encoding"),
     ("utf-16 without a mark, beyond ASCII", "a.csv", FRENCH.encode("utf-16-be"), {},
-     "line 2: bytes that are not utf-8. Save the file as UTF-8, or name the encoding it was saved in"),
+     "line 2: bytes that are not utf-8. Save it as UTF-8, or name its encoding"),
 ]  # fmt: skip
 
 

@@ -128,7 +128,7 @@ REFUSED = [
     ("a share that is none", "a.csv", CSV, {"max_dropped": 50},
      "max_dropped=50 must be a share of the rows, from 0 to 1"),
     ("columns for one label", "a.csv", FLAGS, {"label_column": ["joy", "anger"]},
-     "names several columns, which only task='multi_label' has"),
+     "only task='multi_label' has several. Name one"),
     ("a column that is no name", "a.csv", CSV, {"label_column": 1},
      "label_column=1 must be names of columns"),
     ("no label columns", "a.csv", FLAGS, {"task": "multi_label", "label_column": []},
@@ -137,7 +137,7 @@ REFUSED = [
      "text_column and label_column are both 'text'"),
     ("a bar in a label's name", "a.csv", "text,a|b,c\nx,1,0\n",
      {"task": "multi_label", "label_column": ["a|b", "c"]},
-     "'a|b' is blank or holds '|', which joins labels. Rename the column"),
+     "'a|b' is blank or holds '|'. Rename the column"),
     # several labels, numbers
     ("a flag that is none", "a.csv", FLAGS + "d,1,2\n", MANY,
      "row 4, column 'anger': '2' is neither 0 nor 1"),
@@ -331,7 +331,7 @@ def test_means_of_a_few_raters_are_not_refused(tmp_path, labels):
     "label", ["1,000", "€1.000", "1.000.000", "1'000", "1 000", "\u22125", "50 %", "3,5"]
 )
 def test_a_number_written_in_another_way_is_refused_with_the_way_to_write_it(tmp_path, label):
-    remedy = "Write digits and a decimal point alone (-1234.5), or empty the cell to have the row left out."
+    remedy = "Write digits and a decimal point alone (-1234.5), or empty the cell."
     says = f"a.csv, row 2, column 'label': {label!r} is no finite number. {remedy}"
     is_refused(says, labelled, tmp_path, ["1", label], **REGRESSION)
 

@@ -112,8 +112,7 @@ def _guessed_encoding(path: Path, line: int, reason: str, findings: list[Finding
         sample, example = _refuse_two_encodings(path, line)
         encoding = _likeliest(sample, lambda name: _first_flaw(path, name) is None)
     if encoding is None:
-        remedy = "Save the file as UTF-8, or name the encoding it was saved in."
-        raise TableError(f"{path.name}, line {line}: {reason}. {remedy}")
+        raise TableError(f"{path.name}, line {line}: {reason}. Save it as UTF-8, or name its encoding.")
     text = example.decode(encoding, "ignore").strip().split("\n")[0].strip()
     place = next((k for k, character in enumerate(text) if not character.isascii()), 0)
     text = text[:60] if place < 50 else f"...{text[place - 30 : place + 30]}"
@@ -162,8 +161,7 @@ def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes]:
     beyond = [character for character in text if not character.isascii()]
     mostly_utf8 = len(beyond) > 2 * beyond.count("\ufffd")
     if mostly_utf8 and (len(other) == 1 or not meant):
-        reason = "bytes that are not UTF-8, though the rest of the file is"
-        raise TableError(f"{path.name}, line {line}: {reason}. Mend that line and save the file as UTF-8.")
+        raise TableError(f"{path.name}, line {line} is not UTF-8, though the rest is. Mend that line.")
     if meant:
         first, rest = rows_in_words(meant, "line"), rows_in_words([*other], "line")
         parts = f"{first} UTF-8, {rest} {f'perhaps {page}' if page else 'not'}"

@@ -211,9 +211,8 @@ def _rows(
                     raise TableError(f"{path.name}, line {begin}: {counts}. {remedy}")
                 begin = reader.line_num + 1
         except csv.Error as error:  # `begin` helps where a quote that is never closed swallows the rest
-            way = f"A text with {delimiter!r}, a quote or a line break must stand in double quotes"
-            place = f"{path.name}, line {begin}"
-            raise TableError(f"{place}: {error}. {way}; write a quote inside it twice.") from None
+            remedy = "Put the text in double quotes, and write each one inside it twice."
+            raise TableError(f"{path.name}, line {begin}: {error}. {remedy}") from None
 
 
 def _lines(stream: IO[str], end: str, doubled: bool) -> Iterator[str]:
@@ -299,8 +298,7 @@ def _read_parquet(path: Path, required: list[str], class_names: bool, listed: st
             values = column.to_pylist()
         except (pa.ArrowException, ValueError, OverflowError, KeyError) as error:
             # a date that Python has not, an unknown time zone
-            reason = f"a value cannot be read ({error}). Leave that column out."
-            raise TableError(f"{path.name}, column {name!r}: {reason}") from None
+            raise TableError(f"{path.name}, column {name!r}: {error}. Leave it out.") from None
         columns[name] = _typed(values, name, required, path, listed, classes.get(written))
     return pd.DataFrame(columns)
 

@@ -89,13 +89,10 @@ def read_table(
     label_columns = _label_columns(text_column, label_column, task)
     path = locate(data_file)
     joined = task == "multi_label" and isinstance(label_column, str)
+    named = task == "single_label" or joined  # else the numbers are what counts
+    required, lists = [text_column, *label_columns], label_column if joined else None
     frame, source, findings = read_frame(
-        path,
-        [text_column, *label_columns],
-        encoding=encoding,
-        delimiter=delimiter,
-        class_names=task == "single_label" or joined,  # else the numbers are what counts
-        listed=label_column if joined else None,
+        path, required, encoding=encoding, delimiter=delimiter, class_names=named, listed=lists
     )
     frame.index += 1  # the number of each row
     blank_text = _blank(frame[text_column])
@@ -111,7 +108,7 @@ def read_table(
             findings.append(Finding(id, "warning", f"{path.name}: {where} and left out.", fix))
     used = frame[~(blank_text | blank_label)]
     if used.empty:
-        names = ", ".join(map(repr, [text_column, *label_columns]))
+        names = ", ".join(map(repr, required))
         raise TableError(f"{path.name}: no row has both a text and a label. Fill {names}, or name others.")
     dropped = {"blank_text": int(blank_text.sum()), "blank_label": int(blank_label.sum())}
     if len(frame) < source["rows"]:
@@ -147,14 +144,12 @@ def _label_columns(text_column: str, label_column: str | list[str], task: str) -
         columns = f"text_column={text_column!r} and label_column={label_column!r}"
         raise TableError(f"{columns} must be names of columns (for 0/1 columns a list of names).")
     if several and task != "multi_label":
-        columns = f"label_column={label_column!r} names several columns"
-        raise TableError(f"{columns}, which only task='multi_label' has. Name one column.")
+        raise TableError(f"label_column={label_column!r}: only task='multi_label' has several. Name one.")
     if text_column in names:
         raise TableError(f"text_column and label_column are both {text_column!r}. Name two columns.")
     for name in names if several else []:
         if SEPARATOR in name or not name.strip():
-            reason = f"is blank or holds {SEPARATOR!r}, which joins labels"
-            raise TableError(f"label_column: {name!r} {reason}. Rename the column.")
+            raise TableError(f"label_column: {name!r} is blank or holds {SEPARATOR!r}. Rename the column.")
     return list(dict.fromkeys(names))
 
 
@@ -185,9 +180,7 @@ def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: lis
     if len(wrong):
         label = wrong.iloc[0]
         more = f" ({rows_in_words(wrong.index)} are not)" if len(wrong) > 1 else ""
-        remedy = (
-            "Write digits and a decimal point alone (-1234.5), or empty the cell to have the row left out."
-        )
+        remedy = "Write digits and a decimal point alone (-1234.5), or empty the cell."
         place = f"{path.name}, row {wrong.index[0]}, column {labels.name!r}"
         raise TableError(f"{place}: {label[:60]!r} is no finite number{more}. {remedy}")
     # A file of decimals has some with fewer digits than three, or (a program writes three) a point in each.
