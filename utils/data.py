@@ -155,9 +155,8 @@ def _deal(
 ) -> dict[str, pd.DataFrame]:
     """Deal each group's shuffled rows out by share; the rest is "train". Row order is kept.
 
-    scikit-learn's stratified split refuses classes of one row, and more classes than rows to deal; tables
-    have both. In multi_label, where a row is in several groups, a group deals what the groups before it have
-    left, counting what they have given to each part.
+    (scikit-learn's refuses classes of one row, and more classes than rows to deal.) In multi_label a row is
+    in several groups: each deals what those before it have left, and counts what they gave to each part.
     """
     names = [*shares, "train"]
     place = np.full(len(rows), -1)  # of each row, the part it goes to
@@ -176,10 +175,7 @@ def _deal(
 
 
 def _mend(place: np.ndarray, groups: list[np.ndarray], parts: int, essential: int) -> None:
-    """Move single rows so that the part the model learns from (`essential`) has every label.
-
-    Then every other part gets one too, where training can spare a row.
-    """
+    """Move single rows: the `essential` part gets every label, the others one that it can spare."""
     for group in groups:
         if not (place[group] == essential).any():
             place[group[0]] = essential
