@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import as_table, is_refused, write
+from sample_tables import as_table, is_refused, write
 
 from utils.data import TableError, read_table, split_table
 from utils.labels import SEPARATOR, label_names, normalise

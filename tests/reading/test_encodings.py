@@ -1,7 +1,7 @@
 """Bytes as characters: encodings with and without a mark, guessed ones, and files that hold two."""
 
 import pytest
-from tables import CSV, TWO, cases, comes_in_whole, is_refused, pairs, parquet, write
+from sample_tables import CSV, TWO, cases, comes_in_whole, is_refused, pairs, parquet, write
 
 from utils.data import TableError, read_table
 from utils.reading import encodings

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import reader
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tables import (
+from sample_tables import (
     CSV,
     MANY,
     MULTI,

@@ -4,7 +4,7 @@ from functools import reduce
 
 import pandas as pd
 import pytest
-from tables import MANY, NUMBERS, cases, is_refused, write
+from sample_tables import MANY, NUMBERS, cases, is_refused, write
 
 from utils.data import TableError, read_table
 from utils.reading.files import read_frame

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tables import (
+from sample_tables import (
     CSV,
     FLAGS,
     MANY,
