@@ -464,7 +464,7 @@ NO_LABELS = [
     ("a dict", "a.jsonl", [["a"], {"a": 1}], MULTI,
      "row 2, column 'label': \"{'a': 1}\" is a dict. Give a text or a number."),
     ("one label a text", "a.jsonl", ["a", ["a"]], {},
-     "row 2, column 'label': \"['a']\" is a list. Give a text or a number (lists are for the one label column"),
+     "row 2, column 'label': \"['a']\" is a list. Give a text or a number (lists are for the one label"),
     ("one label a text, Parquet", "a.parquet", [["a"], ["b"]], {},
      "row 1, column 'label': \"['a']\" is a list. Give a text or a number (lists are for"),
     ("a printed list", "a.jsonl", [["a"], "['a', 'b']"], MULTI,
