@@ -102,11 +102,11 @@ def test_token_explorer_reacts_within_100_ms(tokenizer):
     assert statistics.median(seconds) < 0.1
 
 
-def test_token_table_has_a_line_for_each_token(tokenizer):
+def test_token_table_has_a_column_for_each_token(tokenizer):
     table = token_table(tokenizer, "good 🤖")
-    assert table["piece"].tolist() == ["[CLS]", "good", "[UNK]", "[SEP]"]
-    assert table["id"].tolist() == tokenizer("good 🤖")["input_ids"]
-    assert table["kind"].tolist() == ["special", "word", "unknown", "special"]
+    assert table.loc["piece"].tolist() == ["[CLS]", "good", "[UNK]", "[SEP]"]
+    assert table.loc["id"].tolist() == tokenizer("good 🤖")["input_ids"]
+    assert table.loc["kind"].tolist() == ["special", "word", "unknown", "special"]
 
 
 def test_the_scoreboard_has_a_line_for_each_answer():
