@@ -131,7 +131,7 @@ def test_a_tree_shows_each_file_with_its_size(tmp_path):
     (tmp_path / "checkpoint-2" / "weights").write_bytes(b"0" * 1_500_000)
     (tmp_path / "config").write_text("{}")
     lines = [line.split() for line in tree(tmp_path).splitlines()]
-    assert lines == [["checkpoint-2/weights", "1.5", "MB"], ["config", "0.0", "MB"]]
+    assert lines == [["checkpoint-2/weights", "1.500", "MB"], ["config", "0.000", "MB"]]
 
 
 def test_embeddings_have_length_one_and_know_what_is_alike_whatever_stands_beside_them():

@@ -69,7 +69,7 @@ def tree(folder: str | Path) -> str:
     folder = Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return "\n".join(
-        f"{path.relative_to(folder).as_posix():40} {path.stat().st_size / 1e6:6.1f} MB" for path in files
+        f"{path.relative_to(folder).as_posix():40} {path.stat().st_size / 1e6:8.3f} MB" for path in files
     )
 
 
