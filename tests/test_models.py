@@ -20,7 +20,6 @@ from transformers import (
 import utils.models
 import utils.reading.hub
 from utils import ROOT
-from utils.lessons.loading import activation_bytes
 from utils.models import (
     NO_LIMIT,
     ModelError,
@@ -497,20 +496,6 @@ def test_a_head_made_for_other_labels_is_refused(checkpoint):
     for other in (["good", "bad"], ["bad", "good", "fine"]):
         with pytest.raises(ModelError, match=r"was fine-tuned for the labels \['bad', 'good'\]"):
             check_head(checkpoint, other)
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_activation_bytes_counts_each_storage_once_and_no_weights(device):
-    class Twice(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Linear(3, 4, bias=False, device=device)
-
-        def forward(self, x):
-            return torch.relu(self.layer(x)) + torch.relu(self.layer(x))
-
-    # kept: x (2 × 3 numbers, once) and what each relu returned (2 × 4 numbers, twice), in 4 bytes each
-    assert activation_bytes(Twice(), {"x": torch.ones(2, 3, device=device)}) == 4 * (6 + 8 + 8)
 
 
 def test_a_refused_folder_in_the_repository_is_named_without_the_machines_path(tmp_path, monkeypatch):
