@@ -10,9 +10,9 @@ import torch
 from transformers import TrainerCallback
 
 from utils.findings import Finding, Report
-from utils.preflight.catalogue import IGNORED
 from utils.preflight.setup import evaluating
-from utils.preflight.weights import remember
+from utils.preflight.split import IGNORED
+from utils.preflight.weights import adam_moves_most, remember
 
 # Each threshold with the test whose run it has to tell from another. A "coin" is a model that knows nothing.
 HIGH_RATE = 1e-4  # no lower rate is blamed at once: a_model_that_says_one_class_only (5e-5) is heard twice
@@ -280,10 +280,3 @@ def ask(model: Any, dataloader: Any) -> tuple[float | None, float | None]:
         return None if loss is None else float(loss), spread
     except Exception:
         return None, None
-
-
-def adam_moves_most(args, model: torch.nn.Module) -> bool:
-    """Say whether Adam moves most of the weights: plain descent and small adapters take higher rates."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    adam = "adam" in str(getattr(args.optim, "value", args.optim))
-    return adam and trained > 0.5 * sum(p.numel() for p in model.parameters())
