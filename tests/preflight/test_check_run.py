@@ -109,8 +109,10 @@ def test_the_learning_rate_of_the_checkpoint_wins(tmp_path):
 
 
 def test_a_finished_run_resumed_does_nothing(tmp_path):
-    trainer = trainer_for(tmp_path, **after_4_steps(resume_from_checkpoint=True)(tmp_path))
+    trainer_for(tmp_path, num_train_epochs=1).train()
+    trainer = trainer_for(tmp_path, num_train_epochs=1, resume_from_checkpoint=True)
     assert not findings_of(trainer, "stale-checkpoints")
+    assert findings_of(trainer, "resume-mismatch")
     assert trainer.train(resume_from_checkpoint=True).training_loss == 0.0
 
 
@@ -148,7 +150,7 @@ trained_twice = partial(broken, "trained-twice")
 trained_twice("has been trained for 2 steps by this trainer", trained, mended=lambda _: {"model": bert()})
 for build in (trained_before(Watch), trained_before(preflight), folds):
     trained_twice("has been trained since it was loaded", build)
-healthy("fresh model from model_init", lambda _: {"model_init": bert})
+healthy("fresh model from model_init", lambda _: {"model_init": lambda: bert()})
 
 
 def test_weights_that_were_thawed_or_set_back_or_are_new_are_not_trained(tmp_path):
@@ -378,7 +380,7 @@ for says, build in [
     (f"GPT2ForSequenceClassification {ignores}", lambda _: {"model": gpt2(pad_token_id=0)}),
     (f"compute_loss {ignores}", lambda _: {"kind": DeafLoss}),
     (f"compute_loss_func {ignores}", lambda _: {"compute_loss_func": blind}),
-    (f"BertForSequenceClassification {ignores}", lambda _: {"model_init": bert}),
+    (f"BertForSequenceClassification {ignores}", lambda _: {"model_init": lambda: bert()}),
 ]:
     ga_loss(says, lambda _, build=build: THREE | build(_))
 healthy("loss that divides by the accumulated rows", lambda _: THREE | {"kind": NewLoss})
