@@ -525,23 +525,6 @@ every_second = lambda rows: (
 )
 no_match = "boolean index did not match"
 metrics_shape(f"IndexError: {no_match}", metrics(every_second(13)), raises=no_match)
-of_2000 = lambda: tiny([f"c{i}" for i in range(2000)])
-labels_of = lambda rows: many(rows, 2).remove_columns("label").add_column("label", [0, 1] * (rows // 2))
-metrics_shape(
-    f"IndexError: {no_match}",
-    lambda _: {"model": of_2000(), "held_out": labels_of(2_010), "compute_metrics": every_second(2_011)},
-)
-healthy(
-    "metrics of groups of so many rows and classes that not all are tried at first",
-    lambda _: {
-        "model": of_2000(),
-        "train": many(300, 1),
-        "held_out": many(2_010, 2),
-        "compute_metrics": every_second(2_010),
-    },
-    "single-class-split",
-    train=False,
-)
 
 
 def needs_all(evaluation):
