@@ -1,4 +1,4 @@
-"""Checks of TrainingArguments and of what contradicts them: what is broken is found; what is not is left alone."""
+"""Checks of TrainingArguments and of what contradicts them."""
 
 from functools import partial
 
@@ -377,15 +377,15 @@ def chosen_by(name, greater):
 
 DIRECTIONS = [  # names, whether greater is better, what the user set
     (
-        "eval_perplexity validation_rmse error_rate mse mean_absolute_error wer hamming_distance logLoss ErrorRate "
-        "top1_error rmse_valence mae perplexity cer ece brier brier_score eval_BrierScore top_1_error one_error "
-        "mean_relative_error",
+        "eval_perplexity validation_rmse error_rate mse mean_absolute_error wer hamming_distance "
+        "logLoss ErrorRate top1_error rmse_valence mae perplexity cer ece brier brier_score "
+        "eval_BrierScore top_1_error one_error mean_relative_error",
         False,
         None,
     ),
     (
-        "accuracy eval_f1 neg_mean_squared_error neg_log_loss roc_auc f1_weighted balanced_accuracy f1_detection "
-        "accuracy_within_1 matthews_correlation f1_score r2",
+        "accuracy eval_f1 neg_mean_squared_error neg_log_loss roc_auc f1_weighted "
+        "balanced_accuracy f1_detection accuracy_within_1 matthews_correlation f1_score r2",
         True,
         False,
     ),
@@ -402,13 +402,8 @@ def any_trainer(tmp_path_factory):
 
 def directions_of(trainer, name, greater):
     """Ask the check of metric-direction alone: the metric's name is all that it looks at."""
-    from utils.preflight.catalogue import CATALOGUE
-    from utils.preflight.setup import Setup
-
-    args = transformers.TrainingArguments(
-        **FINE | {"metric_for_best_model": name, "greater_is_better": greater}
-    )
-    trainer.args = args
+    chosen = FINE | {"metric_for_best_model": name, "greater_is_better": greater}
+    trainer.args = transformers.TrainingArguments(**chosen)
     return list(CATALOGUE["metric-direction"].find(Setup(trainer)))
 
 
@@ -431,13 +426,14 @@ def test_a_direction_that_the_name_contradicts(any_trainer, name, right, by_user
 # names in which a word turns or qualifies what is measured tell nothing about the direction
 SILENT = [
     (
-        "hamming_score error_free_rate 1-wer neg_mean_squared_error loss_improvement inverse_perplexity "
-        "mae_skill_score r2_loss",
+        "hamming_score error_free_rate 1-wer neg_mean_squared_error loss_improvement "
+        "inverse_perplexity mae_skill_score r2_loss",
         True,
     ),
     (
         "one_minus_cer brier_skill_score oneMinusError -mae error_reduction deviance_explained "
-        "word_error_correction_rate f1_negative loss log_loss neg_log_loss_gain f1_score jaccard_similarity error_f1",
+        "word_error_correction_rate f1_negative loss log_loss neg_log_loss_gain f1_score "
+        "jaccard_similarity error_f1",
         None,
     ),
     ("accuracy_drop f1_gap accuracy_std neg_f1 1-accuracy mae eval_wer perplexity hamming_loss", False),

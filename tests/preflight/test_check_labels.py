@@ -1,4 +1,4 @@
-"""Checks of the labels: what is broken is found; what is not is left alone."""
+"""Checks of the labels."""
 
 import datetime
 import decimal
@@ -449,7 +449,8 @@ single_class_split(
     lambda _: {"train": table(labels=[0] * 24).to_iterable_dataset(), **STREAMED},
 )
 single_class_split(
-    "The first 2,000 rows of the training data come class by class (2 changes of class in 2,000 rows; by chance 1,",
+    "The first 2,000 rows of the training data come class by class (2 changes of class in 2,000 rows; by "
+    "chance 1,",
     lambda _: stream(
         [0] * 600 + [1] * 600 + [2] * 1_000, model=bert(THREE), held_out=table(12, 1, names=THREE)
     )(_),

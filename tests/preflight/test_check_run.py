@@ -1,4 +1,4 @@
-"""Checks of the run as a whole: what is broken is found; what is not is left alone; garbage breaks nothing."""
+"""Checks of the run as a whole; garbage breaks nothing."""
 
 import math
 import shutil
@@ -617,7 +617,8 @@ healthy("metrics that look at the inputs", metrics(of_inputs, include_for_metric
 NO_METRICS = {"compute_metrics": None}
 best_metric_missing = partial(broken, "best-metric-missing")
 best_metric_missing(
-    "metric_for_best_model='f1' is not among what an evaluation returns (accuracy, f1_macro, loss, predicted_classes)",
+    "metric_for_best_model='f1' is not among what an evaluation returns (accuracy, f1_macro, loss, "
+    "predicted_classes)",
     lambda _: {"metric_for_best_model": "f1"},
     mended=lambda _: {"metric_for_best_model": "f1_macro"},
     raises="eval_f1",

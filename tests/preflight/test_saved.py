@@ -229,7 +229,7 @@ def lora(tmp_path):
     """A function that saves an adapter beside queries and values, and returns its trainer and the folder."""
 
     def save(base="bare", head=True, adapter="default", change=lambda model: None):
-        """`base`: a folder without a head, or with one; or a name, or None. `head`: whether it is trained too."""
+        """`base`: a folder without a head, or with one; or a name, or None. `head`: whether it is trained."""
         model = bert()
         if base in ("bare", "whole"):
             (model.bert if base == "bare" else model).save_pretrained(tmp_path / base)

@@ -1,4 +1,4 @@
-"""Watch stops what only shows while it runs, and lets healthy runs go on. Its thresholds name tests of this file."""
+"""Watch stops what only shows while it runs, and lets healthy runs go on; its thresholds name these tests."""
 
 import math
 import random

@@ -226,7 +226,7 @@ def minilm(labels=LABELS):
 
 
 def as_the_template(rows, **how):
-    """What the template builds of a table of `read_table`: model, tokenizer, the three splits, and arguments."""
+    """What the template builds of a table of `read_table`: model, tokenizer, three splits, arguments."""
     splits = split_table(rows, seed=42)
     names = label_names(splits.train["label"])
     setup = minilm(names) | {"per_device_train_batch_size": 16, "train_sampling_strategy": "group_by_length"}

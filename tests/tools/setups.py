@@ -47,7 +47,7 @@ class Setups:
     def broken(self, id, says, build, mended=None, level=None, raises=None):
         """Enter a set-up with a trouble.
 
-        mended: the same with the finding's fix applied: one for each id, and where the two lie close together.
+        mended: the same with the finding's fix applied: one for each id, and where both lie close together.
         level: the catalogue's, unless given.
         """
         self.cases.append(Broken(id, says, build, mended, level or CATALOGUE[id].level, raises))

@@ -16,7 +16,7 @@ from utils.preflight.weights import adam_moves_most, remember
 
 # Each threshold with the test whose run it has to tell from another. A "coin" is a model that knows nothing.
 HIGH_RATE = 1e-4  # no lower rate is blamed at once: a_model_that_says_one_class_only (5e-5) is heard twice
-ADAM_RATE = 5e-3  # one class, but logits that differ: watch_notes_overfitting has 3e-3 and goes on
+ADAM_RATE = 5e-3  # one class, but logits that differ: rows_learnt_by_heart has 3e-3 and goes on
 TRAINING_DIVERGED = 5  # coins of training loss, twice in a row: a_run_that_diverges[1.0] has 5.2, then 15
 DIVERGED = 3  # coins of the model's own loss: a_loss_of_another_scale has 16 in the log, and 1 of its own
 STILL_HIGH = 1.5  # coins of training loss beside it: overfitting (no test goes that far) raises one of them

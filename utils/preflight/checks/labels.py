@@ -186,7 +186,8 @@ def problem_type_stuck(setup):
     right = next(kind for kind in fits if kind.startswith(right))
     # floats with several outputs are the labels' fault, and whole numbers in vectors too: other checks say so
     if kept in fits and not fits[kept][1] and kept != right and (fits[right][1] or kept == "regression"):
-        they = f"which wants {fits[kept][0]} labels, but they are {dtype_name(labels.dtype)} of shape {tuple(labels.shape)}"
+        kind = f"{dtype_name(labels.dtype)} of shape {tuple(labels.shape)}"
+        they = f"which wants {fits[kept][0]} labels, but they are {kind}"
         fix = f"model.config.problem_type = {right!r}"
         yield f"config.problem_type is {kept!r}, {they}. A first batch sets it, or a checkpoint.", fix
 
