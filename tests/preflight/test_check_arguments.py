@@ -30,6 +30,9 @@ from transformers import (
     get_polynomial_decay_schedule_with_warmup,
 )
 
+from utils.preflight.catalogue import CATALOGUE
+from utils.preflight.setup import Setup
+
 SETUPS = Setups()
 broken, healthy = SETUPS.broken, SETUPS.healthy
 NO_WARMUP = {"warmup_steps": 0}
