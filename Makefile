@@ -105,4 +105,4 @@ badges:
 	@$(PYTHON) docs/badges.py $(if $(filter undefined,$(origin REPO)),,--repository "$(REPO)") $(if $(TAG),--tag "$(TAG)")
 
 clean:
-	rm -rf .venv .venv-site .venv-audit finetuning.egg-info runs data/*.zip data/tweets.csv data/reviews.csv data/products.csv data/editorials.csv
+	rm -rf .venv .venv-site .venv-audit finetuning.egg-info runs notebooks/runs data/*.zip data/tweets.csv data/reviews.csv data/products.csv data/editorials.csv

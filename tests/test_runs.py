@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
+from test_predict import tiny
 from transformers.trainer_utils import get_last_checkpoint
 
 import utils.runs
@@ -338,7 +339,7 @@ def test_the_newest_checkpoint_is_the_one_that_trainer_takes(tmp_path):
 
 
 def test_resume_refuses_other_parameters_and_other_data(tmp_path, data_file):
-    parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
+    parameters = GOOD | {"data_file": str(data_file), "output_dir": str(tmp_path / "run"), "resume": True}
     checkpoint(open_run(parameters).folder, 10)
     with pytest.raises(RunError, match="learning_rate was 5e-05 and is 0.0001"):
         open_run(parameters | {"learning_rate": 1e-4})
@@ -419,9 +420,8 @@ def test_a_model_to_start_from_is_not_moved_away(tmp_path, data_file, monkeypatc
             open_run(GOOD | {"model_name": name})
         assert (tmp_path / place).is_dir()
     assert open_run(GOOD | {"model_name": place, "output_dir": "other"}).folder == tmp_path / "other"
-    open_run(
-        GOOD | {"model_name": "training/elsewhere/../../model"}, [data_file]
-    )  # a model beside them is not in the way
+    # a model beside them is not in the way
+    open_run(GOOD | {"model_name": "training/elsewhere/../../model"})
 
 
 def test_a_continued_run_is_unfinished_until_it_ends(tmp_path, data_file):
@@ -540,7 +540,6 @@ def test_the_record_is_read_back_and_summed_up(tmp_path):
     ("command", "says"),
     [
         ("-m utils.runs", "python -m utils.runs: error: the following arguments are required: folder"),
-        ("-m utils.runs one two", "python -m utils.runs: error: unrecognized arguments: two"),
         (
             "-m utils.predict model",
             "python -m utils.predict: error: the following arguments are required: data_file, output_file",
@@ -580,6 +579,14 @@ def test_the_command_says_that_there_is_no_finished_run(tmp_path, capsys, conten
     write_record(tmp_path, record())
     utils.runs.main([str(tmp_path)])
     assert "Test accuracy 0.900" in capsys.readouterr().out
+
+
+def test_the_command_labels_texts_with_the_runs_model(tmp_path, capsys):
+    write_record(tmp_path, record())
+    tiny(tmp_path / "model")
+    utils.runs.main([str(tmp_path), "a good film", "bad"])
+    answers = capsys.readouterr().out.splitlines()[-2:]
+    assert [answer.partition(": ")[2] for answer in answers] == ["a good film", "bad"]
 
 
 def test_predictions_keep_order_and_odd_characters(tmp_path):

@@ -113,7 +113,7 @@ def longest_input(checkpoint: Path, max_length: int | None = None) -> int:
 
 
 def forget_last_run(model) -> None:
-    """Take an earlier run's notes out of a model's config, before training moves the weights that they are about."""
+    """Take an earlier run's notes out of a model's config: training makes them untrue."""
     for name in NOTES:
         if hasattr(model.config, name):
             delattr(model.config, name)

@@ -192,7 +192,7 @@ def load_classifier(model: str | Path, device: str | None = None):
     if not has_head(config):
         architectures = ", ".join(config.architectures or ["no architecture named"])
         raise ModelError(
-            f"{model} has no classification head ({architectures}). Fine-tune it first, as template.ipynb does."
+            f"{model} has no classification head ({architectures}). Fine-tune it first, in template.ipynb."
         )
     tokenizer = add_pad_token(AutoTokenizer.from_pretrained(folder))
     options = {"dtype": torch.float32, "use_safetensors": True}

@@ -1,5 +1,5 @@
-"""What takes longer to measure than a test may: `python tests/tools/benchmarks.py reader`, `regression`, `sets`,
-`long_texts` or `batch`; each prints a line of JSON a measurement.
+"""What takes longer to measure than a test may: `python tests/tools/benchmarks.py reader`, `regression`,
+`sets`, `long_texts` or `batch`; each prints a line of JSON a measurement.
 """
 
 import argparse

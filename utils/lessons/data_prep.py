@@ -190,7 +190,8 @@ def length_explorer(lengths: Sequence[int], max_length: int = 128, batch_size: i
         box.words.value = (
             f"{numbers['truncated']:.1%} of the texts are cut. Of what the model computes, "
             f"{padding['max_length']} is padding if all are padded to max_length, "
-            f"{padding['longest in batch']} to the longest in the batch, {padding['grouped']} grouped by length."
+            f"{padding['longest in batch']} to the longest in the batch, {padding['grouped']} grouped by "
+            "length."
         )
         box.image.show(length_costs(lengths, numbers, figure))
 
