@@ -21,7 +21,9 @@ from utils.lessons.arguments import (
     Plan,
     learning_rate_curves,
     learning_rates,
+    rows_to_steps,
     schedule_explorer,
+    schedules,
     training_plan,
 )
 
@@ -167,3 +169,43 @@ def test_its_own_values_are_offered_even_if_they_are_no_power_of_two():
     explorer = schedule_explorer(batch_size=24, accumulation=3)
     assert explorer.plan.effective_batch_size == 72
     assert explorer.plan == training_plan(1000, 3, 24, 3, 0.1)
+
+
+def words(figure):
+    return [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "epochs", "accumulation", "expected"),
+    [
+        (40, 16, 3, 1, ["16 rows", "16 rows", "8 rows", "step 1", "step 2", "step 3"]),
+        (40, 8, 2, 2, ["8 rows"] * 5 + ["step 1", "step 2", "step 3"]),
+        (5, 8, 1, 1, ["5 rows", "step 1"]),
+    ],
+)
+def test_the_diagram_has_the_batches_and_steps_of_the_plan(rows, batch_size, epochs, accumulation, expected):
+    figure = rows_to_steps(rows, batch_size, epochs, accumulation)
+    plan = training_plan(rows, epochs, batch_size, accumulation)
+    found = words(figure)
+    assert found[: len(expected)] == expected
+    assert len(found) == len(expected) + epochs
+    assert found[-1].endswith(f"to {plan.steps}")
+    bars = figure.axes[0].patches
+    assert len(bars) == rows + plan.batches + plan.steps_per_epoch + epochs
+    assert all(bar.get_x() >= 0 and bar.get_x() + bar.get_width() <= rows for bar in bars)
+
+
+@pytest.mark.parametrize("wrong", [(61, 16, 3), (40, 1, 3), (40, 16, 7), (0, 16, 3)])
+def test_the_diagram_refuses_what_it_cannot_show(wrong):
+    with pytest.raises(ValueError, match="at most 60 rows|must be 1 or more"):
+        rows_to_steps(*wrong)
+
+
+def test_several_schedules_share_a_plan():
+    plan = training_plan(400, 3, 16, warmup=0.1)
+    (axes,) = schedules(("linear", "constant_with_warmup"), 1e-4, plan).axes
+    assert axes.get_title() == "2 schedules, 75 steps, 8 of them warmup"
+    linear, constant = (line.get_ydata() for line in axes.lines[:2])
+    assert linear[:9] == pytest.approx(constant[:9])  # both climb for 8 steps
+    assert (linear[0], max(linear), linear[-1]) == pytest.approx((0, 1e-4, 1e-4 / 67))
+    assert constant[-1] == pytest.approx(1e-4)
