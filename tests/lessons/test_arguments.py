@@ -30,25 +30,24 @@ from utils.lessons.arguments import (
 PNG = b"\x89PNG\r\n"
 
 
-def trained(folder, rows, **arguments):
-    """Train a tiny model on `rows` rows and return its trainer."""
+def trained(folder, rows, resume=None, **arguments):
+    """Train a tiny model on `rows` rows, or train it on, and return its trainer."""
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     data = Dataset.from_dict(
         {"input_ids": [[1, 2, 3]] * rows, "label": [0, 1] * (rows // 2) + [0] * (rows % 2)}
     )
     args = TrainingArguments(
         str(folder),
-        save_strategy="no",
         disable_tqdm=True,
         logging_steps=1,
         dataloader_pin_memory=False,
-        **arguments,
+        **({"save_strategy": "no"} | arguments),
     )
     trainer = Trainer(
         BertForSequenceClassification(BertConfig(vocab_size=9, **sizes)), args, train_dataset=data
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume)
     return trainer
 
 
@@ -209,3 +208,28 @@ def test_several_schedules_share_a_plan():
     assert linear[:9] == pytest.approx(constant[:9])  # both climb for 8 steps
     assert (linear[0], max(linear), linear[-1]) == pytest.approx((0, 1e-4, 1e-4 / 67))
     assert constant[-1] == pytest.approx(1e-4)
+
+
+def logged_rates(trainer):
+    return {e["step"]: e["learning_rate"] for e in trainer.state.log_history if "learning_rate" in e}
+
+
+def test_a_prolonged_run_is_what_03_says_of_it(tmp_path):
+    """40 rows are 5 steps an epoch. The schedule is planned anew; its first step has the old plan's end."""
+    batch = {"per_device_train_batch_size": 8, "save_strategy": "epoch", "learning_rate": 1e-4}
+    first = trained(tmp_path, 40, num_train_epochs=2, **batch)
+    assert logged_rates(first)[10] == pytest.approx(1e-5)
+    again = trained(tmp_path, 40, resume=True, num_train_epochs=2, **batch)
+    assert (again.state.global_step, again.state.log_history[-1]["train_loss"]) == (10, 0)  # nothing to do
+    longer = trained(tmp_path, 40, resume=True, num_train_epochs=3, **(batch | {"learning_rate": 1e-2}))
+    rates = logged_rates(longer)
+    assert list(rates) == list(range(1, 16)), "the log of the first run is there, too"
+    assert {step: rates[step] for step in range(1, 11)} == logged_rates(first)
+    # the checkpoint's learning rate, not 1e-2: a third is left at step 11 of 15, but for that step
+    left = [0, *(1e-4 * (15 - done) / 15 for done in range(11, 15))]
+    assert [rates[step] for step in range(11, 16)] == pytest.approx(left, abs=1e-12)
+
+
+def test_the_end_of_a_run_is_saved_unasked(tmp_path):
+    trained(tmp_path, 40, num_train_epochs=1, per_device_train_batch_size=8, save_strategy="steps")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]
