@@ -17,7 +17,7 @@ nb_execution_mode = "off"
 # for them
 nb_ipywidgets_js = {}
 nb_output_stderr = "show"
-myst_heading_anchors = 4  # links such as #is-my-trainer-all-right
+myst_heading_anchors = 4  # links such as #check
 suppress_warnings = ["mystnb.mime_priority"]
 
 # Colours of code with at least 4.5:1 against their background, in both modes.

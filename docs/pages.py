@@ -51,7 +51,7 @@ PITFALLS = """# The catalogue of pitfalls
 are wrong. {loud} are loud: the library stops, often with a message that points elsewhere. Their ids are the ones in
 preflight's reports. The template stops at an *error*; a *warning* is a reason to look.
 
-Three lines look for them in code of your own: [Is my Trainer all right?](../README.md#check). If you know only what
+Three lines look for them in code of your own: [Check](../README.md#check). If you know only what
 you saw, begin with [diagnosing](diagnosing.md). [Notebook 05](../notebooks/05_pitfalls.ipynb) shows some of them as
 they happen.
 """
