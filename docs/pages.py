@@ -57,8 +57,8 @@ they happen.
 """
 OLD_NAMES = """# Old argument names
 
-Old tutorials use arguments that today's `transformers` refuses: `got an unexpected keyword argument`. The name on the
-left is the old one. This page was made with transformers {version}, which was asked about every name.
+Old tutorials use arguments that today's `transformers` refuses: `got an unexpected keyword argument`. The name
+left of the arrow is the old one. This page was made with transformers {version}, which was asked about every name.
 
 Your own notebook can ask the library that you have installed:
 
@@ -105,6 +105,11 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?", "'")) else text + "."
 
 
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub and the site give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def in_words(items: Iterable[str]) -> str:
     *first, last = items
     return f"{', '.join(first)} and {last}" if first else last
@@ -124,7 +129,8 @@ def pitfalls_page() -> str:
             f"**What to do:** {marked(sentence(entry.fix))}\n",
         ]
     loud = sum(entry.loud for entry in CATALOGUE.values())
-    head = PITFALLS.format(number=len(CATALOGUE), silent=len(CATALOGUE) - loud, loud=loud)
+    themes = " · ".join(f"[{theme}](#{slug(theme)})" for theme, part in lines.items() if part)
+    head = PITFALLS.format(number=len(CATALOGUE), silent=len(CATALOGUE) - loud, loud=loud, themes=themes)
     parts = [
         MADE,
         head,
@@ -134,7 +140,7 @@ def pitfalls_page() -> str:
 
 
 def old_names_page() -> str:
-    """Return docs/old_names.md: a table for each class and release, newest first. It says what the installed
+    """Return docs/old_names.md: a list for each class and release, newest first. It says what the installed
     transformers answers.
     """
     table, parts = rename_table(), []
@@ -145,13 +151,13 @@ def old_names_page() -> str:
     for (owner, gone), rows in table.groupby(["class", "gone since"], sort=False):
         there = rows["old works"].all()
         state = f"still there, to be gone in {gone}" if there else f"gone since {gone}"
-        parts.append(f"## {owner}: {state}\n\n| old name | write today |\n|---|---|")
+        parts.append(f"## {owner}: {state}\n")
         for row in rows.to_dict("records"):
             code, _, remark = row["write today"].partition(" (")
             new = f"`{code}`" if row["new works"] else marked(code)
             new += f" ({escaped(remark)}" if remark else ""
             keep = there and row["new works"] is False
-            parts.append(f"| `{row['old']}` | {'the old name, until there is another' if keep else new} |")
+            parts.append(f"- `{row['old']}` → {'the old name, until there is another' if keep else new}")
         parts.append("")
     return "\n".join([MADE, OLD_NAMES.format(version=transformers.__version__), *parts])
 

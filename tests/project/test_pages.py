@@ -117,7 +117,7 @@ def test_a_page_made_from_the_code_is_as_the_code_makes_it(name):
     stored, made = (ROOT / "docs" / name).read_text(encoding="utf-8"), pages.PAGES[name]()
     if f"transformers {transformers.__version__}," in stored or name != "old_names.md":
         assert stored == made, "make pages"
-    names = re.compile(r"^(?:### |\| `)([\w-]+)", flags=re.M)
+    names = re.compile(r"^(?:### |- `)([\w-]+)", flags=re.M)
     assert sorted(names.findall(stored)) == sorted(names.findall(made))
     assert len(names.findall(stored)) > 30
 
