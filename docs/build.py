@@ -1,4 +1,4 @@
-"""Build the site: README, notebooks with their stored outputs, docs/*.md, datasheet, as pages that need no network.
+"""Build the site: README, notebooks with their stored outputs, docs, datasheet, as pages that need no network.
 
 `make site` runs this in an environment of its own, so it imports nothing of this repository. A warning
 is an error: a link to a page or heading that is not there, a figure without a text for those who can't
@@ -22,7 +22,7 @@ NO_CONTROL = (
     "What it shows first stands beside it as a figure or table; to move it, open the notebook.*"
 )
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")  # to a file, before its #heading
-# The pages of docs/ in the order of the sidebar: for those who use the template, then for the curious. Others follow.
+# Pages of docs/ in the order of the sidebar: first for those who use the template. Others follow.
 ORDER = [
     "own_table",
     "questions",
@@ -85,7 +85,7 @@ def contents(groups: dict[str, list[str]]) -> str:
 
 
 def with_links(text: str, folder: Path) -> str:
-    """Return a text whose links work on the site: README is its index, and other files are copied beside it."""
+    """Return a text whose links work on the site: README is its index; other files are copied there."""
     for link in LINK.findall(text):
         linked = (folder / link).resolve()
         if linked.is_relative_to(ROOT) and linked.is_file() and linked.suffix not in (".md", ".ipynb"):

@@ -73,7 +73,7 @@ def to_first_score(notebook):
 
 
 def different(one, other):
-    """Return the ids of the code cells that two notebooks have with another source, and of those they share."""
+    """Return the ids of the code cells whose source differs between two notebooks, and of all they share."""
     sources = [{cell.id: cell.source for cell in code_cells(notebook)} for notebook in (one, other)]
     shared = sources[0].keys() & sources[1].keys() - set(OWN)
     return {cell_id for cell_id in shared if sources[0][cell_id] != sources[1][cell_id]}, shared

@@ -184,17 +184,20 @@ def test_a_page_fits_its_window_and_wide_things_scroll_in_their_box(open_page, n
     print("screenshot:", test_browser.screenshot(page))
 
 
-def test_on_a_phone_chapter_five_scrolls_its_widest_table_by_keyboard(open_page):
-    page = open_page("notebooks/05_pitfalls.html", PHONE)
-    box = page.locator("#the-whole-catalogue .text_html").first
+def test_on_a_phone_a_wide_table_scrolls_by_keyboard(open_page):
+    page = open_page("data/README.html", PHONE)
+    box = page.locator(".table-wrapper").first
     box.focus()
     before = box.evaluate("box => [box.scrollLeft, box.scrollWidth > box.clientWidth]")
     assert before == [0, True]
     page.keyboard.press("ArrowRight")
     page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
-    report = page.locator(
-        ".cell_output table:has(td[style])"
-    ).first  # preflight's: sentences, and readable without scrolling
+
+
+def test_on_a_phone_preflights_report_is_read_without_scrolling(open_page):
+    """It has sentences in its columns."""
+    page = open_page("notebooks/05_pitfalls.html", PHONE)
+    report = page.locator(".cell_output table:has(td[style])").first
     assert report.evaluate("table => table.scrollWidth <= table.closest('.text_html').clientWidth")
     report.scroll_into_view_if_needed()
     page.evaluate(

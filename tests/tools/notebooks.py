@@ -38,7 +38,10 @@ def exercises(notebook) -> list[str]:
 
 
 def solve(notebook):
-    """Put the solutions, folded away in the last cell, into the exercises' cells, in order. The template has none."""
+    """Put the solutions, folded away in the last cell, into the exercises' cells, in order.
+
+    The template has neither.
+    """
     if not exercises(notebook):
         return notebook
     solutions = re.findall(r"```python\n(.*?)```", cell_of(notebook, "solutions").source, flags=re.S)
