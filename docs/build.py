@@ -1,4 +1,4 @@
-"""Build the site: README, notebooks with their stored outputs, docs, datasheet, as pages that need no network.
+"""Build the site: README, notebooks with stored outputs, docs, datasheet, as pages that need no network.
 
 `make site` runs this in an environment of its own, so it imports nothing of this repository. A warning
 is an error: a link to a page or heading that is not there, a figure without a text for those who can't

@@ -47,19 +47,19 @@ FALLBACK = {
 }
 PITFALLS = """# The catalogue of pitfalls
 
-{number} mistakes that people make with `Trainer`. {silent} of them are silent: the run ends, and the model or its
-numbers are wrong. {loud} are loud: the library stops, often with a message that points elsewhere. Their ids are
-those of preflight's reports. The template stops at an *error*; a *warning* is a reason to look.
+{number} mistakes that people make with `Trainer`. {silent} of them are silent: the run ends, and the model or
+its numbers are wrong. {loud} are loud: the library stops, often with a message that points elsewhere. The ids
+are those of preflight's reports. The template stops at an *error*; a *warning* is a reason to look.
 
 Three lines look for them in code of your own: [Check](../README.md#check). If you know only what you saw,
-begin with [diagnosing](diagnosing.md). [Notebook 05](../notebooks/05_pitfalls.ipynb) shows some as they happen.
+begin with [diagnosing](diagnosing.md). [Notebook 05](../notebooks/05_pitfalls.ipynb) shows some of them.
 
 {themes}
 """
 OLD_NAMES = """# Old argument names
 
-Old tutorials use arguments that today's `transformers` refuses: `got an unexpected keyword argument`. Here each
-old name stands left of an arrow. Transformers {version} was asked about every one of them.
+Old tutorials use arguments that today's `transformers` refuses: `got an unexpected keyword argument`. Here
+each old name stands left of an arrow. Transformers {version} was asked about every one of them.
 
 Your own notebook can ask the library that you have installed:
 

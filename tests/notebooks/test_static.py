@@ -173,6 +173,23 @@ def test_the_first_lesson_trains_first(record_property):
     assert {what: count for what, count in counts.items() if count > FIRST_SCORE[what]} == {}
 
 
+def test_an_accuracy_before_training_is_not_the_first_score():
+    new = nbformat.v4
+    score = [new.new_output("stream", text="accuracy 0.5")]
+    cells = [
+        new.new_markdown_cell("# One two"),
+        new.new_code_cell("print(score)", outputs=score),
+        new.new_code_cell("trainer.train()\n\n# done"),
+        new.new_code_cell("print(score)", outputs=score),
+        new.new_markdown_cell("much more"),
+    ]
+    notebook = new.new_notebook(cells=cells)
+    assert size(to_first_score(notebook)) == {"cells": 4, "words": 3, "lines": 4}
+    cells.pop(3)
+    with pytest.raises(AssertionError, match="no cell shows an accuracy after a training"):
+        to_first_score(new.new_notebook(cells=cells))
+
+
 def test_the_template_and_readme_are_short(record_property):
     counts = size(read(TEMPLATE).cells)
     record_property("size of the template", counts)

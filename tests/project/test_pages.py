@@ -101,6 +101,11 @@ def test_links_lead_somewhere(path):
     assert dead == []
 
 
+@every_link
+def test_no_page_has_a_gap_to_fill(path):
+    assert "TODO" not in path.read_text(encoding="utf-8")
+
+
 @every_page
 def test_a_page_has_one_title_and_is_short(path, record_property):
     text = path.read_text(encoding="utf-8")
