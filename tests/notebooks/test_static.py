@@ -223,14 +223,14 @@ def test_the_recap_is_short(path):
 
 @every_notebook
 def test_no_output_is_there_for_a_test(path):
-    """A line that ends in True or False says to a reader what a test should say to us."""
+    """A line that ends in ": True" says to a reader what a test should say to us."""
     twins = [
         (cell.id, line)
         for cell in code_cells(read(path))
         for output in cell.outputs
         if "text/html" not in output.get("data", {})
         for line in (output.get("text") or output.get("data", {}).get("text/plain", "")).splitlines()
-        if re.search(r"\b(True|False)\W*$", line)
+        if re.search(r": (True|False)\W*$", line)
     ]
     assert twins == []
 
