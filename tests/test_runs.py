@@ -593,14 +593,9 @@ def test_predictions_keep_order_and_odd_characters(tmp_path):
     texts, labels = ['a "quoted"\nline', "=1+1", "😀"], ["x,y", "b", "b"]
     # as rows come out of a frame
     rows = pd.DataFrame({"row": [7, 2, 1000], "text": texts, "label": labels}, index=[5, 0, 3])
-    write_predictions(
-        tmp_path / "p.csv",
-        rows,
-        ["x,y", "b", "x,y"],
-        np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]),
-        ["x,y", "b"],
-    )
-    with open(tmp_path / "p.csv", newline="", encoding="utf-8") as file:
+    rows = rows.assign(predicted=["x,y", "b", "x,y"], own="is not written")
+    write_predictions(tmp_path, rows, np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["x,y", "b"])
+    with open(tmp_path / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["row", "text", "label", "predicted", "probability_x,y", "probability_b"]
     assert [row["row"] for row in rows] == ["7", "2", "1000"]
@@ -616,8 +611,8 @@ def test_predictions_keep_order_and_odd_characters(tmp_path):
 
 def test_predictions_of_numbers_have_no_probabilities(tmp_path):
     rows = pd.DataFrame({"row": [1, 4], "text": ["a", "b"], "label": ["-1.5", "2"]})
-    write_predictions(tmp_path / "p.csv", rows, ["-1.25", "1.75"], np.array([-1.25, 1.75]))
-    assert (tmp_path / "p.csv").read_text().splitlines() == [
+    write_predictions(tmp_path, rows.assign(predicted=["-1.25", "1.75"]), np.array([-1.25, 1.75]))
+    assert (tmp_path / "predictions.csv").read_text().splitlines() == [
         "row,text,label,predicted",
         "1,a,-1.5,-1.25",
         "4,b,2,1.75",
@@ -632,8 +627,8 @@ def test_predictions_are_joined_to_their_file_by_row(tmp_path):
     ).to_csv(tmp_path / "mine.csv", index=False)
     mine = pd.read_csv(tmp_path / "mine.csv")
     test = split_table(read_table(tmp_path / "mine.csv", max_dropped=0.9)).test
-    write_predictions(tmp_path / "p.csv", test, test["label"].tolist())
-    predictions = pd.read_csv(tmp_path / "p.csv")
+    write_predictions(tmp_path, test.assign(predicted=test["label"]))
+    predictions = pd.read_csv(tmp_path / "predictions.csv")
     assert len(predictions) > 3
     assert predictions["row"].is_monotonic_increasing
     assert not set(predictions["text"]) & set(mine["text"])

@@ -119,7 +119,7 @@ def forget_last_run(model) -> None:
             delattr(model.config, name)
 
 
-def head_and_tail(tokenizer, texts: list[str], max_length: int) -> dict[str, list[list[int]]]:
+def head_and_tail(texts: list[str], tokenizer, max_length: int) -> dict[str, list[list[int]]]:
     """Tokenise; of a text longer than `max_length` tokens keep the beginning and the end, half each.
 
     After Sun et al. (2019), How to Fine-Tune BERT for Text Classification?, where it did better than the

@@ -269,7 +269,7 @@ def length_sorted_batches(
         for start in range(0, len(texts), WINDOW):
             window = texts[start : start + WINDOW]
             if long_texts == "head_tail":
-                encoded = head_and_tail(tokenizer, window, max_length)
+                encoded = head_and_tail(window, tokenizer, max_length)
             else:
                 encoded = tokenizer(window, truncation=True, max_length=max_length)
             lengths = np.array([len(ids) for ids in encoded["input_ids"]])

@@ -369,7 +369,7 @@ def long_texts(kind: str, seed: int = 42) -> None:
             owner = np.array(cut.pop("overflow_to_sample_mapping"))
         else:
             cut = (
-                head_and_tail(tokenizer, texts, length)
+                head_and_tail(texts, tokenizer, length)
                 if way == "head_tail"
                 else tokenizer(texts, truncation=True, max_length=length)
             )
