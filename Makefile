@@ -1,6 +1,6 @@
-# make run    fine-tune a classifier on the bundled tweets: environment, data and notebooks 01 to 05, into runs/tutorial/
+# make run    fine-tune a classifier on the bundled tweets: environment, data and the template, into runs/tutorial/
 # make test   style, tests and the notebooks' outputs; says what it leaves for
-# make test-all   the same, and what takes minutes: 04 on all rows, 06, trainings that have to beat a baseline
+# make test-all   the same, and what takes minutes: 04, 06 and the template on all rows, trainings that have to beat a baseline
 # make browser   all notebooks in JupyterLab, in a headless Chromium; pictures of them in runs/screenshots/
 # make batch  run the sweep of notebooks/params/sweep.yaml into runs/sweep; again: what is missing.
 #             make batch SWEEP=my.yaml OUT=runs/my
@@ -27,6 +27,9 @@ BIN := .venv/$(SCRIPTS)
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 export HF_DATASETS_DISABLE_PROGRESS_BARS = 1
 
+# What `make run` asks the model at its end.
+SENTENCES = "Best day of my life :)" "My phone died again, great." "The meeting is at ten."
+
 # The kernel python3 is the environment's, also where somebody has another one of that name.
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
@@ -39,11 +42,8 @@ setup:
 
 run: setup
 	@rm -rf runs/tutorial && mkdir -p runs/tutorial
-	@for notebook in notebooks/0[1-5]_*.ipynb; do \
-		case $$notebook in *04_training*) parameters="-p output_dir runs/tutorial/training";; *) parameters="";; esac; \
-		$(BIN)/papermill $$notebook runs/tutorial/$$(basename $$notebook) $$parameters || exit 1; \
-	done
-	@$(BIN)/python -m utils.runs runs/tutorial/training
+	@$(BIN)/papermill notebooks/template.ipynb runs/tutorial/template.ipynb -p output_dir runs/tutorial/training
+	@$(BIN)/python -m utils.runs runs/tutorial/training $(SENTENCES)
 
 test test-all: setup site
 	$(BIN)/ruff check .
@@ -90,10 +90,10 @@ batch: setup
 	@env -u HF_HUB_DISABLE_PROGRESS_BARS $(BIN)/python -m utils.batch $(SWEEP) --output-dir $(OUT)
 
 lab: setup
-	env -u HF_HUB_DISABLE_PROGRESS_BARS -u HF_DATASETS_DISABLE_PROGRESS_BARS $(BIN)/jupyter lab --notebook-dir=. notebooks/04_training.ipynb
+	env -u HF_HUB_DISABLE_PROGRESS_BARS -u HF_DATASETS_DISABLE_PROGRESS_BARS $(BIN)/jupyter lab --notebook-dir=. notebooks/template.ipynb
 
 notebooks: setup
-	@rm -rf runs/training runs/batch
+	@rm -rf runs/training runs/batch runs/lesson
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.coalescestreams.CoalesceStreamsPreprocessor notebooks/*.ipynb
 

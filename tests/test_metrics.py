@@ -30,7 +30,6 @@ from utils.metrics import (
     FUNCTIONS,
     _logistic,
     _word_weights,
-    accuracy_gain_interval,
     baseline_predictions,
     bootstrap_interval,
     choose_thresholds,
@@ -42,7 +41,6 @@ from utils.metrics import (
     fit_temperature,
     fold_temperature,
     probabilities_of,
-    reliability,
     score,
     suspicious_labels,
     wilson_interval,
@@ -87,13 +85,13 @@ def test_gain_interval_agrees_with_scipy_and_sees_pairs():
     labels = rng.integers(0, 2, 400)
     good = np.where(rng.random(400) < 0.9, labels, 1 - labels)
     poor = np.where(rng.random(400) < 0.8, labels, 1 - labels)
-    gain, low, high = accuracy_gain_interval(labels, good, poor)
+    gain, low, high = bootstrap_interval("accuracy", labels, good, poor)
     difference = (good == labels).astype(float) - (poor == labels)
     reference = stats.bootstrap((difference,), np.mean, method="percentile", rng=2).confidence_interval
     assert gain == pytest.approx(difference.mean())
     assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.006)
     assert low > 0
-    assert accuracy_gain_interval(labels, good, good) == (0.0, 0.0, 0.0)
+    assert bootstrap_interval("accuracy", labels, good, good) == (0.0, 0.0, 0.0)
 
 
 def test_the_baselines_do_what_their_names_say():
@@ -446,26 +444,20 @@ def test_calibration_error_by_hand():
     labels = np.array([0, 1, 0, 1])
     # two rows at 0.9, both right: off by 0.1; two at 0.62, one right: off by 0.12
     assert expected_calibration_error(labels, probabilities) == pytest.approx((0.1 + 0.12) / 2)
-    table = reliability(labels, probabilities)
-    assert table["rows"].tolist() == [2, 2]
-    assert table["low"].tolist() == pytest.approx([9 / 15, 13 / 15])
-    assert reliability(labels, np.full((4, 2), 0.5), bins=2)["high"].tolist() == [
-        0.5
-    ]  # an edge belongs to the bin below it
     assert expected_calibration_error(np.array([[1, 0]]), np.array([[1.0, 0.0]])) == 0
     assert expected_calibration_error(np.array([[1, 0]]), np.array([[0.0, 1.0]])) == 1
     with pytest.raises(ValueError, match="no rows"):
-        reliability([], np.zeros((0, 2)))
+        expected_calibration_error([], np.zeros((0, 2)))
 
 
-def test_reliability_agrees_with_scikit_learn():
+def test_calibration_error_agrees_with_scikit_learn():
     rng = np.random.default_rng(0)
     probabilities = rng.random((500, 1))
     labels = (rng.random((500, 1)) < probabilities**2).astype(int)
     right, sure = calibration_curve(labels.ravel(), probabilities.ravel(), n_bins=10)
-    table = reliability(labels, probabilities, bins=10)
-    assert table["right"].tolist() == pytest.approx(right.tolist())
-    assert table["confidence"].tolist() == pytest.approx(sure.tolist())
+    rows = np.histogram(probabilities, np.linspace(0, 1, 11))[0]
+    expected = np.average(np.abs(right - sure), weights=rows)
+    assert expected_calibration_error(labels, probabilities, bins=10) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("task", ["single_label", "multi_label"])

@@ -1,9 +1,12 @@
 """From a model's name to a folder that loads."""
 
 import json
+import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -17,7 +20,15 @@ from transformers import (
 import utils.models
 from utils import ROOT
 from utils.lessons.loading import activation_bytes
-from utils.models import NO_LIMIT, ModelError, check_head, find_model, forget_last_run, longest_input
+from utils.models import (
+    NO_LIMIT,
+    ModelError,
+    check_head,
+    find_model,
+    forget_last_run,
+    longest_input,
+    weighted_loss,
+)
 
 
 @pytest.fixture
@@ -508,3 +519,50 @@ def test_a_refused_folder_in_the_repository_is_named_without_the_machines_path(t
     with pytest.raises(ModelError, match="no config.json in mine") as caught:
         find_model("mine")
     assert str(tmp_path) not in str(caught.value)
+
+
+# --- class weights ---
+
+
+def test_class_weights_are_scikit_learns_balanced_ones():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    classes = np.repeat(np.arange(3), [90, 9, 1])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=classes)
+    loss, even = weighted_loss(classes, "single_label"), torch.zeros(1, 3)
+    losses = [loss(SimpleNamespace(logits=even), torch.tensor([k])).item() for k in range(3)]
+    assert losses == pytest.approx(expected * math.log(3))
+
+
+def test_the_weighted_loss_survives_accumulation():
+    loss = weighted_loss(np.repeat([0, 1], [30, 10]), "single_label")
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, 0.0]])
+    labels, weights = torch.tensor([0, 1, 1, 0]), (2 / 3, 2.0)
+    rows = zip(logits, labels, strict=True)
+    by_hand = sum(weights[label] * -torch.log_softmax(row, -1)[label] for row, label in rows) / 4
+    assert loss(SimpleNamespace(logits=logits), labels).item() == pytest.approx(by_hand.item())
+    halves = [
+        loss(SimpleNamespace(logits=logits[rows]), labels[rows], num_items_in_batch=torch.tensor(4))
+        for rows in (slice(0, 2), slice(2, 4))
+    ]
+    assert sum(halves).item() == pytest.approx(by_hand.item())
+
+
+def test_the_weighted_loss_of_several_labels_weighs_what_is_rare_and_survives_accumulation():
+    loss = weighted_loss(np.array([[1, 0], [1, 1], [0, 0], [1, 0]], np.float32), "multi_label")
+    logits = torch.tensor([[2.0, -1.0], [0.5, 0.0], [-1.0, 1.0], [0.0, 0.0]])
+    targets = torch.tensor([[1.0, 0], [1, 1], [0, 0], [1, 0]])
+    weights = torch.tensor([1 / 3, 3.0])  # rows that lack a label for each that has it
+    functional = torch.nn.functional.binary_cross_entropy_with_logits
+    by_hand = functional(logits, targets, pos_weight=weights).item()
+    assert loss(SimpleNamespace(logits=logits), targets).item() == pytest.approx(by_hand)
+    halves = [
+        loss(SimpleNamespace(logits=logits[rows]), targets[rows], num_items_in_batch=targets.ne(-100).sum())
+        for rows in (slice(0, 2), slice(2, 4))
+    ]
+    assert sum(halves).item() == pytest.approx(by_hand)
+
+
+def test_class_weights_for_numbers_are_refused():
+    with pytest.raises(ValueError, match="needs classes, and task is 'regression'. Set it to False."):
+        weighted_loss(np.array([1.5]), "regression")

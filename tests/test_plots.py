@@ -60,12 +60,12 @@ def texts(figure):
     "figure",
     [
         plots.label_balance({"train": {"a": 3, "b": 1}, "test": {"a": 1}}),
-        plots.text_lengths([3, 5, 5, 90], 128),
         plots.learning_curves(HISTORY),
         plots.confusion_matrix([0, 1, 1], [0, 1, 0], ["a", "b"]),
-        plots.reliability_diagram(
-            {"before": {"rows": [3, 9], "confidence": [0.6, 0.9], "right": [0.5, 0.8]}}
-        ),
+        plots.balance({"train": ["a|b", "", "b"]}, "multi_label"),
+        plots.balance({"train": ["1", "2.5"], "test": ["3"]}, "regression", "stars"),
+        plots.predictions(np.eye(2), np.ones((2, 2)), ["a", "b"], "multi_label"),
+        plots.scoreboard({"word counts": 0.7, "all epochs": 0.8}, "accuracy"),
         plots.regression_scatter([1.0, 2.0, -1.0], [0.5, 2.5, 0.0], "stars"),
         plots.value_distribution({"train": [1.0, 2.0], "test": [1.5]}, "stars"),
         sweep_scores(sweep(), "rate"),
@@ -89,12 +89,6 @@ def test_a_training_loss_stands_in_the_middle_of_its_stretch():
     assert figure.axes[0].lines[0].get_xdata().tolist() == [0.25, 0.75]
 
 
-def test_bars_of_lengths_are_whole_tokens_and_lose_no_text():
-    lengths = np.random.default_rng(0).integers(3, 400, 1000)
-    heights = [bar.get_height() for bar in plots.text_lengths(lengths, 128).axes[0].patches]
-    assert sum(heights) == 1000
-
-
 def test_odd_labels_and_many_labels_can_be_drawn(tmp_path):
     odd = ["$x_", "a" * 80, "<b>", "%d\n"]
     plots.save(plots.label_balance({"train": dict.fromkeys(odd, 1)}), tmp_path / "a" / "b.png")
@@ -105,13 +99,31 @@ def test_odd_labels_and_many_labels_can_be_drawn(tmp_path):
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b.png", "c.png", "d.png"]
 
 
-def test_the_reliability_diagram_shows_its_table():
-    table = {"rows": [1, 3], "confidence": [0.6, 0.9], "right": [0.5, 0.8]}
-    axes = plots.reliability_diagram({"before": table, "after $x_": table}).axes[0]
-    assert axes.lines[1].get_xydata().tolist() == [[0.6, 0.5], [0.9, 0.8]]
-    small, large = axes.collections[0].get_sizes()
-    assert large - 12 == pytest.approx(3 * (small - 12))  # above the least area, in proportion to rows
-    assert axes.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
+def test_each_task_has_its_figures():
+    table = {"train": ["a|b", "b", ""]}
+    bars = plots.balance(table, "multi_label").axes[0].patches
+    assert [bar.get_width() for bar in bars] == pytest.approx([2 / 3, 1 / 3])  # of the labels, b first
+    assert plots.balance({"train": ["1", "3"]}, "regression", "stars").axes[0].get_xlabel() == "stars"
+    scatter = plots.predictions([1.0, 2.0], [1.5, 2.0], ["value"], "regression", "stars")
+    assert scatter.axes[0].get_ylabel() == "predicted stars"
+    assert texts(plots.predictions([0, 1], [1, 1], ["a", "b"], "single_label")) == ["0", "1", "0", "1"]
+    both = plots.predictions(
+        np.array([[1, 0], [1, 1]]), np.array([[1, 1], [1, 1]]), ["a", "b"], "multi_label"
+    )
+    assert [bar.get_width() for bar in both.axes[0].patches] == pytest.approx([2 / 3, 1 / 3, 1 / 2, 1 / 2])
+
+
+def test_the_scoreboard_has_a_bar_for_each_model_in_order():
+    axes = plots.scoreboard({"word counts": 0.7, "all epochs": 0.8}, "accuracy").axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [0.7, 0.8]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["word counts", "all epochs"]
+    assert texts(axes.figure) == ["0.700", "0.800"]
+
+
+def test_the_learning_curves_show_what_has_to_be_beaten():
+    scores = plots.learning_curves(HISTORY, {"word counts": 0.6}).axes[1]
+    (line,) = [line for line in scores.lines if line.get_label() == "word counts"]
+    assert set(line.get_ydata()) == {0.6}
 
 
 def test_the_scatter_has_true_across_and_one_scale_for_both_axes():

@@ -40,7 +40,7 @@ GOOD = {
     "num_train_epochs": 3, "learning_rate": 5e-5, "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1, "weight_decay": 0.01,
     "warmup_steps": 0.1, "class_weights": False, "early_stopping_patience": 2, "seed": 42,
-    "report_to": "none", "resume": False, "output_dir": None, "demonstrations": True,
+    "report_to": "none", "resume": False, "output_dir": None,
 }  # fmt: skip
 
 
@@ -190,16 +190,16 @@ def tree(folder):
 
 def test_a_new_folder_starts_from_the_beginning(tmp_path, data_file):
     parameters = GOOD | {"output_dir": str(tmp_path / "run")}
-    run = open_run(parameters, [data_file])
+    run = open_run(parameters)
     assert (run.folder, run.checkpoint) == (tmp_path / "run", None)
-    assert open_run(parameters | {"resume": True}, [data_file]).checkpoint is None
+    assert open_run(parameters | {"resume": True}).checkpoint is None
 
 
 def test_a_named_folder_with_an_earlier_run_is_refused(tmp_path, data_file):
     parameters = GOOD | {"output_dir": str(tmp_path / "run")}
-    checkpoint(open_run(parameters, [data_file]).folder, 10)
+    checkpoint(open_run(parameters).folder, 10)
     with pytest.raises(RunError, match=r"holds an earlier run\. Give another output_dir, or set resume=True"):
-        open_run(parameters, [data_file])
+        open_run(parameters)
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-10").exists()
 
 
@@ -247,11 +247,11 @@ HALF = {
 @pytest.mark.parametrize("form", WHOLE)
 def test_resume_continues_from_a_checkpoint_in_any_form(tmp_path, data_file, form):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
-    folder = open_run(parameters, [data_file]).folder
+    folder = open_run(parameters).folder
     checkpoint(folder, 20)
     last = checkpoint(folder, 100, files=WHOLE[form])
     before = tree(folder)
-    run = open_run(parameters, [data_file])
+    run = open_run(parameters)
     assert run.checkpoint == last
     assert tree(folder) == before
     assert "Moved" not in run.remark
@@ -263,7 +263,7 @@ def test_resume_continues_from_a_checkpoint_in_any_form(tmp_path, data_file, for
 @pytest.mark.parametrize("lacking", HALF)
 def test_resume_takes_the_last_whole_checkpoint_and_sets_half_ones_aside(tmp_path, data_file, lacking):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
-    folder = open_run(parameters, [data_file]).folder
+    folder = open_run(parameters).folder
     checkpoint(folder, 9)
     last = checkpoint(folder, 100)
     for where in (
@@ -272,7 +272,7 @@ def test_resume_takes_the_last_whole_checkpoint_and_sets_half_ones_aside(tmp_pat
     ):  # killed, continued, and killed again at the same step
         half = checkpoint(folder, 200, files=HALF[lacking])
         before = tree(half)
-        run = open_run(parameters | {"report_to": "tensorboard"}, [data_file])
+        run = open_run(parameters | {"report_to": "tensorboard"})
         assert run.checkpoint == last
         assert tree(folder / "checkpoints" / where) == before
         moved = f"Moved checkpoint-200 (incomplete: {lacking}) to {folder}/checkpoints/{where}."
@@ -287,9 +287,9 @@ def test_resume_takes_the_last_whole_checkpoint_and_sets_half_ones_aside(tmp_pat
 @pytest.mark.parametrize("content", ["", '{"cut'])
 def test_files_that_a_power_cut_left_empty_or_cut_off_do_not_count(tmp_path, data_file, name, content):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
-    folder = open_run(parameters, [data_file]).folder
+    folder = open_run(parameters).folder
     (checkpoint(folder, 100) / name).write_text(content)
-    run = open_run(parameters, [data_file])
+    run = open_run(parameters)
     readable = content and not name.endswith(".json")  # nobody reads a pickle to look whether it is whole
     assert (run.checkpoint is not None) == bool(readable)
     assert ("There is no checkpoint yet" in run.remark) == (not readable)
@@ -299,7 +299,7 @@ def test_files_that_a_power_cut_left_empty_or_cut_off_do_not_count(tmp_path, dat
 @pytest.mark.parametrize("resume", [False, True])
 def test_what_only_begins_like_a_checkpoint_is_none_and_stays_yours(tmp_path, data_file, resume):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": resume}
-    checkpoints = open_run(parameters, [data_file]).folder / "checkpoints"
+    checkpoints = open_run(parameters).folder / "checkpoints"
     for name in (
         "checkpoint-notes.txt",
         "checkpoint-7",
@@ -312,7 +312,7 @@ def test_what_only_begins_like_a_checkpoint_is_none_and_stays_yours(tmp_path, da
         (checkpoints / name).write_text("mine")
     assert saved_checkpoints(checkpoints) == []
     last = checkpoint(checkpoints.parent, 10) if resume else None
-    run = open_run(parameters, [data_file])
+    run = open_run(parameters)
     assert run.checkpoint == last
     for name in ("checkpoint-notes.txt", "checkpoint-7", "checkpoint_8/x", "my-checkpoint-9/x"):
         assert (checkpoints / name).read_text() == "mine"
@@ -339,24 +339,24 @@ def test_the_newest_checkpoint_is_the_one_that_trainer_takes(tmp_path):
 
 def test_resume_refuses_other_parameters_and_other_data(tmp_path, data_file):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
-    checkpoint(open_run(parameters, [data_file]).folder, 10)
+    checkpoint(open_run(parameters).folder, 10)
     with pytest.raises(RunError, match="learning_rate was 5e-05 and is 0.0001"):
-        open_run(parameters | {"learning_rate": 1e-4}, [data_file])
+        open_run(parameters | {"learning_rate": 1e-4})
     data_file.write_text("text,label\nA,b\n")
     with pytest.raises(RunError, match="data_sha256 was"):
-        open_run(parameters, [data_file])
+        open_run(parameters)
     (tmp_path / "run" / "checkpoints" / "run.json").unlink()
     with pytest.raises(RunError, match="not the run.json"):
-        open_run(parameters, [data_file])
+        open_run(parameters)
 
 
 def test_the_default_folder_moves_an_earlier_run_aside(tmp_path, data_file, monkeypatch):
     monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")
     for content in ("first", "second"):
-        run = open_run(GOOD, [data_file])
+        run = open_run(GOOD)
         assert not (run.folder / "metrics.json").exists()
         (run.folder / "metrics.json").write_text(content)
-    run = open_run(GOOD, [data_file])
+    run = open_run(GOOD)
     assert (tmp_path / "training-previous" / "metrics.json").read_text() == "second"
     assert "The run that was there is now" in run.remark
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "training", "training-previous"]
@@ -365,13 +365,13 @@ def test_the_default_folder_moves_an_earlier_run_aside(tmp_path, data_file, monk
 @pytest.mark.parametrize("name", ["thesis.docx", "notes/monday.txt", "mine.ipynb"])
 def test_what_no_run_made_is_kept_when_an_older_run_makes_room(tmp_path, data_file, monkeypatch, name):
     monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")
-    folder = open_run(GOOD, [data_file]).folder
+    folder = open_run(GOOD).folder
     (folder / "metrics.json").write_text("first")
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("mine")
     remarks = []
     for _ in range(3):
-        remarks.append(open_run(GOOD, [data_file]).remark)
+        remarks.append(open_run(GOOD).remark)
         (folder / "metrics.json").write_text("next")
     assert (tmp_path / "training-previous-2" / name).read_text() == "mine"
     assert (tmp_path / "training-previous-2" / "metrics.json").read_text() == "first"
@@ -394,8 +394,8 @@ def test_an_own_thing_called_like_the_older_run_is_kept(tmp_path, data_file, mon
     mine = tmp_path / "training-previous" / ("README.md" if kind == "a folder" else "")
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("mine")
-    (open_run(GOOD, [data_file]).folder / "metrics.json").write_text("first")
-    open_run(GOOD, [data_file])
+    (open_run(GOOD).folder / "metrics.json").write_text("first")
+    open_run(GOOD)
     assert (tmp_path / "training-previous" / "metrics.json").read_text() == "first"
     assert list(
         tree(tmp_path / "training-previous-2").values()
@@ -410,18 +410,15 @@ def test_an_own_thing_called_like_the_older_run_is_kept(tmp_path, data_file, mon
 def test_a_model_to_start_from_is_not_moved_away(tmp_path, data_file, monkeypatch, place):
     monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")
     monkeypatch.chdir(tmp_path)
-    (open_run(GOOD, [data_file]).folder / "metrics.json").write_text("{}")
+    (open_run(GOOD).folder / "metrics.json").write_text("{}")
     (tmp_path / place).mkdir(parents=True)
     for name in (place, str(tmp_path / place)):
         with pytest.raises(
             RunError, match="would be moved or deleted by this run, which starts from it. Give an output_dir"
         ):
-            open_run(GOOD | {"model_name": name}, [data_file])
+            open_run(GOOD | {"model_name": name})
         assert (tmp_path / place).is_dir()
-    assert (
-        open_run(GOOD | {"model_name": place, "output_dir": "other"}, [data_file]).folder
-        == tmp_path / "other"
-    )
+    assert open_run(GOOD | {"model_name": place, "output_dir": "other"}).folder == tmp_path / "other"
     open_run(
         GOOD | {"model_name": "training/elsewhere/../../model"}, [data_file]
     )  # a model beside them is not in the way
@@ -429,15 +426,15 @@ def test_a_model_to_start_from_is_not_moved_away(tmp_path, data_file, monkeypatc
 
 def test_a_continued_run_is_unfinished_until_it_ends(tmp_path, data_file):
     parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
-    folder = open_run(parameters, [data_file]).folder
+    folder = open_run(parameters).folder
     (folder / "metrics.json").write_text("{}")
-    open_run(parameters, [data_file])
+    open_run(parameters)
     assert not (folder / "metrics.json").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(data_file):
     with pytest.raises(RunError, match="cannot be written"):
-        open_run(GOOD | {"output_dir": "/proc/run"}, [data_file])
+        open_run(GOOD | {"output_dir": "/proc/run"})
 
 
 # --- what a run leaves --------------------------------------------------------------------------------------
@@ -576,7 +573,7 @@ def test_the_command_says_that_there_is_no_finished_run(tmp_path, capsys, conten
         utils.runs.main([str(tmp_path)])
     assert (
         stop.value.code == f"{tmp_path} has no metrics.json: the run did not finish."
-        or "is no record of a run of notebook 04" in stop.value.code
+        or "is no record of a run of the template" in stop.value.code
     )
     with pytest.raises(SystemExit, match=r"There is no folder .*nowhere\. Give the output_dir of a run\."):
         utils.runs.main([str(tmp_path / "nowhere")])
@@ -587,12 +584,11 @@ def test_the_command_says_that_there_is_no_finished_run(tmp_path, capsys, conten
 
 def test_predictions_keep_order_and_odd_characters(tmp_path):
     texts, labels = ['a "quoted"\nline', "=1+1", "😀"], ["x,y", "b", "b"]
-    rows = pd.Series([7, 2, 1000], index=[5, 0, 3])  # as they come out of a frame
+    # as rows come out of a frame
+    rows = pd.DataFrame({"row": [7, 2, 1000], "text": texts, "label": labels}, index=[5, 0, 3])
     write_predictions(
         tmp_path / "p.csv",
         rows,
-        texts,
-        labels,
         ["x,y", "b", "x,y"],
         np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]),
         ["x,y", "b"],
@@ -612,7 +608,8 @@ def test_predictions_keep_order_and_odd_characters(tmp_path):
 
 
 def test_predictions_of_numbers_have_no_probabilities(tmp_path):
-    write_predictions(tmp_path / "p.csv", [1, 4], ["a", "b"], ["-1.5", "2"], ["-1.25", "1.75"])
+    rows = pd.DataFrame({"row": [1, 4], "text": ["a", "b"], "label": ["-1.5", "2"]})
+    write_predictions(tmp_path / "p.csv", rows, ["-1.25", "1.75"], np.array([-1.25, 1.75]))
     assert (tmp_path / "p.csv").read_text().splitlines() == [
         "row,text,label,predicted",
         "1,a,-1.5,-1.25",
@@ -627,8 +624,8 @@ def test_predictions_are_joined_to_their_file_by_row(tmp_path):
         {"id": [f"id-{k}" for k in range(60)], "text": texts, "label": ["+1 up", "-1 down"] * 30}
     ).to_csv(tmp_path / "mine.csv", index=False)
     mine = pd.read_csv(tmp_path / "mine.csv")
-    test = split_table(read_table(tmp_path / "mine.csv", max_dropped=0.9), max_dropped=0.9).test
-    write_predictions(tmp_path / "p.csv", test["row"], test["text"], test["label"], test["label"])
+    test = split_table(read_table(tmp_path / "mine.csv", max_dropped=0.9)).test
+    write_predictions(tmp_path / "p.csv", test, test["label"].tolist())
     predictions = pd.read_csv(tmp_path / "p.csv")
     assert len(predictions) > 3
     assert predictions["row"].is_monotonic_increasing

@@ -31,7 +31,6 @@ def split_table(
     validation_share: float = 0.15,
     test_share: float = 0.15,
     max_train_samples: int | None = None,
-    max_dropped: float = 0.5,
     seed: int = 42,
 ) -> Splits:
     """Split into train, validation and test so that classes keep their shares and no text is in two splits.
@@ -45,7 +44,7 @@ def split_table(
     the Stratification of Multi-Label Data, 2011); in regression each of ten ranges of the value with equally
     many rows. A class with too few rows for every split goes to the training rows.
 
-    `max_dropped` limits the share of a table's rows that are lost: blank ones, contradictions, and texts that
+    A table's `max_dropped` limits the share of its rows that are lost: blank ones, contradictions, and texts that
     are in the validation or test file. A repeat or a row not sampled is no loss.
 
     Raises:
@@ -82,7 +81,7 @@ def split_table(
             dropped[reason] = dropped.get(reason, 0) + count
         lost[name].pop("repeated_text", None)
         what = f"{part.source['file']}, the {name} data" if part.source else f"The {name} data"
-        check_dropped(lost[name], len(part.rows) + sum(part.dropped.values()), max_dropped, what)
+        check_dropped(lost[name], len(part.rows) + sum(part.dropped.values()), part.max_dropped, what)
 
     rng = np.random.RandomState(seed)  # NumPy has frozen its stream: a seed means the same split everywhere
     training = frames.pop("training")

@@ -24,14 +24,23 @@ class Task(NamedTuple):
     dtype: type[np.generic]  # of what `encode_labels` returns
     main_score: str  # reported with its interval
     best_by: str  # the validation score that chooses the checkpoint
+    compared_by: str  # the test score that is compared with the baseline's
     constant_baseline: str = "majority"
     tfidf_baseline: str = "tfidf_logreg"
 
+    @property
+    def classes(self) -> bool:
+        """Whether labels are classes, so that there are probabilities."""
+        return self.column == "label"
 
+
+SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classification", "regression"
 TASKS = {
-    "single_label": Task("single_label_classification", "label", False, np.int64, "accuracy", "f1_macro"),
-    "multi_label": Task("multi_label_classification", "label", True, np.float32, "accuracy", "f1_macro"),
-    "regression": Task("regression", "value", False, np.float32, "pearson", "pearson", "mean", "tfidf_ridge"),
+    "single_label": Task(SINGLE, "label", False, np.int64, "accuracy", "f1_macro", "accuracy"),
+    "multi_label": Task(MULTI, "label", True, np.float32, "accuracy", "f1_macro", "f1_macro"),
+    "regression": Task(
+        NUMBER, "value", False, np.float32, "pearson", "pearson", "pearson", "mean", "tfidf_ridge"
+    ),
 }
 
 # What nobody sees: control characters and Unicode's default ignorables (zero-width blanks and joiners,
@@ -61,7 +70,12 @@ def rows_of_label(labels: pd.Series, task: str) -> pd.Series:
 
 
 def label_names(labels: pd.Series, task: str = "single_label") -> list[str]:
-    """Return the distinct labels (of multi_label, the single ones) in an order that never changes."""
+    """Return the names of the model's outputs, in an order that never changes.
+
+    They are the distinct labels (of multi_label, the single ones); for regression one, "value".
+    """
+    if not TASKS[task].classes:
+        return ["value"]
     return in_order({name for label in set(labels) for name in _names_in(label, task)})
 
 
@@ -118,6 +132,14 @@ def encode_labels(rows: pd.DataFrame, labels: list[str], task: str = "single_lab
     for row, label in enumerate(rows[facts.column]):
         encoded[row, [place[name] for name in _names_in(label, task)]] = 1
     return encoded
+
+
+def label_feature(labels: list[str], task: str = "single_label"):
+    """Return the type of a `datasets` column with what `encode_labels` returns."""
+    from datasets import ClassLabel, List, Value
+
+    number = Value("float32")
+    return {"multi_label": List(number), "regression": number}.get(task) or ClassLabel(names=labels)
 
 
 def decode_labels(predicted, labels: list[str], task: str = "single_label") -> list[str]:

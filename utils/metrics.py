@@ -12,13 +12,13 @@ from scipy import optimize, sparse, special, stats
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, classification_report, f1_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from utils.labels import TASKS
+from utils.labels import TASKS, decode_labels
 
 MOST = 1.5  # a label is given to at most so many times the rows that have it
 
@@ -98,7 +98,7 @@ def compute_metrics(prediction, task: str = "single_label") -> dict[str, float]:
     logits = logits[0] if isinstance(logits, tuple) else logits  # the rest are hidden states
     predicted = decide(probabilities_of(logits, task), task)
     scores = score(prediction.label_ids, predicted, task)
-    if TASKS[task].column == "label":
+    if TASKS[task].classes:
         classes = predicted.nonzero()[1] if TASKS[task].joined else predicted
         scores["predicted_classes"] = len(np.unique(classes))
     return scores
@@ -189,9 +189,6 @@ def bootstrap_interval(
     return _bootstrap(metric, labels, predicted, baseline, resamples, seed)[:3]
 
 
-accuracy_gain_interval = partial(bootstrap_interval, "accuracy")  # of labels, predicted, baseline
-
-
 def _bootstrap(metric, labels, predicted, baseline, resamples, seed) -> tuple[float, float, float, float]:
     """Return the value on all rows, the ends of its 95% interval, and its standard error."""
     if metric not in WEIGHTED:
@@ -257,6 +254,16 @@ WEIGHTED = {
     "pearson": _pearson,
     "mae": lambda weights, labels, predicted: _mean(weights, np.abs(labels - predicted)),
 }
+
+
+def score_with_interval(labels, predicted, task: str = "single_label") -> dict:
+    """Return the scores of a task, and [low, high], the 95% interval of the main one, as `<name>_ci95`."""
+    scores, main = score(labels, predicted, task), TASKS[task].main_score
+    if task == "single_label":
+        interval = wilson_interval(int(np.equal(labels, predicted).sum()), len(labels))
+    else:
+        interval = bootstrap_interval(main, labels, predicted)[1:]
+    return scores | {f"{main}_ci95": [round(end, 4) for end in interval]}
 
 
 class Comparison(NamedTuple):
@@ -388,16 +395,16 @@ def functions_of(task: str) -> Functions:
     return FUNCTIONS[task]
 
 
-def reliability(labels, probabilities, bins: int = 15) -> pd.DataFrame:
-    """Return how often the model is right where it is so sure: a line for each bin of probability with rows.
+def expected_calibration_error(labels, probabilities, bins: int = 15) -> float:
+    """Return by how much the probabilities are off: |how sure - how often right|, over bins of how sure.
+
+    0 is perfect, 0.1 is ten points too sure or too unsure (Guo et al. 2017, "On calibration of modern neural
+    networks"). With 600 rows, a perfectly calibrated model gets 0.01 to 0.02 by chance.
 
     Args:
         labels: class ids, shape (rows,), or 0 or 1, shape (rows, labels): then each cell counts as a row.
         probabilities: shape (rows, classes) or (rows, labels).
         bins: how many of equal width from 0 to 1; the upper edge belongs to a bin.
-
-    Returns:
-        low, high (the edges), rows, confidence (mean probability of the answer) and right (share of rows).
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=float)
     if not len(labels):
@@ -406,21 +413,9 @@ def reliability(labels, probabilities, bins: int = 15) -> pd.DataFrame:
         confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     else:
         confidence, right = probabilities.ravel(), labels.ravel() == 1
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.digitize(confidence, edges[1:-1], right=True)
-    columns = {"low": edges[place], "high": edges[place + 1], "confidence": confidence, "right": right}
-    groups = pd.DataFrame(columns).groupby(["low", "high"], as_index=False)
-    return groups.agg(rows=("right", "size"), confidence=("confidence", "mean"), right=("right", "mean"))
-
-
-def expected_calibration_error(labels, probabilities, bins: int = 15) -> float:
-    """Return by how much the probabilities are off: the mean of |confidence - right| in `reliability`.
-
-    0 is perfect, 0.1 is ten points too sure or too unsure (Guo et al. 2017, "On calibration of modern neural
-    networks"). With 600 rows, a perfectly calibrated model gets 0.01 to 0.02 by chance.
-    """
-    table = reliability(labels, probabilities, bins)
-    return float(np.average((table["confidence"] - table["right"]).abs(), weights=table["rows"]))
+    place = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+    # the sum over a bin's rows of (how sure - right) is its rows times the distance of the two means
+    return float(np.abs(np.bincount(place, confidence - right)).sum() / len(right))
 
 
 def fit_temperature(logits, labels, task: str = "single_label") -> float:
@@ -489,6 +484,71 @@ def fold_temperature(model, temperature: float) -> None:
         raise ValueError(f"{last}: divide them by {temperature:g} yourself.")
     model.load_state_dict(divided, strict=False)
     config.folded_temperature = float(temperature)
+
+
+class Calibration(NamedTuple):
+    """What `calibrate` has fitted: the number to divide logits by, and each label's threshold or None."""
+
+    temperature: float
+    thresholds: np.ndarray | None
+
+
+def calibrate(model, logits, labels, task: str = "single_label") -> Calibration:
+    """Make a trained classifier's probabilities fit these validation rows, for good: save it after this.
+
+    Its logits are divided by a temperature (`fold_temperature`); in multi_label each label gets the threshold
+    of `choose_thresholds`, kept as `config.thresholds`. A regression stays as it is.
+    """
+    if not TASKS[task].classes:
+        return Calibration(1.0, None)
+    temperature, thresholds = fit_temperature(logits, labels, task), None
+    if temperature != 1.0:
+        fold_temperature(model, temperature)
+    if TASKS[task].joined:
+        thresholds = choose_thresholds(labels, probabilities_of(logits / temperature, task)).round(4)
+        model.config.thresholds = thresholds.tolist()
+    return Calibration(temperature, thresholds)
+
+
+def calibration_error(labels, logits, temperature: float, task: str = "single_label") -> dict[str, float]:
+    """Return the temperature and what it did to the calibration error of these rows; {} for regression."""
+    if not TASKS[task].classes:
+        return {}
+    before, after = (probabilities_of(scale * logits, task) for scale in (temperature, 1.0))
+    errors = [expected_calibration_error(labels, shares) for shares in (before, after)]
+    return {"temperature": temperature, "ece_before": errors[0], "ece": errors[1]}
+
+
+def review(
+    rows: pd.DataFrame, encoded, predicted, probabilities, labels: list[str], task: str = "single_label"
+) -> pd.DataFrame:
+    """Return the rows with what was predicted, the worst mistakes first.
+
+    For classes with `confidence`, the highest probability, and `right`: wrong answers first, the most
+    confident one on top. For a number with `off_by`: the furthest off first.
+    """
+    table = rows.assign(predicted=decode_labels(predicted, labels, task))
+    if not TASKS[task].classes:
+        return table.assign(off_by=predicted - encoded).sort_values("off_by", key=abs, ascending=False)
+    right = np.equal(predicted, encoded).reshape(len(table), -1).all(axis=1)
+    table = table.assign(confidence=np.max(probabilities, axis=1), right=right)
+    return table.sort_values(["right", "confidence"], ascending=[True, False])
+
+
+def per_label(encoded, predicted, labels: list[str], task: str = "single_label") -> pd.DataFrame:
+    """Return precision, recall, F1 and number of rows of each label.
+
+    For a number: rows, mean error and mean absolute error in each fifth of the true values.
+    """
+    if TASKS[task].classes:
+        options = {"labels": range(len(labels)), "output_dict": True, "zero_division": 0}
+        report = classification_report(encoded, predicted, **options)
+        return pd.DataFrame({label: report[str(k)] for k, label in enumerate(labels)}).T.astype(
+            {"support": int}
+        )
+    table = pd.DataFrame({"off_by": predicted - encoded, "size": np.abs(predicted - encoded)})
+    groups = table.groupby(pd.qcut(encoded, 5, duplicates="drop"), observed=True)
+    return groups.agg(rows=("size", "size"), mean_error=("off_by", "mean"), mae=("size", "mean"))
 
 
 def suspicious_labels(

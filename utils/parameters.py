@@ -83,7 +83,6 @@ PARAMETERS: dict[str, Rule] = {
     "report_to": Rule((str,), _names, "'none' or the name of a tracker, such as 'tensorboard'"),
     "resume": SWITCH,
     "output_dir": _optional(TEXT),
-    "demonstrations": SWITCH,
 }
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from utils import atomic_path
+from utils.labels import TASKS, rows_of_label
 
 # Okabe and Ito's, safe for colour-blind readers
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
@@ -62,20 +63,41 @@ def label_balance(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     return finish(figure)
 
 
-def text_lengths(lengths: Sequence[int], max_length: int) -> Figure:
-    """Draw how long the texts are, in tokens with the special ones, and where `max_length` cuts."""
-    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    # whole tokens: bins of 1.3 would draw a comb that is not in the data
-    width = 1 + int(np.ptp(lengths)) // 60
-    axes.hist(lengths, bins=np.arange(min(lengths), max(lengths) + 1 + width, width) - 0.5, color=BLUE)
-    axes.axvline(max_length, color=VERMILION, linestyle="--", label=f"max_length = {max_length}")
-    axes.set(title="Text lengths", xlabel="tokens per text, special tokens included", ylabel="texts")
-    axes.legend()
+def balance(splits: Mapping[str, Sequence], task: str, name: str = "value") -> Figure:
+    """Draw how labels, or a regression's numbers, are distributed. `splits` maps split -> `rows["label"]`."""
+    if not TASKS[task].classes:
+        return value_distribution(
+            {split: np.asarray(labels, float) for split, labels in splits.items()}, name
+        )
+    return label_balance({split: dict(rows_of_label(labels, task)) for split, labels in splits.items()})
+
+
+def predictions(encoded, predicted, labels: Sequence[str], task: str, name: str = "value") -> Figure:
+    """Draw predictions against the truth, both as `encode_labels` returns them.
+
+    A confusion matrix; in multi_label how often each label is true and predicted; for numbers a scatter plot.
+    """
+    if not TASKS[task].classes:
+        return regression_scatter(encoded, predicted, name)
+    if not TASKS[task].joined:
+        return confusion_matrix(encoded, predicted, labels)
+    sums = {"true": np.sum(encoded, axis=0), "predicted": np.sum(predicted, axis=0)}
+    return label_balance({side: dict(zip(labels, rows, strict=True)) for side, rows in sums.items()})
+
+
+def scoreboard(scores: Mapping[str, float], name: str) -> Figure:
+    """Draw one bar a model. `scores` maps what was scored -> score, 0 to 1; `name` is the score's."""
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.4 * len(scores)), layout="constrained")
+    colours = [BLUE if "epoch" in model or "test" in model else "0.6" for model in scores]
+    bars = axes.barh([plain_axes(model, 40) for model in scores], list(scores.values()), color=colours)
+    axes.bar_label(bars, fmt="%.3f", padding=3)
+    axes.invert_yaxis()
+    axes.set(title="What each step is worth", xlabel=f"{name} (0 to 1)", xlim=(0, 1.08))
     return finish(figure)
 
 
-def learning_curves(log_history: Sequence[Mapping]) -> Figure:
-    """Draw loss and validation scores by epoch from `trainer.state.log_history`."""
+def learning_curves(log_history: Sequence[Mapping], baselines: Mapping[str, float] | None = None) -> Figure:
+    """Draw loss and validation scores by epoch from `trainer.state.log_history`; `baselines` as lines."""
     evaluations = [entry for entry in log_history if "eval_loss" in entry]
     epochs = [entry.get("epoch") or 0 for entry in evaluations]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -85,6 +107,8 @@ def learning_curves(log_history: Sequence[Mapping]) -> Figure:
         if any(key in entry for entry in evaluations):
             scores = [entry.get(key, np.nan) for entry in evaluations]
             right.plot(epochs, scores, style, color=colour, label=name)
+    for name, value in (baselines or {}).items():
+        right.axhline(value, color="0.4", linestyle=":", label=plain_axes(name))
     correlated = any("eval_pearson" in entry for entry in evaluations)
     unit = "correlation (−1 to 1)" if correlated else "score (0 to 1)"
     right.set(title="Validation scores", xlabel="epoch", ylabel=unit)
@@ -143,31 +167,6 @@ def draw_confusion(axes, labels: Sequence[int], predicted: Sequence[int], names:
     axes.set_xticks(range(size), plain, **turn)
     axes.set_yticks(range(size), plain)
     return image
-
-
-def reliability_diagram(
-    bins: Mapping[str, Mapping[str, Sequence[float]]], title: str = "How sure, and how often right"
-) -> Figure:
-    """Draw how often the model is right against how sure it is; below the dotted line it is too sure.
-
-    Args:
-        bins: name -> table of `utils.metrics.reliability`. A mark's area is its bin's share of the rows.
-    """
-    figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
-    axes.plot([0, 1], [0, 1], ":", color="0.4", label="as sure as right")
-    for k, (name, table) in enumerate(bins.items()):
-        rows, sure, right = (np.asarray(table[column], float) for column in ("rows", "confidence", "right"))
-        colour, line, marker = COLOURS[k % len(COLOURS)], ("-", "--", "-.")[k % 3], "os^D"[k % 4]
-        areas = 12 + 400 * rows / rows.sum()
-        axes.plot(sure, right, line, color=colour, linewidth=1.2, zorder=2)
-        axes.scatter(sure, right, areas, marker=marker, color=colour, alpha=0.6, linewidths=0, zorder=3)
-        axes.plot([], [], line + marker, color=colour, label=plain_axes(name, 40))  # for the legend
-    _percent(axes.xaxis)
-    _percent(axes.yaxis)
-    axes.set(title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    axes.set(xlabel="mean probability of the answer", ylabel="share of the answers that are right")
-    axes.legend(loc="upper left", fontsize="small")
-    return finish(figure)
 
 
 def regression_scatter(labels: Sequence[float], predicted: Sequence[float], name: str = "value") -> Figure:

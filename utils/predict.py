@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from utils import atomic_path, quote_formula
 from utils.findings import Finding, TableError
-from utils.labels import decode_labels
+from utils.labels import SEPARATOR, TASKS, decode_labels
 from utils.metrics import decide, probabilities_of
 from utils.models import ModelError, add_pad_token, find_model, has_head, head_and_tail, longest_input
 from utils.reading.files import free_name, read_frame
@@ -58,12 +59,12 @@ def predict_file(
     """Label the texts of a table; write its columns, `predicted` and `probability_<label>` for each label.
 
     `predicted` is what `config.problem_type` says: a label; labels joined by "|" (none: an empty cell); or a
-    number, without probabilities. `config.thresholds` and `config.long_texts`, as 04 saves them, are used.
+    number, without probabilities. `config.thresholds` and `config.long_texts`, as a run saves them, are used.
     Rows keep their order; one with a blank text has empty cells. An own column called like a new one gets
     "_in_file" appended. `utils.unquote_formula` undoes the apostrophes before what a spreadsheet would run.
 
     Args:
-        model: a folder that 04 wrote (safetensors and tokenizer), or whatever else `find_model` takes.
+        model: a folder that a run wrote (safetensors and tokenizer), or whatever else `find_model` takes.
         data_file: CSV, TSV, JSONL or Parquet, as for `read_table`; no label column is needed.
         output_file: a CSV; predictions that were there are replaced.
         batch_size: texts computed at a time; those of similar length together, so that little is padded.
@@ -81,23 +82,20 @@ def predict_file(
     for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 3)):
         if value is not None and value < least:  # two tokens are special ones
             raise ModelError(f"{name}={value} must be a whole number, {least} or more.")
-    limit = longest_input(Path(classifier.name_or_path))
-    if max_length is not None and max_length > limit:
-        raise ModelError(f"max_length={max_length} is more than the {limit} tokens of {model}. Lower it.")
-    max_length = max_length or min(
-        limit, int(tokenizer.model_max_length)
-    )  # 04 saves there where it cut texts
+    limit = longest_input(Path(classifier.name_or_path), max_length)
+    # a run saves there where it cut texts
+    max_length = max_length or min(limit, int(tokenizer.model_max_length))
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
     filled = [bool(text.strip()) for text in table[text_column]]
     logits, cut = _logits(classifier, tokenizer, table[text_column][filled].tolist(), batch_size, max_length)
-    probabilities = probabilities_of(logits, task)
-    answers = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
-    answered = decode_labels(answers, names, task)
-    if task == "regression":  # a number has no probabilities, and nobody counts it
-        names, probabilities = [], np.empty((len(answers), 0))
-    chosen = answers if task == "multi_label" else answers[:, None] == np.arange(len(names))
-    counts = {name: int(number) for name, number in zip(names, chosen.sum(axis=0), strict=True)}
+    answered, probabilities = _answers(classifier, logits, task, names)
+    names = names if TASKS[task].classes else []  # nobody counts a number
+    counts = dict.fromkeys(names, 0)
+    for answer in answered if names else ():
+        for name in answer.split(SEPARATOR) if TASKS[task].joined else [answer]:
+            if name:
+                counts[name] += 1
 
     added = ["predicted", *(f"probability_{name}" for name in names)]
     own = {name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table}
@@ -112,6 +110,48 @@ def predict_file(
             cells += [label, *("" if share is None else f"{share:.6f}" for share in shares)]
             writer.writerow(map(quote_formula, cells))
     return Labelled(target, len(filled), filled.count(False), cut, counts, findings)
+
+
+def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, dict[str, float]]:
+    """Return a Trainer's logits for a tokenised data set, in the order of its rows, and its metrics.
+
+    With `train_sampling_strategy="group_by_length"`, `trainer.predict` returns the rows grouped by length:
+    the metrics are right, and row 17 is not row 17. Here the rows are sorted, longest first, which pads as
+    little, and put back.
+
+    Returns:
+        logits, shape (rows, outputs); metrics with the names `<prefix>_loss`, ...
+    """
+    order = np.argsort([-len(ids) for ids in rows["input_ids"]], kind="stable")
+    trainer.args.train_sampling_strategy = "random"  # for predict() that means: in the order given
+    output = trainer.predict(rows.select(order), metric_key_prefix=prefix)
+    by_length = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+    logits = np.empty_like(by_length)
+    logits[order] = by_length
+    return logits, output.metrics
+
+
+def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFrame:
+    """Return a line a text: text, predicted, and probability_<label> for each label where there are classes.
+
+    Args:
+        loaded: what `load_classifier` returns.
+    """
+    classifier, tokenizer, task, names = loaded
+    max_length = min(longest_input(Path(classifier.name_or_path)), int(tokenizer.model_max_length))
+    logits, _ = _logits(classifier, tokenizer, list(texts), batch_size, max_length)
+    answered, probabilities = _answers(classifier, logits, task, names)
+    columns = [f"probability_{name}" for name in names] if TASKS[task].classes else []
+    table = pd.DataFrame({"text": list(texts), "predicted": answered})
+    return table.join(pd.DataFrame(probabilities, columns=columns))
+
+
+def _answers(classifier, logits: np.ndarray, task: str, names: list[str]) -> tuple[list[str], np.ndarray]:
+    """Return predictions as `decode_labels` writes them, and probabilities, shape (rows, labels or 0)."""
+    probabilities = probabilities_of(logits, task)
+    answers = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
+    shares = probabilities if TASKS[task].classes else np.empty((len(answers), 0))
+    return decode_labels(answers, names, task), shares
 
 
 def _refuse_output(target: Path, data_file: Path, text_column: str) -> None:
@@ -152,7 +192,7 @@ def load_classifier(model: str | Path, device: str | None = None):
     if not has_head(config):
         architectures = ", ".join(config.architectures or ["no architecture named"])
         raise ModelError(
-            f"{model} has no classification head ({architectures}). Fine-tune it first, as in 04."
+            f"{model} has no classification head ({architectures}). Fine-tune it first, as template.ipynb does."
         )
     tokenizer = add_pad_token(AutoTokenizer.from_pretrained(folder))
     options = {"dtype": torch.float32, "use_safetensors": True}
@@ -245,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = "Label a file of texts with a saved model."
     parser = argparse.ArgumentParser(prog="python -m utils.predict", description=description)
     add = parser.add_argument
-    add("model", help="a folder that notebook 04 wrote, such as runs/training/model")
+    add("model", help="a folder that a run wrote, such as runs/training/model")
     add("data_file", help="CSV, TSV, JSONL or Parquet, also gzipped")
     add("output_file", help="the CSV to write")
     add("--text-column", default="text", help="the column that holds the texts (default: %(default)s)")

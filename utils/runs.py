@@ -20,6 +20,7 @@ from utils import ROOT, atomic_path, quote_formula, read_json, sha256
 from utils.models import hub_id, local_model
 from utils.parameters import NOT_IDENTITY, PATHS
 from utils.reading.checkpoints import missing_parts, missing_states, saved_checkpoints
+from utils.reading.table import locate
 
 DEFAULT_FOLDER = ROOT / "runs" / "training"
 CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -49,17 +50,28 @@ class Run(NamedTuple):
     checkpoint: Path | None
     remark: str
 
+    @property
+    def step(self) -> int:
+        """The optimizer step of the checkpoint; 0 without one."""
+        return int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
 
-def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
+    @property
+    def trained(self) -> bool:
+        """Whether the checkpoint is the last one: what is left is what follows the training."""
+        state = read_json(self.checkpoint / "trainer_state.json") if self.checkpoint else {}
+        return 0 < state.get("max_steps", 0) <= self.step
+
+
+def open_run(parameters: Mapping[str, Any]) -> Run:
     """Make the run folder ready, so that no checkpoint or result of another run can be taken for this one's.
 
     `output_dir` None means runs/training in the repository; an earlier run moves to runs/training-previous. A
     folder that you name must be new, or empty, or with `resume` hold a run of the same parameters and data.
-    What Trainer would wrongly take for a checkpoint moves to checkpoints/set_aside.
+    What Trainer would wrongly take for a checkpoint moves to checkpoints/set_aside. TensorBoard's logs, if
+    asked for, will go to the folder.
 
     Args:
-        parameters: those of `check_parameters`.
-        data_files: the files that the run reads; to continue, their bytes must be the same.
+        parameters: those of `check_parameters`. To continue, the bytes of the files must be the same, too.
 
     Raises:
         RunError: the folder holds another run or something else, is or holds a link, or cannot be written.
@@ -67,7 +79,8 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
     named = parameters["output_dir"] is not None
     folder = Path(parameters["output_dir"]).expanduser().absolute() if named else DEFAULT_FOLDER
     identity = {name: value for name, value in parameters.items() if name not in NOT_IDENTITY}
-    identity["data_sha256"] = [sha256(path) for path in data_files]
+    files = (parameters[name] for name in ("data_file", "validation_file", "test_file"))
+    identity["data_sha256"] = [sha256(locate(file)) for file in files if file]
     identity = json.loads(json.dumps(identity))
     checkpoints = folder / "checkpoints"
     remark = f"Everything goes to {display_path(folder)}."
@@ -90,6 +103,7 @@ def open_run(parameters: Mapping[str, Any], data_files: Sequence[Path]) -> Run:
     except OSError as error:
         raise RunError(f"{folder} cannot be written ({error.strerror}). Give another output_dir.") from None
 
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
     last = next(reversed(saved_checkpoints(checkpoints)), None)
     if last:
         remark += f" Continuing from {last.name}."
@@ -209,22 +223,47 @@ def versions() -> dict[str, Any]:
     return machine | {name: version(name) for name in STACK}
 
 
-def write_predictions(path: Path, rows, texts, labels, predicted, probabilities=None, names=()) -> None:
+def write_predictions(path: Path, rows, predicted: Sequence[str], probabilities=None, names=()) -> None:
     """Write a CSV with a line a test row: row, text, label, predicted, probability_<label> for each label.
 
     What a spreadsheet would run as a formula gets an apostrophe in front; `utils.unquote_formula` undoes it.
 
     Args:
-        rows: ints, the rows' numbers in the file that they come from; the first below the header is 1.
-        texts, labels, predicted: strings in the order of `rows`, labels as `decode_labels` writes them.
-        probabilities: shape (rows, labels), with the labels' `names`; None where the task has none.
+        rows: a frame with `row` (the number in the file; the first below the header is 1), `text`, `label`.
+        predicted: as `decode_labels` writes labels, in the order of `rows`.
+        probabilities: shape (rows, labels), with the labels' `names`; without names none are written.
     """
-    shares = [()] * len(texts) if probabilities is None else probabilities
+    shares = probabilities if len(names) else [()] * len(rows)
+    cells = (rows["row"], rows["text"], rows["label"], predicted)
     with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["row", "text", "label", "predicted", *(f"probability_{name}" for name in names)])
-        for *cells, share in zip(rows, texts, labels, predicted, shares, strict=True):
-            writer.writerow([*map(quote_formula, cells), *(f"{p:.6f}" for p in share)])
+        for *values, share in zip(*cells, shares, strict=True):
+            writer.writerow([*map(quote_formula, values), *(f"{p:.6f}" for p in share)])
+
+
+def write_suspicious(folder: Path, rows, task: str, embeddings=None):
+    """Write suspicious_labels.csv, the training rows of `utils.metrics.suspicious_labels`, and return them.
+
+    Only for single_label; for other tasks no file is written, and the table is empty.
+    """
+    from utils.metrics import suspicious_labels
+
+    if task != "single_label":
+        return rows.iloc[:0]
+    doubts = suspicious_labels(rows["text"], rows["label"], rows["row"], embeddings)
+    with atomic_path(folder / "suspicious_labels.csv") as partial:
+        doubts.map(quote_formula).to_csv(partial, index=False)
+    return doubts
+
+
+NO_SCORES = ("_runtime", "_per_second", "_time", "_predicted_classes")
+
+
+def scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the scores and the loss in what `trainer.evaluate` returns, without `eval_` and times."""
+    names = [name for name in metrics if name.startswith("eval_") and not name.endswith(NO_SCORES)]
+    return {name.removeprefix("eval_"): float(metrics[name]) for name in names}
 
 
 def history(log_history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -234,14 +273,30 @@ def history(log_history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         in the same order, {"epoch", "step", "loss", "learning_rate"} for each training loss and {"epoch",
         "step", "eval_loss", "eval_<score>"...} for each evaluation; no times, and nothing that is not finite.
     """
-    unwanted = ("_runtime", "_per_second", "_time", "_predicted_classes")
     kept = []
     for entry in log_history:
         if "loss" in entry or "eval_loss" in entry:
-            scores = [name for name in entry if name.startswith("eval_") and not name.endswith(unwanted)]
+            scores = [f"eval_{name}" for name in scores_of(entry)]
             names = [name for name in ("epoch", "step", "loss", "learning_rate", *scores) if name in entry]
             kept.append({name: entry[name] for name in names if math.isfinite(entry[name])})
     return kept
+
+
+def data_record(table, splits, labels: list[str]) -> dict[str, Any]:
+    """Return what metrics.json says of the data: rows by split, source, labels, rows left out, findings."""
+    rows = {f"{name}_rows": len(getattr(splits, name)) for name in ("train", "validation", "test")}
+    findings = [finding._asdict() for finding in splits.findings]
+    dropped = {"dropped": splits.dropped, "findings": findings}
+    return rows | {"source": table.source, "labels": labels} | dropped
+
+
+def train_record(trainer, seconds: float, first_step: int = 0) -> dict[str, Any]:
+    """Return what metrics.json says of the training; `first_step` is that of the checkpoint it began from."""
+    state = trainer.state
+    share = (state.global_step - first_step) / state.max_steps
+    rows = share * trainer.args.num_train_epochs * len(trainer.train_dataset)
+    speed = {"samples_per_second": round(rows / seconds, 1), "continued_from_step": first_step}
+    return {"seconds": seconds, "steps": state.global_step} | speed
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -331,7 +386,7 @@ def summary(folder: Path) -> str:
         raise RunError(f"{display_path(folder)} has no metrics.json: the run did not finish.")
     record, path = read_json(folder / "metrics.json"), display_path(folder / "metrics.json")
     if "baselines" not in record:
-        raise RunError(f"{path} is no record of a run of notebook 04. Give the output_dir of one.")
+        raise RunError(f"{path} is no record of a run of the template. Give the output_dir of one.")
     name, value, low, high = _main_score(record)
     baselines = reversed(record["baselines"].items())
     others = " and ".join(f"{block[name]:.3f} for {BASELINES[baseline]}" for baseline, block in baselines)
@@ -344,13 +399,20 @@ def summary(folder: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    description = "Say where the model of a finished run is and how good it is."
+    description = "Say where the model of a finished run is, how good it is, and what it says of some texts."
     parser = argparse.ArgumentParser(prog="python -m utils.runs", description=description)
     parser.add_argument("folder", type=Path, help="the output_dir of the run, such as runs/training")
+    parser.add_argument("texts", nargs="*", help="texts to label, each in quotes")
+    asked = parser.parse_args(arguments)
     try:
-        print(summary(parser.parse_args(arguments).folder.absolute()))
+        print(summary(asked.folder.absolute()))
     except RunError as error:
         sys.exit(str(error))
+    if asked.texts:
+        from utils.predict import label_texts, load_classifier
+
+        for answer in label_texts(load_classifier(asked.folder / "model"), asked.texts).itertuples():
+            print(f"{answer.predicted}: {answer.text}")
 
 
 if __name__ == "__main__":

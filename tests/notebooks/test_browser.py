@@ -648,8 +648,8 @@ def test_make_lab_opens_the_template_with_the_kernel_of_the_environment(browser,
     ):
         page.goto(opened(tmp_path))
         page.wait_for_function(IDLE)
-        assert page.evaluate("jupyterapp.shell.currentWidget.context.path") == "notebooks/04_training.ipynb"
-        page.locator(".jp-DirListing-itemText", has_text="04_training.ipynb").wait_for()
+        assert page.evaluate("jupyterapp.shell.currentWidget.context.path") == "notebooks/template.ipynb"
+        page.locator(".jp-DirListing-itemText", has_text="template.ipynb").wait_for()
         page.click(".jp-BreadCrumbs-home")
         page.locator(".jp-DirListing-itemText", has_text="Makefile").wait_for()
         assert Path(server["root_dir"]).samefile(tmp_path / "work")

@@ -1162,7 +1162,7 @@ def test_contradictions_count_against_the_limit_and_repeats_do_not():
         r"max_dropped=0.5 allows",
     ):
         split_table(rows)
-    assert split_table(rows, max_dropped=0.6).dropped["conflicting_labels"] == 22
+    assert split_table(rows._replace(max_dropped=0.6)).dropped["conflicting_labels"] == 22
     rows.rows["label"] = [*"ab" * 10, *"a" * 22]
     assert split_table(rows).dropped == {"conflicting_labels": 0, "repeated_text": 21}
 

@@ -261,14 +261,9 @@ def sweep(samples: int) -> None:
 
     for name in THREADS:
         os.environ.pop(name, None)  # the batch shares out the cores
-    parameters = {
-        "data_file": "tweets",
-        "max_train_samples": samples,
-        "num_train_epochs": 1,
-        "demonstrations": False,
-    }
+    parameters = {"data_file": "tweets", "max_train_samples": samples, "num_train_epochs": 1}
     spec = {
-        "notebook": "notebooks/04_training.ipynb",
+        "notebook": "notebooks/template.ipynb",
         "parameters": parameters,
         "grid": {"learning_rate": [2e-5, 5e-5], "seed": [1, 2]},
     }

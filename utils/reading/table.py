@@ -37,12 +37,14 @@ class Table(NamedTuple):
     dropped: how many rows were left out, by reason.
     source: how the file was read: `file` (its name), `encoding`, `delimiter` (None where a format has none)
         and `rows` (those left out included). None for a table that was not read from a file.
+    max_dropped: the largest share of rows that may be left out.
     """
 
     rows: pd.DataFrame
     findings: list[Finding]
     dropped: dict[str, int]
     source: dict | None = None
+    max_dropped: float = 0.5
 
 
 def locate(data_file: str | Path) -> Path:
@@ -142,7 +144,7 @@ def read_table(
     findings += _na_findings(rows, text_column, classes, frame.index[blank_label], path)
     if task != "regression":
         findings += _label_findings(rows["label"], task, joined, path)
-    return Table(rows, findings, dropped, source)
+    return Table(rows, findings, dropped, source, max_dropped)
 
 
 def _label_columns(text_column: str, label_column: str | list[str], task: str) -> list[str]:
