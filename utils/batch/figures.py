@@ -55,7 +55,7 @@ def sweep_scores(
     """
     score = score or deciding_score(leaderboard)
     title, axis = SCORE_WORDS.get(score, (score, f"{score} (0 to 1)"))
-    table = pd.DataFrame({"at": leaderboard[x].map(short_value), "error": leaderboard["error"]})
+    table = pd.DataFrame({"at": leaderboard[x].map(short_value), "error": leaderboard["error"].astype(str)})
     table["group"] = leaderboard[by].map(short_value) if by else "mean ± std"
     table["score"] = leaderboard[f"validation_{score}"].astype(float)
     names = table["at"].unique()
