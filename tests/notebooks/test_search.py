@@ -74,17 +74,17 @@ def finished(folder):
 def test_a_killed_search_goes_on_without_repeating_a_trial(tmp_path):
     process = start(tmp_path, 500)
 
-    def five_are_done():
+    def three_are_done():
         time.sleep(0.5)  # to look is dear
         assert process.poll() is None
-        return len(finished(tmp_path)) >= 5
+        return len(finished(tmp_path)) >= 3
 
-    wait_for(five_are_done, 120)
+    wait_for(three_are_done)
     process.kill()
     process.wait()
     before = finished(tmp_path)
     wanted = len(before) + 2
-    assert start(tmp_path, wanted).wait(120) == 0
+    assert start(tmp_path, wanted).wait(300) == 0
     after = finished(tmp_path)
     assert len(after) == wanted
     assert {number: after[number] for number in before} == before
