@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from utils import plots
-from utils.batch.figures import confusions_side_by_side, curves_side_by_side, score_against_cost, sweep_scores
+from utils.batch.figures import score_against_cost, sweep_scores
+from utils.lessons.batch_runs import confusions_side_by_side, curves_side_by_side
 
 
 def sweep():

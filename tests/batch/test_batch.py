@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from batches import completed_runs, errors_in, notebook_of
+from filelock import Timeout
 
 import utils.batch.runner
 import utils.batch.worker
@@ -19,11 +20,11 @@ from notebooks import printed, read
 from utils import ROOT, unquote_formula
 from utils.batch.__main__ import main
 from utils.batch.plan import BatchError, read_plan, run_id
-from utils.batch.runner import run_batch
+from utils.batch.runner import jobs_of, run_batch
 from utils.batch.worker import PROGRAM
 from utils.setup import gpu
 
-TEMPLATE = ROOT / "notebooks" / "04_training.ipynb"
+TEMPLATE = ROOT / "notebooks" / "template.ipynb"
 PARAMETERS = """
 number = 1  # what it writes down
 pause = 0.0  # a number with a point
@@ -147,7 +148,7 @@ def test_a_key_that_stands_twice_is_refused_and_python_objects_are_not_made(tmp_
         ("day: 2026-02-30", "cannot be read: day is out of range"),
         ("notebook: &a [*a]", "notebook: There is no '[[...]]'"),
         ("notebook: NOTEBOOK\nparameters: {number: &a [*a]}", "parameters: number must be a number, a text"),
-        ("[" * 2000, "cannot be read: maximum recursion depth"),
+        ("[" * 1000, "cannot be read: maximum recursion depth"),
         ("\x00", "cannot be read: unacceptable character"),
         ("grid: {number: [1]}", "notebook: There is no 'no notebook was named'"),
         ("notebook: nowhere.ipynb", "notebook: There is no 'nowhere.ipynb'"),
@@ -201,48 +202,51 @@ def test_run_ids_are_readable_safe_and_depend_on_the_parameters_only():
 # --- runs ---------------------------------------------------------------------------------------------------
 
 
-def test_a_failing_run_stops_no_other_and_the_same_again_runs_only_the_failed_one(tmp_path, notebook, capsys):
+def test_a_failing_run_stops_no_other_and_the_same_again_runs_only_the_failed_one(
+    tmp_path, notebook, capsys, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # the user's own number
     sweep, out = tmp_path / "sweep.yaml", tmp_path / "out"
     sweep.write_text(
-        f"notebook: {notebook}\nparameters: {{gates: null}}\ngrid: {{number: [1, 2]}}\n"
+        f"notebook: {notebook}\nparameters: {{gates: null}}\ngrid: {{number: [1]}}\n"
         "runs: [{number: 7, broken: true}, {number: 8}]\n"
     )
     command = [str(sweep), "--output-dir", str(out), "--workers", "2"]
     assert main([*command, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "all with gates None\n  to do      number-1-" in said
-    assert said.endswith("4 to do\n")
+    assert said.endswith("3 to do\n")
     assert not out.exists()
 
     assert main(command) == 1
     said = capsys.readouterr()
     assert said.out.splitlines()[0].startswith("failed: broken-True_number-7-")
-    assert said.out.splitlines()[1].startswith("3 completed, 1 failed")
+    assert said.out.splitlines()[1].startswith("2 completed, 1 failed")
     assert said.err == ""  # bars are switched off
     table = pd.read_csv(out / "leaderboard.csv", keep_default_na=False)
     assert list(table.columns) == ["run_id", "gates", "number", "broken", "status", "seconds", "error"]
-    assert table["status"].tolist() == ["completed", "completed", "failed", "completed"]
-    assert table["error"].tolist() == ["", "", "ValueError: number 7 is broken", ""]
-    bad = out / table["run_id"][2]
+    assert table["status"].tolist() == ["completed", "failed", "completed"]
+    assert table["error"].tolist() == ["", "ValueError: number 7 is broken", ""]
+    bad = out / table["run_id"][1]
     assert errors_in(read(bad / "notebook.ipynb")) == [("ValueError", "number 7 is broken")]
-    assert printed(read(out / table["run_id"][1] / "notebook.ipynb"), "work").startswith("2 ")
+    assert printed(read(out / table["run_id"][2] / "notebook.ipynb"), "work").split() == [
+        "8",
+        "None",
+        "7",
+        "False",
+    ]
 
     before, began = completed_runs(out), (bad / "began.txt").stat().st_mtime_ns
-    assert len(before) == 3
+    assert len(before) == 2
     capsys.readouterr()
     assert main([*command, "--dry-run"]) == 0
-    assert capsys.readouterr().out.endswith("3 completed, 1 failed\n")
+    assert capsys.readouterr().out.endswith("2 completed, 1 failed\n")
     assert main([*command, "--no-retry-failed"]) == 1
     assert (bad / "began.txt").stat().st_mtime_ns == began
     assert main(command) == 1  # continues from the checkpoint
-    again = (bad / "began.txt").stat().st_mtime_ns
-    assert again > began
+    assert (bad / "began.txt").stat().st_mtime_ns > began
     assert json.loads((bad / "run.json").read_text())["resumed"]
     assert not (out / "previous").exists()
-    assert main(command) == 1  # that has failed too: from the start
-    assert (bad / "began.txt").stat().st_mtime_ns > again
-    assert not json.loads((bad / "run.json").read_text())["resumed"]
-    assert (out / "previous" / bad.name / "began.txt").stat().st_mtime_ns == again  # moved aside, not deleted
     assert completed_runs(out) == before
 
 
@@ -288,12 +292,6 @@ def test_two_workers_run_side_by_side_and_give_what_one_gives(tmp_path, notebook
     assert pd.read_csv(out / "leaderboard.csv")["number"].tolist() == [1, 2]
 
 
-def test_the_users_own_number_of_threads_is_left_as_it_is(tmp_path, notebook, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    (run,) = run_batch({"notebook": notebook}, tmp_path / "out", workers=1)["run_id"]
-    assert printed(read(tmp_path / "out" / run / "notebook.ipynb"), "work").split()[2] == "7"
-
-
 # --- the template -------------------------------------------------------------------------------------------
 
 
@@ -301,12 +299,7 @@ def test_the_users_own_number_of_threads_is_left_as_it_is(tmp_path, notebook, mo
 def test_the_template_gives_what_a_plain_papermill_call_gives(tmp_path, tweets, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     tweets.rows[["text", "label"]].head(200).to_csv(tmp_path / "few.csv", index=False)
-    common = {
-        "data_file": str(tmp_path / "few.csv"),
-        "max_train_samples": 64,
-        "demonstrations": False,
-        "num_train_epochs": 1,
-    }
+    common = {"data_file": str(tmp_path / "few.csv"), "max_train_samples": 32, "num_train_epochs": 1}
     words = [
         word
         for name, value in (common | {"seed": 3, "output_dir": "plain"}).items()
@@ -334,7 +327,7 @@ def test_the_template_gives_what_a_plain_papermill_call_gives(tmp_path, tweets, 
     assert table["test_accuracy"][0] == ours["test"]["accuracy"]
     assert table["validation_f1_macro"][0] == ours["validation"]["f1_macro"]
     assert table.columns.tolist() == [
-        "run_id", "data_file", "max_train_samples", "demonstrations", "num_train_epochs", "seed", "status",
+        "run_id", "data_file", "max_train_samples", "num_train_epochs", "seed", "status",
         "validation_accuracy", "validation_f1_macro", "test_accuracy", "test_f1_macro", "seconds", "error",
     ]  # fmt: skip
 
@@ -403,30 +396,32 @@ def test_no_cell_of_the_leaderboard_is_a_formula(tmp_path, unrun, value, stands)
 
 
 @pytest.mark.parametrize(
-    ("name", "folder", "resumed"),
-    [("checkpoint-12", True, True), ("checkpoint-12", False, False), ("checkpoint-notes", True, False)],
+    ("name", "folder", "before", "resumed"),
+    [
+        ("checkpoint-12", True, {}, True),
+        ("checkpoint-12", False, {}, False),
+        ("checkpoint-notes", True, {}, False),
+        ("checkpoint-12", True, {"resumed": True}, False),  # that has failed, too: from the start
+        ("checkpoint-12", True, {"resumed": True, "status": "running"}, True),  # that was killed
+        ("checkpoint-12", True, {"parameters": {"number": 2}}, False),
+    ],
 )
-def test_only_a_checkpoint_is_one_to_continue_from(tmp_path, notebook, name, folder, resumed):
+def test_a_run_is_continued_once_from_a_checkpoint_of_its_own(
+    tmp_path, notebook, monkeypatch, name, folder, before, resumed
+):
     checkpoint = tmp_path / "run" / "checkpoints" / name
     checkpoint.parent.mkdir(parents=True)
     checkpoint.mkdir() if folder else checkpoint.touch()
-    (tmp_path / "run" / "run.json").write_text(json.dumps({"status": "failed", "parameters": {}}))
-    job = {
-        "run_id": "run",
-        "attempt": "1",
-        "folder": str(tmp_path / "run"),
-        "parameters": {},
-        "notebook": notebook,
-        "notebook_sha256": "",
-        "cwd": ".",
-    }
-    names = ["resume", "output_dir"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"status": "failed", "parameters": {}} | before))
+    job = {"run_id": "run", "attempt": "1", "folder": str(tmp_path / "run"), "parameters": {}, "cwd": "."}
+    job |= {"notebook": notebook, "notebook_sha256": "", "names": ["resume", "output_dir"]}
     begun = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("papermill.execute_notebook", lambda *given, **_: begun.append(given[2]))
-        utils.batch.worker._attempt(job | {"names": names}, threading.Lock())
+    monkeypatch.setattr("papermill.execute_notebook", lambda *given, **_: begun.append(given[2]))
+    utils.batch.worker._attempt(job, threading.Lock())
     assert [parameters.get("resume", False) for parameters in begun] == [resumed]
-    assert (tmp_path / "previous" / "run").exists() != resumed
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["resumed"] == resumed
+    aside = tmp_path / "previous" / "run" / "checkpoints" / name
+    assert aside.exists() != resumed  # moved aside, not deleted
 
 
 @pytest.mark.parametrize(("attempt", "begins"), [("1", False), ("2", True)])
@@ -487,13 +482,15 @@ def test_a_run_that_hangs_when_it_shall_end_is_killed(tmp_path, monkeypatch, end
 
 def test_a_wait_for_an_earlier_attempt_is_noted_until_it_ends(tmp_path, monkeypatch):
     (tmp_path / ".locks").mkdir()
-    job, answers, notes = {"run_id": "run", "folder": str(tmp_path / "run")}, iter([None, None, "turn"]), []
+    job, notes = {"run_id": "run", "folder": str(tmp_path / "run")}, []
     monkeypatch.setattr(time, "sleep", lambda _: notes.append(utils.batch.worker.note_of(job).exists()))
 
     def attempt():
         if notes:
             monkeypatch.setattr(time, "monotonic", lambda: math.inf)
-        return next(answers)
+        if len(notes) < 2:
+            raise Timeout("another has it")
+        return "turn"
 
     assert utils.batch.worker._wait(job, attempt, "an earlier attempt at it to end") == "turn"
     assert notes == [False, True]  # it is said once that takes long, and no longer than it is so
@@ -565,20 +562,20 @@ def test_the_last_worker_has_its_time_when_another_was_lost_long_ago(monkeypatch
             hands.check(0, True)
 
 
-SCORED = """
-import json, pathlib
-scores = {"accuracy": number / 10, "f1_macro": number / 10, "loss": 1.0}
-record = {"parameters": {"number": number}, "validation": scores, "test": scores}
-pathlib.Path(output_dir, "metrics.json").write_text(json.dumps(record))
-"""
-
-
-def test_a_batch_with_scores_is_summed_up(tmp_path, capsys):
+def test_a_batch_with_scores_is_summed_up(tmp_path, unrun, capsys):
     sweep, out = tmp_path / "sweep.yaml", tmp_path / "out"
-    sweep.write_text(
-        f"notebook: {notebook_of(tmp_path / 'scored.ipynb', work=SCORED)}\ngrid: {{number: [4, 7]}}\n"
-    )
-    assert main([str(sweep), "--output-dir", str(out), "--workers", "2"]) == 0
+    sweep.write_text(f"notebook: {unrun}\ngrid: {{number: [4, 7]}}\n")
+    out.mkdir()
+    for job in jobs_of(read_plan(sweep), out):  # as finished runs leave them; what ran is shown above
+        score, folder = job["parameters"]["number"] / 10, out / job["run_id"]
+        folder.mkdir()
+        scores = dict.fromkeys(("accuracy", "f1_macro", "loss"), score)
+        metrics = {"parameters": job["parameters"], "validation": scores, "test": scores}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        record = {"status": "running", "started": time.time()}
+        (folder / "run.json").write_text(json.dumps(job | record))
+    (out / "leaderboard.csv").touch()
+    assert main([str(sweep), "--output-dir", str(out)]) == 0
     said = capsys.readouterr().out
     assert said.startswith("Best by validation f1_macro: number 7\n")
     assert said.splitlines()[-1].startswith("2 completed, 0 failed")

@@ -20,6 +20,7 @@ import dask
 import pandas as pd
 import psutil
 import pytest
+import yaml
 from batches import at_work, completed_runs, errors_in, notebook_of, results, status_of, wait_for
 from dask.utils import parse_timedelta
 from distributed import LocalCluster
@@ -49,37 +50,24 @@ def kernel_at_work(run, besides=0):
 class Sweep:
     """Runs with the numbers 1, 2, ..., each with a gate, as a command that can be killed."""
 
-    def __init__(self, folder, runs):
-        self.file, self.out, self.log, self.gates = (
-            folder / "sweep.yaml",
-            folder / "out",
-            folder / "log.txt",
-            folder / "gates",
-        )
+    def __init__(self, folder, runs, together=1):
+        self.file, self.out = folder / "sweep.yaml", folder / "out"
+        self.log, self.gates = folder / "log.txt", folder / "gates"
         self.gates.mkdir(parents=True)
-        self.file.write_text(
-            f"notebook: {notebook_of(folder / 'small.ipynb')}\nparameters: {{gates: {self.gates}}}\n"
-            f"grid: {{number: {list(runs)}}}\n"
-        )
+        common = {"gates": str(self.gates), "together": together}
+        spec = {"notebook": notebook_of(folder / "small.ipynb"), "parameters": common}
+        self.file.write_text(yaml.safe_dump(spec | {"grid": {"number": list(runs)}}))
         self.runs = {run.parameters["number"]: self.out / run.run_id for run in read_plan(self.file).runs}
         self.driver = None
 
     def start(self, *options):
-        command = [
-            sys.executable,
-            "-m",
-            "utils.batch",
-            str(self.file),
-            "--output-dir",
-            str(self.out),
-            *(options or ("--workers", "2")),
-        ]
+        command = [sys.executable, "-m", "utils.batch", str(self.file), "--output-dir", str(self.out)]
+        command += options or ("--workers", "2")
         # A shell that runs these tests in the background has Ctrl-C ignored; the driver would inherit that.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(self.log, "a") as log:
-            self.driver = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            options = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
+            self.driver = subprocess.Popen(command, cwd=ROOT, **options)
         signal.signal(signal.SIGINT, before)
 
     def open(self, *numbers):
@@ -139,32 +127,51 @@ def sweep(tmp_path):
     sweep.end()
 
 
-def test_the_driver_is_stopped_three_times_and_each_time_goes_on(sweep):
-    finished = {}
-    for number, how in enumerate((signal.SIGINT, signal.SIGTERM, signal.SIGKILL), start=1):
-        sweep.start()
-        sweep.open(number)
-        sweep.wait_for_status(number, "completed")
-        sweep.wait_for_kernel(number + 1)
-        if how == signal.SIGINT:
-            os.killpg(sweep.driver.pid, how)  # Ctrl-C reaches every process of the terminal's group
-        else:
-            sweep.driver.send_signal(how)
-        assert sweep.driver.wait(60) == (130 if how == signal.SIGINT else -how)
-        if how == signal.SIGINT:
-            assert not at_work(sweep.out)  # at once: the prompt is back
-            assert (
-                sweep.log.read_text().strip()
-                == "Interrupted. The same command goes on with what is unfinished."
-            )
-        wait_for(lambda: not at_work(sweep.out), 20)
-        assert status_of(sweep.runs[number + 1]) == "running"  # neither done nor failed
-        assert len(completed_runs(sweep.out)) == number
-        assert completed_runs(sweep.out) | finished == completed_runs(sweep.out)
-        finished = completed_runs(sweep.out)
+def check_it_is_alone(sweep, kernels):
+    """While a driver is at work: a second one is refused, and nothing listens beyond this machine."""
+    with pytest.raises(BatchError, match="another batch is at work in"):
+        run_batch(sweep.file, sweep.out)
+    driver = psutil.Process(sweep.driver.pid)
+    connections_of = getattr(psutil.Process, "net_connections", None)
+    connections_of = connections_of or psutil.Process.connections  # its name before psutil 6, which Colab has
+    open_ones = [
+        each for process in [driver, *driver.children(recursive=True)] for each in connections_of(process)
+    ]
+    assert {each.laddr.ip for each in open_ones if each.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+    if os.name != "nt":  # no ports, one of which another program may have taken in the meantime
+        files = [Path(kernel.cmdline()[kernel.cmdline().index("-f") + 1]) for kernel in kernels]
+        one, other = (json.loads(file.read_text()) for file in files)
+        assert one["transport"] == other["transport"] == "ipc"
+        assert one["ip"] != other["ip"]
+
+
+def test_a_driver_works_alone_and_whenever_it_is_stopped_the_same_command_goes_on(sweep):
+    sweep.start()
+    check_it_is_alone(sweep, [sweep.wait_for_kernel(1), sweep.wait_for_kernel(2)])
+    sweep.open(1)
+    sweep.wait_for_status(1, "completed")
+    sweep.wait_for_kernel(3)
+    os.killpg(sweep.driver.pid, signal.SIGINT)  # Ctrl-C reaches every process of the terminal's group
+    assert sweep.driver.wait(60) == 130
+    assert not at_work(sweep.out)  # at once: the prompt is back
+    said = "Interrupted. The same command goes on with what is unfinished."
+    assert sweep.log.read_text().strip() == said
+    finished = completed_runs(sweep.out)
+    assert len(finished) == 1
+
+    sweep.open(2)
+    sweep.start()
+    sweep.wait_for_status(2, "completed")
+    sweep.wait_for_kernel(3)
+    sweep.driver.kill()
+    assert sweep.driver.wait(60) == -signal.SIGKILL
+    wait_for(lambda: not at_work(sweep.out), 20)
+    assert status_of(sweep.runs[3]) == "running"  # neither done nor failed
+    assert len(completed_runs(sweep.out)) == 2
+    assert completed_runs(sweep.out) | finished == completed_runs(sweep.out)
     sweep.check_it_goes_on()
-    assert printed(read(sweep.runs[1] / "notebook.ipynb"), "work").split()[3] == "False"
-    assert printed(read(sweep.runs[4] / "notebook.ipynb"), "work").split()[3] == "True"  # from its checkpoint
+    resumed = {n: printed(read(run / "notebook.ipynb"), "work").split()[3] for n, run in sweep.runs.items()}
+    assert (resumed[1], resumed[3]) == ("False", "True")  # from its checkpoint
 
 
 def test_a_kernel_a_run_and_a_worker_are_killed_and_the_others_go_on(sweep):
@@ -200,7 +207,7 @@ def test_a_kernel_a_run_and_a_worker_are_killed_and_the_others_go_on(sweep):
     ):
         assert errors_in(read(sweep.runs[number] / "notebook.ipynb")) == [error]
         assert not (sweep.runs[number] / "result.txt").exists()
-    sweep.check_it_goes_on()
+    assert not at_work(sweep.out)
 
 
 def test_an_attempt_whose_worker_is_gone_leaves_the_next_one_alone(sweep):
@@ -276,39 +283,29 @@ if broken and not (mark := pathlib.Path(output_dir).parent / "killed").exists():
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_worker_that_dask_has_given_up_is_replaced(tmp_path, monkeypatch, capsys, impatient, workers):
+def test_a_worker_that_dask_has_given_up_is_replaced(tmp_path, monkeypatch, capsys, impatient):
     scale, scaled = LocalCluster.scale, []
 
     def replace(cluster, n=0, **options):
         if n:
             scaled.append(n)
-            monkeypatch.setattr(
-                utils.batch.runner, "WORKER_SECONDS", impatient
-            )  # the new one may take its time
+            monkeypatch.setattr(utils.batch.runner, "WORKER_SECONDS", impatient)  # it may take its time
         return scale(cluster, n, **options)
 
     monkeypatch.setattr(LocalCluster, "scale", replace)
-    runs = [{"number": 1}, {"broken": True}, {"number": 3}]
-    table = run_batch(
-        {"notebook": notebook_of(tmp_path / "killer.ipynb", work=KILLS_ITS_WORKER_ONCE), "runs": runs},
-        tmp_path / "out",
-        workers=workers,
-    )
-    assert table["error"].tolist() == [""] * 3
-    assert table["status"].tolist() == ["completed"] * 3
-    assert scaled == [workers + 1]
-    assert f"1 of {workers} workers lost; Dask starts others" in capsys.readouterr().err
+    notebook = notebook_of(tmp_path / "killer.ipynb", work=KILLS_ITS_WORKER_ONCE)
+    table = run_batch({"notebook": notebook, "parameters": {"broken": True}}, tmp_path / "out", workers=1)
+    assert table["error"].tolist() == [""]
+    assert table["status"].tolist() == ["completed"]
+    assert scaled == [2]
+    assert "1 of 1 workers lost; Dask starts others" in capsys.readouterr().err
     assert not at_work(tmp_path / "out")
 
 
 def test_where_no_worker_can_be_had_the_batch_ends_and_goes_on_later(tmp_path, monkeypatch, impatient):
-    scale, asked = LocalCluster.scale, []
-    out, spec = (
-        tmp_path / "out",
-        {"notebook": notebook_of(tmp_path / "killer.ipynb", work=KILLS_ITS_WORKER_ONCE)},
-    )
-    spec["runs"] = [{"number": 1}, {"broken": True}, {"number": 3}]
+    scale, asked, out = LocalCluster.scale, [], tmp_path / "out"
+    notebook = notebook_of(tmp_path / "killer.ipynb", work=KILLS_ITS_WORKER_ONCE)
+    spec = {"notebook": notebook, "runs": [{"number": 1}, {"broken": True}]}
     with monkeypatch.context() as patch:
         patch.setattr(
             LocalCluster, "scale", lambda cluster, n=0, **_: asked.append(n) if n else scale(cluster, n)
@@ -324,7 +321,7 @@ def test_where_no_worker_can_be_had_the_batch_ends_and_goes_on_later(tmp_path, m
     first = out / pd.read_csv(out / "leaderboard.csv")["run_id"][0] / "run.json"
     finished = first.stat().st_mtime_ns
     monkeypatch.setattr(utils.batch.runner, "WORKER_SECONDS", impatient)
-    assert run_batch(spec, out, workers=1)["status"].tolist() == ["completed"] * 3
+    assert run_batch(spec, out, workers=1)["status"].tolist() == ["completed"] * 2
     assert first.stat().st_mtime_ns == finished
 
 
@@ -333,35 +330,6 @@ def test_workers_that_do_not_start_are_said(tmp_path, monkeypatch):
     with pytest.raises(BatchError, match="Dask's workers have not started"):
         run_batch({"notebook": notebook_of(tmp_path / "small.ipynb")}, tmp_path / "out", workers=1)
     wait_for(lambda: not multiprocessing.active_children())
-
-
-def test_a_second_driver_is_refused_and_nothing_listens_beyond_this_machine(sweep):
-    sweep.start()
-    kernels = [sweep.wait_for_kernel(1), sweep.wait_for_kernel(2)]
-    with pytest.raises(BatchError, match="another batch is at work in"):
-        run_batch(sweep.file, sweep.out)
-    family = [psutil.Process(sweep.driver.pid), *psutil.Process(sweep.driver.pid).children(recursive=True)]
-    connections_of = (
-        getattr(psutil.Process, "net_connections", None) or psutil.Process.connections
-    )  # its name before psutil 6, which Colab has
-    listening = {
-        each.laddr.ip
-        for process in family
-        for each in connections_of(process)
-        if each.status == psutil.CONN_LISTEN
-    }
-    assert listening == {"127.0.0.1"}
-    if os.name != "nt":  # no ports, one of which another program may have taken in the meantime
-        connections = [
-            json.loads(Path(kernel.cmdline()[kernel.cmdline().index("-f") + 1]).read_text())
-            for kernel in kernels
-        ]
-        assert [each["transport"] for each in connections] == ["ipc"] * 2
-        assert connections[0]["ip"] != connections[1]["ip"]
-    sweep.open(*sweep.runs)
-    status, said = sweep.finish()
-    assert status == 0, said
-    assert len(completed_runs(sweep.out)) == 4
 
 
 # --- an existing cluster ------------------------------------------------------------------------------------
@@ -380,30 +348,14 @@ def cluster(tmp_path):
             )
         return processes[-1]
 
-    start(
-        "dask_scheduler",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--no-dashboard",
-        "--scheduler-file",
-        str(tmp_path / "scheduler.json"),
-    )
-    wait_for((tmp_path / "scheduler.json").exists)
-    start.address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
-    start.worker = lambda *options, **environment: start(
-        "dask_worker",
-        start.address,
-        "--no-nanny",
-        "--no-dashboard",
-        "--nthreads",
-        "1",
-        "--local-directory",
-        str(tmp_path),
-        *options,
-        **environment,
-    )
+    file = tmp_path / "scheduler.json"
+    here = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    start("dask_scheduler", *here, "--scheduler-file", str(file))
+    wait_for(file.exists)
+    start.address = json.loads(file.read_text())["address"]
+    one = [start.address, "--no-nanny", "--no-dashboard", "--nthreads", "1"]
+    one += ["--local-directory", str(tmp_path)]
+    start.worker = lambda *options, **environment: start("dask_worker", *one, *options, **environment)
     start.scheduler = processes[0]
     yield start
     for process in reversed(processes):
@@ -433,7 +385,8 @@ def test_on_a_cluster_a_worker_the_driver_and_the_scheduler_are_killed(sweep, cl
     sweep.driver.wait()
     wait_for(lambda: not at_work(sweep.out), 20)
     assert workers[1].poll() is None
-    assert len(completed_runs(sweep.out)) == 3
+    finished = completed_runs(sweep.out)
+    assert len(finished) == 3
 
     sweep.start(*options)
     sweep.wait_for_kernel(4)
@@ -442,45 +395,32 @@ def test_on_a_cluster_a_worker_the_driver_and_the_scheduler_are_killed(sweep, cl
     assert status == 2
     assert said.splitlines()[-1].startswith("the Dask scheduler was lost")
     assert sweep.leaderboard()["status"].tolist() == ["completed"] * 3  # the fourth is unfinished, not failed
-    sweep.check_it_goes_on()
+    wait_for(lambda: not at_work(sweep.out), 20)
+    assert completed_runs(sweep.out) == finished
 
 
-def test_runs_are_bound_to_one_device_each(tmp_path, cluster):
-    cluster.worker("--nthreads", "2", "--resources", "GPU=2", CUDA_VISIBLE_DEVICES="3,5")
-    spec = {
-        "notebook": notebook_of(tmp_path / "small.ipynb"),
-        "parameters": {"together": 2},
-        "grid": {"number": [1, 2, 3]},
-    }
-    table = run_batch(spec, tmp_path / "out", scheduler=cluster.address)
-    assert table["error"].tolist() == [""] * 3
-    devices = [
-        printed(read(tmp_path / "out" / run / "notebook.ipynb"), "work").split()[1] for run in table["run_id"]
-    ]
-    assert set(devices[:2]) == {"3", "5"}  # these two have been at work at one time
-    assert devices[2] in ("3", "5")
-
-
-def test_what_a_run_waits_for_is_said(sweep, cluster):
-    device = f"none-{os.getpid()}"
-    with FileLock(
-        Path(tempfile.gettempdir()) / f"finetune-{getpass.getuser()}-gpu-{device}.lock"
-    ):  # another run's
-        sweep.start("--scheduler", cluster.address)
-        sweep.wait_for(
-            lambda: (
-                f"The scheduler {cluster.address} has no worker; waiting for one\n" in sweep.log.read_text()
-            )
-        )
-        cluster.worker("--resources", "GPU=1", CUDA_VISIBLE_DEVICES=device)
-        sweep.wait_for(
-            lambda: f"{sweep.runs[1].name} waits for a GPU that no other run has\n" in sweep.log.read_text()
-        )
+def test_runs_are_bound_to_one_device_each_and_what_one_waits_for_is_said(tmp_path, cluster):
+    devices = [f"one-{os.getpid()}", f"two-{os.getpid()}"]
+    lock = Path(tempfile.gettempdir()) / f"finetune-{getpass.getuser()}-gpu-{devices[0]}.lock"
+    sweep = Sweep(tmp_path / "sweep", range(1, 4), together=2)
     sweep.open(*sweep.runs)
-    status, said = sweep.finish()
+    try:
+        with FileLock(lock):  # another run has the first device
+            sweep.start("--scheduler", cluster.address)
+            missing = f"The scheduler {cluster.address} has no worker; waiting for one\n"
+            sweep.wait_for(lambda: missing in sweep.log.read_text())
+            resources, visible = ("--resources", "GPU=2"), ",".join(devices)
+            cluster.worker("--nthreads", "2", *resources, CUDA_VISIBLE_DEVICES=visible)
+            sweep.wait_for(lambda: " waits for a GPU that no other run has\n" in sweep.log.read_text())
+        status, said = sweep.finish()
+    finally:
+        sweep.end()
     assert status == 0, said
     assert said.count("waiting for one") == said.count(" waits for ") == 1
     assert not list(sweep.out.glob(".locks/*.waits"))
+    used = [printed(read(run / "notebook.ipynb"), "work").split()[1] for run in sweep.runs.values()]
+    assert set(used[:2]) == set(devices)  # these two have been at work at one time
+    assert used[2] in devices
 
 
 def test_a_scheduler_that_hangs_is_lost(tmp_path, monkeypatch, cluster):
@@ -537,7 +477,7 @@ def test_a_full_disk_corrupts_no_finished_run(small_disk, tmp_path, monkeypatch)
     out = small_disk or tmp_path / "out"
     spec = {
         "notebook": notebook_of(tmp_path / "filler.ipynb", work=work),
-        "grid": {"number": [10, 5_000_000, 20]},
+        "grid": {"number": [10, 5_000_000]},
     }
     if small_disk is None:  # the same, from the point of view of what writes the records
         spec["grid"] = {"number": [10, 20]}
@@ -549,7 +489,7 @@ def test_a_full_disk_corrupts_no_finished_run(small_disk, tmp_path, monkeypatch)
         assert len(pd.read_csv(out / "leaderboard.csv")) == 2
         return
     table = run_batch(spec, out, workers=1)
-    assert table["status"].tolist()[:2] == ["completed", "failed"]
+    assert table["status"].tolist() == ["completed", "failed"]
     assert "No space left on device" in table["error"][1]
     assert json.loads((out / table["run_id"][0] / "run.json").read_text())["status"] == "completed"
     assert (out / table["run_id"][0] / "result.txt").read_text() == "1" * 10
@@ -557,5 +497,5 @@ def test_a_full_disk_corrupts_no_finished_run(small_disk, tmp_path, monkeypatch)
     (out / table["run_id"][1] / "result.txt").unlink()
     subprocess.run(["mount", "-o", "remount,size=20m", str(out)], check=True)
     table = run_batch(spec, out, workers=1)
-    assert table["status"].tolist() == ["completed"] * 3
+    assert table["status"].tolist() == ["completed"] * 2
     assert {run: when for run, when in results(out).items() if run in finished} == finished

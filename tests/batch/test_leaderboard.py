@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from utils import metrics, unquote_formula
-from utils.batch.leaderboard import LeaderboardError, compare_runs, read_run, run_names, varied, write_summary
+from utils.batch.leaderboard import LeaderboardError, compare_runs, varied, write_summary
 
 
 def leaderboard_of(folder, accuracies, rows=600, same_rows=True):
@@ -116,7 +116,6 @@ def test_a_whole_number_stays_whole_and_none_is_a_value(tmp_path):
         assert summary["rate"].tolist() == [2, 1]
         assert summary["verdict"].tolist() == ["better", "baseline"]
         assert varied(each) == ["rows", "weight", "rate", "seed"]
-        assert run_names(each)["rate-1_seed-0"] == "rows None, weight 0.1, rate 1, seed 0"
         for baseline in ({"rows": 500}, {"weight": 0.2}, {"rate": 2.0}):
             assert compare_runs(each, tmp_path, baseline)["verdict"].tolist() == ["baseline", "worse"]
         assert compare_runs(each, tmp_path, {"rows": None})["verdict"].tolist() == ["better", "baseline"]
@@ -284,24 +283,3 @@ def test_no_scores_no_summary(tmp_path):
     ):
         assert write_summary(nothing, tmp_path) == ""
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_the_history_comes_from_metrics_or_the_newest_checkpoint(tmp_path):
-    assert read_run(tmp_path) == ("single_label", [], [], [])
-    for step, loss in ((90, 0.5), (180, 0.2)):
-        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        (folder / "trainer_state.json").write_text(json.dumps({"log_history": [{"epoch": 1, "loss": loss}]}))
-    assert read_run(tmp_path).history == [{"epoch": 1, "loss": 0.2}]
-    (tmp_path / "metrics.json").write_text(
-        json.dumps({"parameters": {"task": "regression"}, "history": [{"epoch": 1, "loss": None}]})
-    )
-    (tmp_path / "predictions.csv").write_text("text,label,predicted,probability_x\na,'=x,NA\n")
-    assert read_run(tmp_path) == ("regression", [{"epoch": 1, "loss": None}], ["=x"], ["NA"])
-    (tmp_path / "predictions.csv").write_text(
-        "row,text,label,predicted,probability_x\n3,a,'=x,NA\n"
-    )  # as it is written now; the other is older
-    assert read_run(tmp_path) == ("regression", [{"epoch": 1, "loss": None}], ["=x"], ["NA"])
-    (tmp_path / "checkpoints" / "checkpoint-notes").mkdir()
-    (tmp_path / "metrics.json").unlink()
-    assert read_run(tmp_path).history == [{"epoch": 1, "loss": 0.2}]

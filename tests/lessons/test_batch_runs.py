@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from utils.lessons import batch_runs
-from utils.lessons.batch_runs import run_explorer
+from utils.lessons.batch_runs import read_run, run_explorer, run_names
 
 MARKUP = "<script>window.hacked = 1</script>"
 RATES, SEEDS = (2e-5, 5e-5, 5e-4), (1, 2, 3)
@@ -165,3 +165,31 @@ def test_a_sweep_whose_runs_all_failed_or_have_no_scores_is_shown_and_an_unknown
         run_explorer(leaderboard, folder, chosen=["rate-0_seed-1", "rate-9"])
     with pytest.raises(ValueError, match="no runs"):
         run_explorer(leaderboard.head(0), folder)
+
+
+def test_a_run_is_named_by_what_differs(sweep):
+    leaderboard, _ = sweep
+    leaderboard.insert(1, "rows", [None] * 8 + [500])
+    assert run_names(leaderboard)["rate-1_seed-1"] == "rows None, learning_rate 5e-05, seed 1"
+    assert run_names(leaderboard.head(1)) == {"rate-0_seed-1": "rate-0_seed-1"}
+
+
+def test_the_history_comes_from_metrics_or_the_newest_checkpoint(tmp_path):
+    assert read_run(tmp_path) == ("single_label", [], [], [])
+    for step, loss in ((90, 0.5), (180, 0.2)):
+        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").write_text(json.dumps({"log_history": [{"epoch": 1, "loss": loss}]}))
+    assert read_run(tmp_path).history == [{"epoch": 1, "loss": 0.2}]
+    (tmp_path / "metrics.json").write_text(
+        json.dumps({"parameters": {"task": "regression"}, "history": [{"epoch": 1, "loss": None}]})
+    )
+    (tmp_path / "predictions.csv").write_text("text,label,predicted,probability_x\na,'=x,NA\n")
+    assert read_run(tmp_path) == ("regression", [{"epoch": 1, "loss": None}], ["=x"], ["NA"])
+    (tmp_path / "predictions.csv").write_text(
+        "row,text,label,predicted,probability_x\n3,a,'=x,NA\n"
+    )  # as it is written now; the other is older
+    assert read_run(tmp_path) == ("regression", [{"epoch": 1, "loss": None}], ["=x"], ["NA"])
+    (tmp_path / "checkpoints" / "checkpoint-notes").mkdir()
+    (tmp_path / "metrics.json").unlink()
+    assert read_run(tmp_path).history == [{"epoch": 1, "loss": 0.2}]

@@ -1,4 +1,4 @@
-"""The figures of many runs."""
+"""The figures of a summary: scores along a parameter, and scores against cost."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
-from utils.plots import COLOURS, VERMILION, draw_confusion, draw_losses, finish, loss_name, plain_axes
+from utils.plots import COLOURS, VERMILION, finish, plain_axes
 
 # Of a score: what a title calls it, and what its axis says.
 SCORE_WORDS = {
@@ -16,11 +16,11 @@ SCORE_WORDS = {
     "pearson": ("Pearson's r", "correlation (−1 to 1)"),
     "mae": ("error", "mean absolute error (unit of the labels)"),
 }
-# Runs without a score: the kind, its height above the lower edge of the figure, mark, colour and name.
-LOST = (
-    ("diverged", 0.115, "v", VERMILION, "diverged (stopped by Watch)"),
-    ("failed", 0.045, "x", "black", "failed"),
-)
+# Runs without a score, by kind: the height above the lower edge of the figure, mark, colour and name.
+LOST = {
+    "diverged": (0.115, "v", VERMILION, "diverged (stopped by Watch)"),
+    "failed": (0.045, "x", "black", "failed"),
+}
 
 
 def short_value(value) -> str:
@@ -55,10 +55,9 @@ def sweep_scores(
     """
     score = score or deciding_score(leaderboard)
     title, axis = SCORE_WORDS.get(score, (score, f"{score} (0 to 1)"))
-    table = pd.DataFrame({"at": [short_value(value) for value in leaderboard[x]]})
-    table["group"] = [short_value(value) for value in leaderboard[by]] if by else "mean ± std"
-    table["score"] = leaderboard[f"validation_{score}"].to_numpy(dtype=float)
-    table["error"] = leaderboard["error"].to_numpy(dtype=str)
+    table = pd.DataFrame({"at": leaderboard[x].map(short_value), "error": leaderboard["error"].astype(str)})
+    table["group"] = leaderboard[by].map(short_value) if by else "mean ± std"
+    table["score"] = leaderboard[f"validation_{score}"].astype(float)
     names = table["at"].unique()
     place = pd.Series(pd.to_numeric(names, errors="coerce"), index=names)  # where on the axis a value stands
     numeric = bool(np.isfinite(place).all())
@@ -88,15 +87,16 @@ def sweep_scores(
         bottom, top = axes.get_ylim()
         axes.set_ylim(bottom - 0.19 * (top - bottom), top)  # 0.16 of the height, for runs without a score
         axes.axhspan(axes.get_ylim()[0], bottom, color="0.92", zorder=0)
-    kinds = np.where(lost["error"].str.startswith("WatchError"), "diverged", "failed")
-    for kind, y, marker, colour, label in LOST:
-        counts = lost["at"][kinds == kind].value_counts(sort=False)
-        if len(counts):
-            options = {"transform": axes.get_xaxis_transform(), "markersize": 8, "label": label, "gid": kind}
-            axes.plot(place[counts.index], [y] * len(counts), marker, color=colour, **options)
-        for value, runs in counts[counts > 1].items():
-            options = {"xytext": (6, -3), "textcoords": "offset points", "fontsize": 8}
-            axes.annotate(f"×{runs}", (place[value], y), xycoords=axes.get_xaxis_transform(), **options)
+    kinds = lost["error"].str.startswith("WatchError").map({True: "diverged", False: "failed"})
+    options, small = {"markersize": 8}, {"xytext": (6, -3), "textcoords": "offset points", "fontsize": 8}
+    at_edge = axes.get_xaxis_transform()
+    for kind, runs in lost["at"].groupby(kinds):
+        y, marker, colour, label = LOST[kind]
+        counts = runs.value_counts(sort=False)
+        options |= {"color": colour, "label": label, "gid": kind, "transform": at_edge}
+        axes.plot(place[counts.index], [y] * len(counts), marker, **options)
+        for value, number in counts[counts > 1].items():
+            axes.annotate(f"×{number}", (place[value], y), xycoords=at_edge, **small)
 
     axes.margins(x=0.08)
     axes.set_xscale("log" if log else "linear")
@@ -107,13 +107,13 @@ def sweep_scores(
         axes.xaxis.set_minor_locator(NullLocator())
     xlabel = plain_axes(x, 40) + (", log scale" if log else "")
     axes.set(title=f"Validation {title}", xlabel=xlabel, ylabel=axis)
-    _legend(figure, [by] if by else [])
-    return finish(figure)
+    return _with_legend(figure, [by] if by else [])
 
 
-def _legend(figure: Figure, parameters: Sequence[str]) -> None:
+def _with_legend(figure: Figure, parameters: Sequence[str]) -> Figure:
     title = ",\n".join(plain_axes(name, 40) for name in parameters)
     figure.legend(loc="outside right upper", fontsize="small", title=title or None, title_fontsize="small")
+    return finish(figure)
 
 
 def score_against_cost(summary: pd.DataFrame, score: str | None = None) -> Figure:
@@ -140,63 +140,4 @@ def score_against_cost(summary: pd.DataFrame, score: str | None = None) -> Figur
         axes.errorbar(*point, row[f"{column}_std"], row["seconds_std"], capsize=3, **style)
     axes.set(title=f"Validation {title} against cost", xlabel="seconds a run", ylabel=axis)
     axes.set_xlim(0, 1.02 * axes.get_xlim()[1])  # or a tenth of a second would look like much
-    _legend(figure, names)
-    return finish(figure)
-
-
-def curves_side_by_side(histories: Mapping[str, Sequence[Mapping]]) -> Figure:
-    """Draw training and validation loss by epoch, a panel for each run, on the same axes.
-
-    The losses' axis is logarithmic where one run is ten times above the others.
-
-    Args:
-        histories: name of a run -> its `trainer.state.log_history`. A loss of None or nan leaves a gap.
-    """
-    number = len(histories)
-    options = {"figsize": (1 + 3.2 * number, 3.4), "sharex": True, "sharey": True, "layout": "constrained"}
-    figure, panels = plt.subplots(1, number, squeeze=False, **options)
-    for axes, (name, history) in zip(panels[0], histories.items(), strict=True):
-        draw_losses(axes, history)
-        axes.set_title(_run_title(name), fontsize="medium")
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(0)  # shared; whole epochs are then marked in a run of one epoch, too
-    losses = [np.concatenate([line.get_ydata() for line in axes.lines]) for axes in panels[0]]
-    highest = [values[np.isfinite(values)].max() for values in losses if np.isfinite(values).any()]
-    log = len(highest) > 1 and max(highest) > 10 * min(highest)
-    axes.set_yscale("log" if log else "linear")
-    name = loss_name([entry for history in histories.values() for entry in history])
-    panels[0][0].set_ylabel(name + (", log scale" if log else ""))
-    panels[0][0].legend()
-    return finish(figure)
-
-
-def _run_title(name: str) -> str:
-    return "\n".join(plain_axes(part, 34) for part in name.split(", "))
-
-
-def confusions_side_by_side(
-    answers: Mapping[str, tuple[Sequence, Sequence]], names: Sequence | None = None
-) -> Figure:
-    """Draw the confusion matrices of some runs, with the same labels in the same places and the same shades.
-
-    Args:
-        answers: name of a run -> (labels, predicted), each a list of label names, one a row.
-        names: the labels in the order in which they are drawn; None means sorted.
-    """
-    labels = {label for columns in answers.values() for column in columns for label in column}
-    names = list(names or sorted(labels))
-    code = {name: k for k, name in enumerate(names)}
-    side, lines = min(7, 2.4 + 0.45 * len(names)), max(_run_title(name).count("\n") for name in answers)
-    words = 0.09 * min(24, max(len(str(name)) for name in names))  # the room that labels take, in inches
-    size = (1.2 + words + side * len(answers), side + 0.2 * lines + 0.5 * words)
-    options = {"figsize": size, "sharey": True, "layout": "compressed", "squeeze": False}
-    figure, panels = plt.subplots(1, len(answers), **options)
-    for axes, (name, columns) in zip(panels[0], answers.items(), strict=True):
-        labels, predicted = ([code[label] for label in column] for column in columns)
-        image = draw_confusion(axes, labels, predicted, names)
-        axes.set_title(_run_title(name), fontsize="medium")
-        axes.set_xlabel("predicted label")
-    panels[0][0].set_ylabel("true label")
-    figure.colorbar(image, ax=panels[0], label="share of the true label's rows", shrink=0.8)
-    return finish(figure)
+    return _with_legend(figure, names)

@@ -1,21 +1,20 @@
 """What a sweep has shown: runs summed up over seeds and compared with a baseline, from their files."""
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from utils import atomic_path, quote_formula, unquote_formula
+from utils import atomic_path, quote_formula
 from utils.batch import figures
 from utils.batch.figures import deciding_score, settings_in_words, short_value
 from utils.batch.plan import SCORE_COLUMNS, unknown_name
 from utils.metrics import bootstrap_interval
 from utils.plots import save
-from utils.runs import read_json, saved_checkpoints
+from utils.runs import read_json
 
 ANSWERS = ["text", "label", "predicted"]  # of predictions.csv
 
@@ -24,31 +23,13 @@ class LeaderboardError(ValueError):
     """A leaderboard that cannot be summed up, or a baseline that is not in it."""
 
 
-class RunFiles(NamedTuple):
-    """What a run folder holds of interest; empty where a file is missing, as in a failed run."""
-
-    task: str
-    history: list[dict]  # trainer.state.log_history
-    labels: list[str]  # of the test rows, as in predictions.csv
-    predicted: list[str]
-
-
-def read_run(folder: str | Path) -> RunFiles:
-    """Read the files of one run; a history that is not in metrics.json comes from the newest checkpoint."""
-    folder = Path(folder)
-    metrics = read_json(folder / "metrics.json")
-    logs = [read_json(path / "trainer_state.json") for path in saved_checkpoints(folder / "checkpoints")]
-    logs = [metrics.get("history"), *(log.get("log_history") for log in reversed(logs))]
-    history = next(filter(None, logs), [])
-    rows = _predictions(folder).map(unquote_formula)
-    return RunFiles(_task(metrics), history, rows["label"].tolist(), rows["predicted"].tolist())
-
-
-def _task(metrics: Mapping[str, Any]) -> str:
+def task_of(metrics: Mapping[str, Any]) -> str:
+    """Return the task of a run, from its metrics.json."""
     return metrics.get("parameters", {}).get("task", "single_label")
 
 
-def _predictions(folder: Path) -> pd.DataFrame:
+def predictions_of(folder: Path) -> pd.DataFrame:
+    """Return the texts, labels and predictions of a run's test rows; no rows if it has not written them."""
     try:
         path = folder / "predictions.csv"
         return pd.read_csv(path, dtype=str, keep_default_na=False, usecols=ANSWERS)[ANSWERS]
@@ -63,13 +44,6 @@ def varied(leaderboard: pd.DataFrame) -> list[str]:
 
 def _parameters(leaderboard: pd.DataFrame) -> list[str]:
     return list(leaderboard.columns[1 : leaderboard.columns.get_loc("status")])
-
-
-def run_names(leaderboard: pd.DataFrame) -> dict[str, str]:
-    """Return a readable name for each run_id: the parameters in which the runs differ."""
-    names = varied(leaderboard)
-    runs = leaderboard.to_dict("records")
-    return {run["run_id"]: settings_in_words({n: run[n] for n in names}) or run["run_id"] for run in runs}
 
 
 def compare_runs(
@@ -113,9 +87,8 @@ def compare_runs(
     keys = leaderboard.apply(lambda run: settings_in_words(run[groups]), axis=1)
     configurations = [runs for _, runs in leaderboard.groupby(keys, sort=False)]
     reference = _baseline(configurations, groups, baseline)
-    # The baseline's predictions are asked for again and again.
-    predictions = cache(lambda run_id: _predictions(Path(output_dir) / run_id))
     columns = [*(column for column in SCORE_COLUMNS if column in leaderboard), "seconds"]
+    means = [f"{column}_{statistic}" for column in columns for statistic in ("mean", "std")]
     rows = []
     for runs in configurations:
         done = runs[runs["status"] == "completed"]
@@ -123,12 +96,9 @@ def compare_runs(
         row |= {"seeds": len(done), "failed": int((runs["status"] == "failed").sum())}
         for column in columns:
             row |= {f"{column}_mean": done[column].mean(), f"{column}_std": done[column].std()}
-        if runs is reference:
-            row["verdict"] = "baseline"
-        else:
-            row |= _gain(done, reference, Path(output_dir), score, predictions)
+        same = runs is reference
+        row |= {"verdict": "baseline"} if same else _gain(done, reference, Path(output_dir), score)
         rows.append(row)
-    means = [f"{column}_{statistic}" for column in columns for statistic in ("mean", "std")]
     gains = [f"test_{score}_gain", "gain_rows_low", "gain_rows_high", "gain_seeds_low", "gain_seeds_high"]
     table = pd.DataFrame(rows, columns=[*groups, "seeds", "failed", *means, *gains, "verdict"])
     order = {"ascending": score == "mae", "kind": "stable", "ignore_index": True}
@@ -157,24 +127,21 @@ def _baseline(configurations: list[pd.DataFrame], groups: list[str], baseline: M
 
 def _with(leaderboard: pd.DataFrame, parameters: Mapping[str, Any]) -> np.ndarray:
     """Return which runs have these parameters, shape (runs,); 3 is 3.0, as a column of 3 and None is read."""
-    fits = [
-        [short_value(each) == short_value(value) or each == value for each in leaderboard[name]]
-        for name, value in parameters.items()
-    ]
-    return np.array(fits, dtype=bool).reshape(len(fits), len(leaderboard)).all(axis=0)
+    fits = np.ones(len(leaderboard), dtype=bool)
+    for name, value in parameters.items():
+        fits &= [short_value(each) == short_value(value) or each == value for each in leaderboard[name]]
+    return fits
 
 
-def _gain(
-    runs: pd.DataFrame, baseline: pd.DataFrame, folder: Path, score: str, predictions: Callable
-) -> dict:
+def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, folder: Path, score: str) -> dict:
     """Return the gain of a configuration's completed runs over the baseline, and what it is worth."""
-    intervals = []
+    gains = []
     baseline = baseline[baseline["status"] == "completed"]
     for _, run in runs.iterrows():
         same = baseline[baseline["seed"] == run["seed"]] if "seed" in baseline else baseline
         if len(same) != 1:
             continue
-        ours, theirs = predictions(run["run_id"]), predictions(same["run_id"].iloc[0])
+        ours, theirs = (predictions_of(folder / each) for each in (run["run_id"], same["run_id"].iloc[0]))
         if not len(ours) or not len(theirs):
             continue
         if not ours[["text", "label"]].equals(theirs[["text", "label"]]):
@@ -182,20 +149,19 @@ def _gain(
         answers = [ours["label"], ours["predicted"], theirs["predicted"]]
         if score in ("pearson", "mae"):
             answers = [column.astype(float) for column in answers]
-        elif _task(read_json(folder / run["run_id"] / "metrics.json")) == "multi_label":
+        elif task_of(read_json(folder / run["run_id"] / "metrics.json")) == "multi_label":
             # pandas 3 takes no label for a label called "".
             cells = pd.concat(answers).str.get_dummies("|").drop(columns="", errors="ignore")
             answers = np.split(cells.to_numpy(), 3)
         # More resamples would take seconds a run, and change the third digit.
-        intervals.append(bootstrap_interval(score, *answers, resamples=2000))
-    if not intervals:
+        gains.append(bootstrap_interval(score, *answers, resamples=2000))
+    if not gains:
         return {"verdict": "nothing to compare"}
-    gains = np.array(intervals)
-    gain, rows_low, rows_high = gains.mean(axis=0)
+    gain, rows_low, rows_high = np.mean(gains, axis=0)
     row = {f"test_{score}_gain": gain, "gain_rows_low": rows_low, "gain_rows_high": rows_high}
     if len(gains) == 1:
         return row | {"verdict": "one seed: cannot tell"}
-    half = stats.t.ppf(0.975, len(gains) - 1) * stats.sem(gains[:, 0])
+    half = stats.t.ppf(0.975, len(gains) - 1) * stats.sem([each[0] for each in gains])
     low, high = min(rows_low, gain - half), max(rows_high, gain + half)
     verdict = "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
     return row | {"gain_seeds_low": gain - half, "gain_seeds_high": gain + half, "verdict": verdict}

@@ -8,7 +8,6 @@ run counts only when its process has written run.json, last and whole.
 
 import asyncio
 import concurrent.futures
-import functools
 import hashlib
 import json
 import math
@@ -81,16 +80,18 @@ def run_and_sum_up(spec, output_dir, workers, scheduler, retry_failed) -> tuple[
     try:
         with FileLock(output_dir / ".locks" / "batch.lock", timeout=0):
             jobs = jobs_of(plan, output_dir)
-            records = {job["run_id"]: record for job in jobs if (record := worker.record_of(job))}
-            records = {run: record for run, record in records.items() if record["status"] in final}
-            _warn_of_another_version(records, jobs[0]["notebook_sha256"])
+            found = {job["run_id"]: worker.record_of(job) for job in jobs}
+            records = {run: record for run, record in found.items() if record and record["status"] in final}
+            sha256 = jobs[0]["notebook_sha256"]
+            if changed := [run for run, record in records.items() if record["notebook_sha256"] != sha256]:
+                which = f"{len(changed)} finished runs, {changed[0]} among them,"
+                print(f"{which} had another version of the notebook. Delete their folders to repeat them.")
             todo = [job for job in jobs if job["run_id"] not in records]
-            write = functools.partial(_write_leaderboard, plan, records, output_dir)
-            leaderboard = write()
+            leaderboard = _write_leaderboard(plan, records, output_dir)
             if todo:
                 number = max(1, min(workers or (os.cpu_count() or 2) // 2, len(todo)))
-                _work(todo, records, write, number, scheduler)
-                leaderboard = write()
+                _work(todo, records, lambda: _write_leaderboard(plan, records, output_dir), number, scheduler)
+                leaderboard = _write_leaderboard(plan, records, output_dir)
             return leaderboard, _summary(leaderboard, output_dir)
     except Timeout:
         reason = f"another batch is at work in {display_path(output_dir)}"
@@ -123,17 +124,8 @@ def jobs_of(plan: Plan, output_dir: Path) -> list[dict[str, Any]]:
         nbformat.write(notebook, partial)
     common = {"notebook": str(copy), "notebook_sha256": hashlib.sha256(sources.encode()).hexdigest()}
     common |= {"names": list(plan.defaults), "cwd": os.getcwd()}
-    return [
-        common | {"run_id": run.run_id, "folder": str(output_dir / run.run_id), "parameters": run.parameters}
-        for run in plan.runs
-    ]
-
-
-def _warn_of_another_version(records: Mapping[str, dict], sha256: str) -> None:
-    changed = [run for run, record in records.items() if record["notebook_sha256"] != sha256]
-    if changed:
-        reason = f"{len(changed)} finished runs, {changed[0]} among them, had another version of the notebook"
-        print(f"{reason}. Delete their folders to repeat them.")
+    runs = [{"run_id": run.run_id, "parameters": run.parameters} for run in plan.runs]
+    return [common | run | {"folder": str(output_dir / run["run_id"])} for run in runs]
 
 
 def _work(todo: list[dict], records: dict, write: Callable, number: int, scheduler: str | None) -> None:
@@ -153,10 +145,9 @@ def _work(todo: list[dict], records: dict, write: Callable, number: int, schedul
                         write()
                         pool.replaced = 0
                         bar.update()
-            except BaseException:
+            finally:
                 with suppress(Exception):  # a scheduler that is gone has nothing to cancel
                     client.cancel(list(running), force=True)
-                raise
     except (asyncio.CancelledError, concurrent.futures.CancelledError, OSError) as error:
         reason = f"the Dask scheduler was lost ({type(error).__name__})"
         raise BatchError(f"{reason}; the same command goes on with what is unfinished") from None

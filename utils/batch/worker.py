@@ -70,15 +70,13 @@ def run_on_worker(
             pass  # it ended before it read; its exit code says so
         finally:
             process.stdin.close()  # ends the process and its kernel
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(ANSWER_SECONDS)
-            except subprocess.TimeoutExpired:  # the next attempt ends the kernel that it may leave behind
-                process.kill()
-                process.wait()
+            process.kill()  # what hangs; the next attempt ends the kernel that it may leave behind
+            process.wait()
         output.seek(max(0, output.tell() - 4000))
-        lines = output.read().decode(errors="replace").split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "")
-    return process.returncode, last, read_json(Path(job["folder"]) / "run.json")
+        lines = output.read().decode(errors="replace").rstrip().split("\n")
+    return process.returncode, lines[-1], read_json(Path(job["folder"]) / "run.json")
 
 
 def run_one() -> None:
@@ -86,7 +84,7 @@ def run_one() -> None:
     # Unbuffered: Python cannot end while a thread waits in a buffered reader.
     stdin = os.fdopen(os.dup(0), "rb", buffering=0)
     job = json.loads(stdin.readline())
-    writing, turn = threading.Lock(), run_lock(job, timeout=0)
+    writing, turn = threading.Lock(), run_lock(job)
 
     def end_with_the_worker():
         stdin.read()
@@ -100,7 +98,7 @@ def run_one() -> None:
     threading.Thread(target=end_with_the_worker, daemon=True).start()
     # An earlier attempt, perhaps on another machine, may still be at work.
     with (
-        _wait(job, lambda: _acquire(turn), "an earlier attempt at it to end"),
+        _wait(job, turn.acquire, "an earlier attempt at it to end"),
         _wait(job, _free_gpu, "a GPU that no other run has") if job["gpu"] else nullcontext(),
     ):
         os.environ[LEFT_BEHIND] = job["folder"] + KERNEL  # for what is started from here on
@@ -111,46 +109,41 @@ def run_one() -> None:
             _attempt(job, writing)
 
 
-def _wait(job: Mapping[str, Any], attempt: Callable[[], Any], reason: str) -> Any:
-    """Try until something comes of it, and return that. The driver says what a long wait's note says."""
+def _wait(job: Mapping[str, Any], attempt: Callable[[], AbstractContextManager], reason: str) -> Any:
+    """Try to take a lock until it is free, and return what releases it. The driver says a long wait's note."""
     note, deadline = note_of(job), time.monotonic() + SAY_SECONDS
-    while (result := attempt()) is None:
+    while True:
+        with suppress(Timeout):
+            lock = attempt()
+            note.unlink(missing_ok=True)
+            return lock
         if time.monotonic() > deadline and not note.exists():
             with suppress(OSError):  # a full disk: it waits all the same
                 note.write_text(f"{job['run_id']} waits for {reason}", encoding="utf-8")
         time.sleep(0.5)
-    note.unlink(missing_ok=True)
-    return result
 
 
 def note_of(job: Mapping[str, Any]) -> Path:
     return Path(job["folder"]).parent / ".locks" / f"{job['run_id']}.waits"
 
 
-def run_lock(job: Mapping[str, Any], timeout: float) -> FileLock:
-    folder = Path(job["folder"])
-    return FileLock(folder.parent / ".locks" / f"{folder.name}.lock", timeout=timeout, thread_local=False)
+def run_lock(job: Mapping[str, Any], timeout: float = 0) -> FileLock:
+    lock = Path(job["folder"]).parent / ".locks" / f"{job['run_id']}.lock"
+    return FileLock(lock, timeout=timeout, thread_local=False)
 
 
-def _acquire(lock: FileLock) -> AbstractContextManager | None:
-    """Take a lock that is free, and return the context that releases it; None where another has it."""
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        return None
-
-
-def _free_gpu() -> AbstractContextManager | None:
-    """Bind this process and its kernel to a GPU that no other run on this machine has."""
+def _free_gpu() -> AbstractContextManager:
+    """Bind this process and its kernel to a GPU that no other run on this machine has, or raise Timeout."""
     if not (devices := visible_gpus()):
         reason = "neither CUDA_VISIBLE_DEVICES nor nvidia-smi names one"
         raise RuntimeError(f"the worker declares a GPU, and {reason}")
     for device in devices:
         name = f"finetune-{getpass.getuser()}-gpu-{re.sub('[^A-Za-z0-9-]', '_', device)}.lock"
-        if lock := _acquire(FileLock(Path(tempfile.gettempdir()) / name)):
+        with suppress(Timeout):
+            lock = FileLock(Path(tempfile.gettempdir()) / name, timeout=0).acquire()
             os.environ["CUDA_VISIBLE_DEVICES"] = device
             return lock
-    return None
+    raise Timeout("all GPUs")
 
 
 def end_left_behind(folder: str) -> None:
@@ -176,8 +169,8 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
     before = read_json(folder / "run.json")
     # A failed run is continued once. If that fails too, as where the data have changed, it starts afresh.
     failed_again = before.get("status") == "failed" and before.get("resumed")
-    trusted = before.get("parameters") == job["parameters"] and not failed_again
-    resume = "resume" in names and trusted and bool(saved_checkpoints(folder / "checkpoints"))
+    same = before.get("parameters") == job["parameters"] and not failed_again
+    resume = "resume" in names and same and bool(saved_checkpoints(folder / "checkpoints"))
     if folder.exists() and not resume:
         aside = folder.parent / "previous" / folder.name
         shutil.rmtree(aside, ignore_errors=True)
@@ -188,11 +181,11 @@ def _attempt(job: Mapping[str, Any], writing: threading.Lock) -> None:
     write_json(folder / "run.json", record | {"status": "running"})
     parameters = job["parameters"] | ({"output_dir": str(folder)} if "output_dir" in names else {})
     parameters |= {"resume": True} if resume else {}
-    copy, error = folder / "notebook.ipynb", ""
+    error = ""
     try:
         with _kernel_sockets() as config:
             options = {"progress_bar": False, "cwd": job["cwd"], "config": config}
-            papermill.execute_notebook(job["notebook"], copy, parameters, **options)
+            papermill.execute_notebook(job["notebook"], folder / "notebook.ipynb", parameters, **options)
     except papermill.PapermillExecutionError as failure:
         error = one_line(failure.ename, failure.evalue)
     except Exception as failure:  # the kernel died, the disk is full, ...: no cell has said so
@@ -225,11 +218,11 @@ def _kernel_sockets() -> Iterator[Any]:
 
 
 def verdict(job: Mapping[str, Any], error: str, seconds: float) -> dict[str, Any]:
-    metrics, scores = {} if error else read_json(Path(job["folder"]) / "metrics.json"), {}
-    for column in SCORE_COLUMNS:
-        split, _, name = column.partition("_")
-        if isinstance(metrics.get(split), dict) and name in metrics[split]:
-            scores[column] = metrics[split][name]
+    """Return what a run's end adds to its record."""
+    metrics = {} if error else read_json(Path(job["folder"]) / "metrics.json")
+    blocks = [(split, block) for split, block in metrics.items() if isinstance(block, dict)]
+    found = {f"{split}_{name}": score for split, block in blocks for name, score in block.items()}
+    scores = {column: found[column] for column in SCORE_COLUMNS if column in found}
     status = "failed" if error else "completed"
     return {"status": status, "seconds": round(seconds, 1), "error": error, "scores": scores}
 
@@ -241,9 +234,8 @@ def record_of(job: Mapping[str, Any]) -> dict[str, Any] | None:
     if record.get("parameters") != job["parameters"]:
         return None
     if record["status"] == "running":  # killed; once metrics.json is written nothing that counts is missing
-        recorded = metrics.get("parameters", {})
-        pairs = [(recorded.get(name, value), value) for name, value in job["parameters"].items()]
-        if not metrics or any(done not in (value, without_home(value)) for done, value in pairs):
+        given, recorded = job["parameters"], metrics.get("parameters", {})
+        if not metrics or any(recorded.get(n, v) not in (v, without_home(v)) for n, v in given.items()):
             return None
         record |= verdict(job, "", (folder / "metrics.json").stat().st_mtime - record["started"])
     return None if record.get("scores") and not metrics else record

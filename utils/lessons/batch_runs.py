@@ -1,20 +1,53 @@
-"""The control of 06_batch_runs."""
+"""The control of 06_batch_runs: some runs of a sweep side by side."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from utils.batch.figures import confusions_side_by_side, curves_side_by_side, deciding_score
-from utils.batch.leaderboard import read_run, run_names, varied
+from utils import unquote_formula
+from utils.batch.figures import deciding_score, settings_in_words
+from utils.batch.leaderboard import predictions_of, task_of, varied
 from utils.batch.plan import SCORE_COLUMNS
 from utils.lessons.controls import Picture, control
+from utils.plots import draw_confusion, draw_losses, finish, loss_name, plain_axes
+from utils.runs import read_json, saved_checkpoints
 
 MOST_RUNS = 3  # side by side
+
+
+class RunFiles(NamedTuple):
+    """What a run folder holds of interest; empty where a file is missing, as in a failed run."""
+
+    task: str
+    history: list[dict]  # trainer.state.log_history
+    labels: list[str]  # of the test rows, as in predictions.csv
+    predicted: list[str]
+
+
+def read_run(folder: str | Path) -> RunFiles:
+    """Read the files of one run; a history that is not in metrics.json comes from the newest checkpoint."""
+    folder = Path(folder)
+    metrics = read_json(folder / "metrics.json")
+    logs = [read_json(path / "trainer_state.json") for path in saved_checkpoints(folder / "checkpoints")]
+    logs = [metrics.get("history"), *(log.get("log_history") for log in reversed(logs))]
+    history = next(filter(None, logs), [])
+    rows = predictions_of(folder).map(unquote_formula)
+    return RunFiles(task_of(metrics), history, rows["label"].tolist(), rows["predicted"].tolist())
+
+
+def run_names(leaderboard: pd.DataFrame) -> dict[str, str]:
+    """Return a readable name for each run_id: the parameters in which the runs differ."""
+    runs = leaderboard.set_index("run_id")[varied(leaderboard)].to_dict("index")
+    return {run: settings_in_words(settings) or run for run, settings in runs.items()}
 
 
 def run_explorer(
@@ -91,3 +124,61 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "–" if math.isnan(value) else f"{value:.4g}"
     return str(value)
+
+
+def curves_side_by_side(histories: Mapping[str, Sequence[Mapping]]) -> Figure:
+    """Draw training and validation loss by epoch, a panel for each run, on the same axes.
+
+    The losses' axis is logarithmic where one run is ten times above the others.
+
+    Args:
+        histories: name of a run -> its `trainer.state.log_history`. A loss of None or nan leaves a gap.
+    """
+    number = len(histories)
+    options = {"figsize": (1 + 3.2 * number, 3.4), "sharex": True, "sharey": True, "layout": "constrained"}
+    figure, panels = plt.subplots(1, number, squeeze=False, **options)
+    for axes, (name, history) in zip(panels[0], histories.items(), strict=True):
+        draw_losses(axes, history)
+        axes.set_title(_run_title(name), fontsize="medium")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0)  # shared; whole epochs are then marked in a run of one epoch, too
+    losses = [np.concatenate([line.get_ydata() for line in axes.lines]) for axes in panels[0]]
+    highest = [values[np.isfinite(values)].max() for values in losses if np.isfinite(values).any()]
+    log = len(highest) > 1 and max(highest) > 10 * min(highest)
+    axes.set_yscale("log" if log else "linear")
+    name = loss_name([entry for history in histories.values() for entry in history])
+    panels[0][0].set_ylabel(name + (", log scale" if log else ""))
+    panels[0][0].legend()
+    return finish(figure)
+
+
+def _run_title(name: str) -> str:
+    return "\n".join(plain_axes(part, 34) for part in name.split(", "))
+
+
+def confusions_side_by_side(
+    answers: Mapping[str, tuple[Sequence, Sequence]], names: Sequence | None = None
+) -> Figure:
+    """Draw the confusion matrices of some runs, with the same labels in the same places and the same shades.
+
+    Args:
+        answers: name of a run -> (labels, predicted), each a list of label names, one a row.
+        names: the labels in the order in which they are drawn; None means sorted.
+    """
+    labels = {label for columns in answers.values() for column in columns for label in column}
+    names = list(names or sorted(labels))
+    code = {name: k for k, name in enumerate(names)}
+    side, lines = min(7, 2.4 + 0.45 * len(names)), max(_run_title(name).count("\n") for name in answers)
+    words = 0.09 * min(24, max(len(str(name)) for name in names))  # the room that labels take, in inches
+    size = (1.2 + words + side * len(answers), side + 0.2 * lines + 0.5 * words)
+    options = {"figsize": size, "sharey": True, "layout": "compressed", "squeeze": False}
+    figure, panels = plt.subplots(1, len(answers), **options)
+    for axes, (name, columns) in zip(panels[0], answers.items(), strict=True):
+        labels, predicted = ([code[label] for label in column] for column in columns)
+        image = draw_confusion(axes, labels, predicted, names)
+        axes.set_title(_run_title(name), fontsize="medium")
+        axes.set_xlabel("predicted label")
+    panels[0][0].set_ylabel("true label")
+    figure.colorbar(image, ax=panels[0], label="share of the true label's rows", shrink=0.8)
+    return finish(figure)
