@@ -94,7 +94,7 @@ lab: setup
 	env -u HF_HUB_DISABLE_PROGRESS_BARS -u HF_DATASETS_DISABLE_PROGRESS_BARS $(BIN)/jupyter lab --notebook-dir=. notebooks/template.ipynb
 
 notebooks: setup
-	@rm -rf runs/training runs/batch runs/lesson
+	@rm -rf runs/training runs/batch notebooks/runs
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--NotebookExporter.preprocessors=nbconvert.preprocessors.coalescestreams.CoalesceStreamsPreprocessor notebooks/*.ipynb
 

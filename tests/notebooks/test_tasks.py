@@ -10,7 +10,7 @@ import pytest
 from test_training import metrics_of, papermill
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
 
-from notebooks import printed, read
+from notebooks import cell_of, printed, read
 from utils import ROOT, unquote_formula
 from utils.data import read_table, split_table
 from utils.metrics import baseline_predictions, compare, fold_temperature, score
@@ -232,6 +232,22 @@ def test_fifty_two_odd_classes_of_long_texts_in_jsonl(tmp_path, size):
     if size == "whole":
         assert metrics["test"]["accuracy"] > metrics["baselines"]["tfidf_logreg"]["accuracy"] + 0.1
         assert predictions["predicted"].nunique() > 8
+
+
+# --- the lesson ---
+
+
+@pytest.mark.slow
+def test_the_lesson_runs_with_a_small_model_and_its_scoreboard_has_every_rung(tmp_path):
+    settings = small_model(tmp_path, "single_label", ["negative", "positive"])
+    settings |= {"model_name": str(tmp_path / "first"), "max_train_samples": 100, "learning_rate": 1e-4}
+    settings |= {"output_dir": "lesson"}
+    result = papermill(tmp_path, settings, ROOT / "notebooks" / "04_training.ipynb")
+    assert result.returncode == 0, result.stdout[-3000:]
+    notebook = read(tmp_path / "out.ipynb")
+    rungs = cell_of(notebook, "scoreboard").outputs
+    assert any("image/png" in output.get("data", {}) for output in rungs)
+    assert printed(notebook, "saved") == printed(read(ROOT / "notebooks" / "04_training.ipynb"), "saved")
 
 
 # --- what docs/trust.md says of rules ---
