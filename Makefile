@@ -11,6 +11,7 @@
 # make colab  all notebooks as in Colab: its versions, nothing but the notebook; what they showed is in runs/colab/
 # make audit  known vulnerabilities in constraints.txt (asks the package index), weaknesses in the CI file
 # make site   the notebooks as pages to read and search, offline: runs/site/index.html
+# make pages  the pages of docs/ that are made from the code
 # make badges REPO=owner/name TAG=v1.0   "Open in Colab" badges in README and notebooks
 # make clean  remove .venv, fetched data and runs/
 
@@ -34,7 +35,7 @@ SENTENCES = "Best day of my life :)" "My phone died again, great." "The meeting 
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: run test test-all suite browser test-matrix colab audit lab notebooks site badges batch clean setup
+.PHONY: run test test-all suite browser test-matrix colab audit lab notebooks site pages badges batch clean setup
 
 setup:
 	@$(PYTHON) utils/setup/environment.py
@@ -101,8 +102,11 @@ site:
 	@$(PYTHON) utils/setup/environment.py site
 	@.venv-site/$(SCRIPTS)/python docs/build.py
 
+pages: setup
+	$(BIN)/python docs/pages.py
+
 badges:
 	@$(PYTHON) docs/badges.py $(if $(filter undefined,$(origin REPO)),,--repository "$(REPO)") $(if $(TAG),--tag "$(TAG)")
 
 clean:
-	rm -rf .venv .venv-site .venv-audit finetuning.egg-info runs data/*.zip data/tweets.csv data/reviews.csv data/products.csv data/editorials.csv
+	rm -rf .venv .venv-site .venv-audit finetuning.egg-info runs notebooks/runs data/*.zip data/tweets.csv data/reviews.csv data/products.csv data/editorials.csv

@@ -17,9 +17,20 @@ nb_execution_mode = "off"
 # for them
 nb_ipywidgets_js = {}
 nb_output_stderr = "show"
-myst_heading_anchors = 4  # links such as #is-my-trainer-all-right
+smartquotes = False  # messages and options are shown as they are typed
+myst_heading_anchors = 4  # links such as #check
 suppress_warnings = ["mystnb.mime_priority"]
 
 # Colours of code with at least 4.5:1 against their background, in both modes.
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
+
+
+def say_levels(app, pagename, templatename, context, doctree):
+    """Give the sidebar's captions the level that Sphinx leaves out: a screen reader asks for it."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
+def setup(app):
+    app.connect("html-page-context", say_levels, priority=900)  # after the theme

@@ -11,16 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LONG = 2700  # seconds for a training or a notebook's cell; nbval's own limit is 1200, and it names the cell
 # These files take minutes each. On several processes they begin first, so that none is left at the end.
-LONGEST = [
-    "06_batch_runs",
-    "04_training",
-    "template",
-    "05_pitfalls",
-    "test_broken",
-    "test_healthy",
-    "test_training",
-]
-LONGEST += ["test_kills", "test_tasks", "test_batch", "test_site", "test_browser"]
+LONGEST = ["06_batch_runs", "04_training", "template", "05_pitfalls", "test_training", "test_kills"]
+LONGEST += ["test_check_run", "test_check_labels", "test_check_texts", "test_check_arguments", "test_watch"]
+LONGEST += ["test_tasks", "test_batch", "test_site", "test_browser"]
 FULL_NOTEBOOKS = {  # `make test` runs 04 on fewer rows, through papermill
     "04_training": "three epochs of 2,520 sentences: a third of all that `make test` may take",
     "template": "three epochs of 2,896 tweets; the tests run it with papermill, on fewer rows",

@@ -8,6 +8,7 @@ import warnings
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import special, stats
@@ -18,6 +19,7 @@ from transformers import (
     AutoTokenizer,
     BartConfig,
     BertConfig,
+    BertForSequenceClassification,
     DistilBertConfig,
     GPT2Config,
     RobertaConfig,
@@ -32,6 +34,8 @@ from utils.metrics import (
     _word_weights,
     baseline_predictions,
     bootstrap_interval,
+    calibrate,
+    calibration_error,
     choose_thresholds,
     compare,
     compute_metrics,
@@ -40,8 +44,11 @@ from utils.metrics import (
     expected_calibration_error,
     fit_temperature,
     fold_temperature,
+    per_label,
     probabilities_of,
+    review,
     score,
+    score_with_interval,
     suspicious_labels,
     wilson_interval,
 )
@@ -606,3 +613,80 @@ def test_embeddings_help_and_odd_tables_work():
     assert "lonely" not in set(alone["label"])
     assert suspicious_labels(["a", "b", "c"], ["A", "A", "A"]).empty
     assert suspicious_labels([], []).empty
+
+
+# --- what the template does after training ------------------------------------------------------------------
+
+
+def test_the_main_score_of_each_task_has_its_interval():
+    classes = score_with_interval([0, 1, 1, 0] * 25, [0, 1, 0, 0] * 25)
+    assert classes["accuracy_ci95"] == pytest.approx(wilson_interval(75, 100), abs=1e-4)
+    labels, answers = np.array([[1, 0], [1, 1]] * 30), np.array([[1, 0], [1, 0]] * 30)
+    several = score_with_interval(labels, answers, "multi_label")
+    assert several["accuracy_ci95"][0] < 0.5 < several["accuracy_ci95"][1]
+    values = np.arange(50.0)
+    numbers = score_with_interval(values, values + np.sin(values) * 9, "regression")
+    assert numbers["pearson_ci95"][0] < numbers["pearson"] < numbers["pearson_ci95"][1]
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
+def test_calibrate_changes_the_model_and_says_by_how_much(task):
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 2, (600, 2))
+    labels = {
+        "single_label": (rng.random(600) < special.expit(true[:, 1] - true[:, 0])).astype(int),
+        "multi_label": (rng.random((600, 2)) < special.expit(true)).astype(int),
+        "regression": true[:, 0],
+    }[task]
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=30, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4,
+            num_labels=2,
+        )
+    )  # fmt: skip
+    before = model.classifier.weight.detach().clone()
+    calibration = calibrate(model, 3 * true, labels, task)
+    if task == "regression":
+        assert calibration == (1.0, None)
+        assert torch.equal(model.classifier.weight, before)
+        assert calibration_error(labels, true, 1.0, task) == {}
+        return
+    assert calibration.temperature == pytest.approx(3, rel=0.2)
+    assert torch.allclose(model.classifier.weight * calibration.temperature, before)
+    errors = calibration_error(labels, 3 * true / calibration.temperature, calibration.temperature, task)
+    assert errors["temperature"] == calibration.temperature
+    assert errors["ece"] < errors["ece_before"] - 0.03
+    if task == "multi_label":
+        assert model.config.thresholds == calibration.thresholds.tolist()
+    else:
+        assert calibration.thresholds is None
+
+
+def test_the_review_has_the_most_confident_mistakes_on_top():
+    rows = pd.DataFrame({"row": [1, 2, 3, 4], "text": list("abcd"), "label": ["x", "y", "y", "x"]})
+    shares = np.array([[0.9, 0.1], [0.7, 0.3], [0.8, 0.2], [0.6, 0.4]])
+    table = review(rows, np.array([0, 1, 1, 0]), shares.argmax(axis=1), shares, ["x", "y"])
+    assert table["row"].tolist() == [3, 2, 1, 4]
+    assert table["right"].tolist() == [False, False, True, True]
+    assert table["predicted"].tolist() == ["x"] * 4
+    assert table["confidence"].tolist() == [0.8, 0.7, 0.9, 0.6]
+    several = np.array([[1, 0], [0, 1], [1, 1], [1, 0]])
+    table = review(
+        rows, several, np.array([[1, 0], [1, 1], [1, 1], [0, 0]]), shares, ["x", "y"], "multi_label"
+    )
+    assert table[["row", "predicted", "right"]].values.tolist() == [
+        [2, "x|y", False], [4, "", False], [1, "x", True], [3, "x|y", True],
+    ]  # fmt: skip
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    table = review(rows, values, values + [0.1, -2, 1, 0], values, ["value"], "regression")
+    assert table["row"].tolist() == [2, 3, 1, 4]
+    assert table["off_by"].tolist() == pytest.approx([-2, 1, 0.1, 0])
+
+
+def test_scores_by_label():
+    table = per_label([0, 0, 1, 1, 1], [0, 1, 1, 1, 0], ["a", "b", "c"])
+    assert table.loc["b"].tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 3])
+    assert table["support"].tolist() == [2, 3, 0]
+    table = per_label(np.arange(10.0), np.arange(10.0) + 1, ["value"], "regression")
+    assert table["rows"].tolist() == [2] * 5
+    assert table["mean_error"].tolist() == table["mae"].tolist() == [1] * 5

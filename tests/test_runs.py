@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
+from test_predict import tiny
 from transformers.trainer_utils import get_last_checkpoint
 
 import utils.runs
@@ -338,7 +339,7 @@ def test_the_newest_checkpoint_is_the_one_that_trainer_takes(tmp_path):
 
 
 def test_resume_refuses_other_parameters_and_other_data(tmp_path, data_file):
-    parameters = GOOD | {"output_dir": str(tmp_path / "run"), "resume": True}
+    parameters = GOOD | {"data_file": str(data_file), "output_dir": str(tmp_path / "run"), "resume": True}
     checkpoint(open_run(parameters).folder, 10)
     with pytest.raises(RunError, match="learning_rate was 5e-05 and is 0.0001"):
         open_run(parameters | {"learning_rate": 1e-4})
@@ -419,9 +420,8 @@ def test_a_model_to_start_from_is_not_moved_away(tmp_path, data_file, monkeypatc
             open_run(GOOD | {"model_name": name})
         assert (tmp_path / place).is_dir()
     assert open_run(GOOD | {"model_name": place, "output_dir": "other"}).folder == tmp_path / "other"
-    open_run(
-        GOOD | {"model_name": "training/elsewhere/../../model"}, [data_file]
-    )  # a model beside them is not in the way
+    # a model beside them is not in the way
+    open_run(GOOD | {"model_name": "training/elsewhere/../../model"})
 
 
 def test_a_continued_run_is_unfinished_until_it_ends(tmp_path, data_file):
@@ -540,7 +540,6 @@ def test_the_record_is_read_back_and_summed_up(tmp_path):
     ("command", "says"),
     [
         ("-m utils.runs", "python -m utils.runs: error: the following arguments are required: folder"),
-        ("-m utils.runs one two", "python -m utils.runs: error: unrecognized arguments: two"),
         (
             "-m utils.predict model",
             "python -m utils.predict: error: the following arguments are required: data_file, output_file",
@@ -582,18 +581,21 @@ def test_the_command_says_that_there_is_no_finished_run(tmp_path, capsys, conten
     assert "Test accuracy 0.900" in capsys.readouterr().out
 
 
+def test_the_command_labels_texts_with_the_runs_model(tmp_path, capsys):
+    write_record(tmp_path, record())
+    tiny(tmp_path / "model")
+    utils.runs.main([str(tmp_path), "a good film", "bad"])
+    answers = capsys.readouterr().out.splitlines()[-2:]
+    assert [answer.partition(": ")[2] for answer in answers] == ["a good film", "bad"]
+
+
 def test_predictions_keep_order_and_odd_characters(tmp_path):
     texts, labels = ['a "quoted"\nline', "=1+1", "😀"], ["x,y", "b", "b"]
     # as rows come out of a frame
     rows = pd.DataFrame({"row": [7, 2, 1000], "text": texts, "label": labels}, index=[5, 0, 3])
-    write_predictions(
-        tmp_path / "p.csv",
-        rows,
-        ["x,y", "b", "x,y"],
-        np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]),
-        ["x,y", "b"],
-    )
-    with open(tmp_path / "p.csv", newline="", encoding="utf-8") as file:
+    rows = rows.assign(predicted=["x,y", "b", "x,y"], own="is not written")
+    write_predictions(tmp_path, rows, np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), ["x,y", "b"])
+    with open(tmp_path / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["row", "text", "label", "predicted", "probability_x,y", "probability_b"]
     assert [row["row"] for row in rows] == ["7", "2", "1000"]
@@ -609,8 +611,8 @@ def test_predictions_keep_order_and_odd_characters(tmp_path):
 
 def test_predictions_of_numbers_have_no_probabilities(tmp_path):
     rows = pd.DataFrame({"row": [1, 4], "text": ["a", "b"], "label": ["-1.5", "2"]})
-    write_predictions(tmp_path / "p.csv", rows, ["-1.25", "1.75"], np.array([-1.25, 1.75]))
-    assert (tmp_path / "p.csv").read_text().splitlines() == [
+    write_predictions(tmp_path, rows.assign(predicted=["-1.25", "1.75"]), np.array([-1.25, 1.75]))
+    assert (tmp_path / "predictions.csv").read_text().splitlines() == [
         "row,text,label,predicted",
         "1,a,-1.5,-1.25",
         "4,b,2,1.75",
@@ -625,8 +627,8 @@ def test_predictions_are_joined_to_their_file_by_row(tmp_path):
     ).to_csv(tmp_path / "mine.csv", index=False)
     mine = pd.read_csv(tmp_path / "mine.csv")
     test = split_table(read_table(tmp_path / "mine.csv", max_dropped=0.9)).test
-    write_predictions(tmp_path / "p.csv", test, test["label"].tolist())
-    predictions = pd.read_csv(tmp_path / "p.csv")
+    write_predictions(tmp_path, test.assign(predicted=test["label"]))
+    predictions = pd.read_csv(tmp_path / "predictions.csv")
     assert len(predictions) > 3
     assert predictions["row"].is_monotonic_increasing
     assert not set(predictions["text"]) & set(mine["text"])

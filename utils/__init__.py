@@ -10,7 +10,7 @@ plots.py       the figures of the template and of 04
 predict.py     a new file labelled
 runs.py        the run folder, metrics.json, the model card
 
-reading/       bytes -> rows: encodings, delimiters, JSONL, Parquet; bundled sets; folders of models
+reading/       bytes -> rows: encodings, delimiters, JSONL, Parquet; bundled sets; where checkpoints come from
 preflight/     what is wrong with a Trainer before, during and after training
 batch/         many papermill runs, on Dask; the leaderboard
 lessons/       figures, controls and exercises of single chapters

@@ -1,5 +1,6 @@
 """Tables of labelled text: the bundled data sets, a reader for your own file, and the split."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 
 from utils.findings import Finding, TableError, rows_in_words
 from utils.labels import MAX_CLASSES, SEPARATOR, TASKS, in_order, label_names, normalise
+from utils.reading.files import in_words
 from utils.reading.table import Table, check_dropped, read_table
 
 __all__ = ["Splits", "Table", "TableError", "read_table", "split_table"]
@@ -42,14 +44,12 @@ def split_table(
 
     Each class keeps its share; in multi_label each label, the rarest dealt first (after Sechidis et al., On
     the Stratification of Multi-Label Data, 2011); in regression each of ten ranges of the value with equally
-    many rows. A class with too few rows for every split goes to the training rows.
-
-    A table's `max_dropped` limits the share of its rows that are lost: blank ones, contradictions, and texts that
-    are in the validation or test file. A repeat or a row not sampled is no loss.
+    many rows. A class with too few rows for every split goes to the training rows. A table's `max_dropped`
+    limits the share of its rows that are lost; a repeat or a row not sampled is no loss.
 
     Raises:
-        TableError: more rows lost than `max_dropped` allows; training rows with fewer than two classes or
-            values, or more than 1,000 classes; labels that training does not have; a split without rows.
+        TableError: too many rows lost, nothing to tell apart, more than 1,000 classes, labels that training
+            does not have, or a split without rows.
     """
     if task not in TASKS:
         raise TableError(f"task={task!r} is none of {', '.join(TASKS)}.")
@@ -75,10 +75,9 @@ def split_table(
                 fix = "A text seen in training makes its test score worthless."
                 findings.append(Finding("split-leak", "warning", message, fix))
             frames[name] = frames[name][~shared]
-    dropped: dict[str, int] = {}
+    dropped = Counter()
     for name, part in tables.items():
-        for reason, count in lost[name].items():
-            dropped[reason] = dropped.get(reason, 0) + count
+        dropped.update(lost[name])
         lost[name].pop("repeated_text", None)
         what = f"{part.source['file']}, the {name} data" if part.source else f"The {name} data"
         check_dropped(lost[name], len(part.rows) + sum(part.dropped.values()), part.max_dropped, what)
@@ -93,27 +92,27 @@ def split_table(
     if task != "regression":
         classes = {name: {*label_names(part["label"], task)} for name, part in parts.items()}
     names = classes["train"]
-    _check_train(train, names, task, target)
+    _check_train(train, names, target)
     for name in ("validation", "test"):
         if parts[name].empty:
-            reason = f"would be empty: {len(training)} rows are too few"
-            raise TableError(f"The {name} split {reason}. Add rows, or give a {name}_file.")
+            few = f"{len(training)} rows are too few. Add rows, or give a {name}_file."
+            raise TableError(f"The {name} split would be empty: {few}")
         if unknown := in_order(classes[name] - names):
-            reason = f"have labels that no training row has: {', '.join(map(repr, unknown[:10]))}"
-            raise TableError(f"The {name} rows {reason}. Correct them or add training rows.")
+            labels = f"{in_words(unknown, 10)}. Correct them or add training rows."
+            raise TableError(f"The {name} rows have labels that no training row has: {labels}")
         if missing := in_order(names - classes[name]):
-            message = f"The {name} split has no row of {', '.join(map(repr, missing[:10]))}."
+            message = f"The {name} split has no row of {in_words(missing, 10)}."
             fix = "Its scores say nothing about these classes; add rows."
             findings.append(Finding("single-class-split", "warning", message, fix))
     if max_train_samples is not None and max_train_samples < len(train):
-        least = max(len(names), 2)
-        if max_train_samples < least:
-            reason = f"is fewer than the {least} classes"
-            raise TableError(f"max_train_samples={max_train_samples} {reason}. Raise it.")
+        if max_train_samples < (least := max(len(names), 2)):
+            raise TableError(
+                f"max_train_samples={max_train_samples} is fewer than {least} classes. Raise it."
+            )
         parts["train"] = _sample(train, max_train_samples, task, rng)
         dropped["not_sampled"] = len(train) - max_train_samples
     splits = (parts[name].reset_index(drop=True) for name in ("train", "validation", "test"))
-    return Splits(*splits, findings, dropped)
+    return Splits(*splits, findings, dict(dropped))
 
 
 def _without_repeats(
@@ -125,31 +124,25 @@ def _without_repeats(
     if len(conflicts):
         example = conflicts.iloc[0]
         labels = sorted({*conflicts.loc[conflicts.index == conflicts.index[0], "label"]})
-        message = (
-            f"{rows_in_words(conflicts['row'])} hold texts that carry two labels, for example "
-            f"{example['text'][:60]!r}: {', '.join(map(repr, labels))}. All are left out."
-        )
+        numbers, one = rows_in_words(conflicts["row"]), f"{example['text'][:60]!r}: {in_words(labels)}"
+        message = f"{numbers} hold texts that carry two labels, for example {one}. All are left out."
         fix = "Decide on one label for each text."
         findings.append(Finding("conflicting-labels", "warning", message, fix))
-    repeats = rows[rows.index.duplicated()]
-    if len(repeats):
-        numbers = rows_in_words(repeats["row"])
+    again = rows.index.duplicated()
+    if again.any():
+        numbers = rows_in_words(rows.loc[again, "row"])
         message = f"{numbers} repeat an earlier text with the same label and are left out."
         fix = "Nothing to do: kept twice, they could end up in two splits."
         findings.append(Finding("repeated-text", "warning", message, fix))
-    return rows[~rows.index.duplicated()], len(conflicts), len(repeats)
+    return rows[~again], len(conflicts), int(again.sum())
 
 
-def _check_train(train: pd.DataFrame, names: set[str], task: str, target: str) -> None:
+def _check_train(train: pd.DataFrame, names: set[str], target: str) -> None:
     """Refuse training rows with nothing to tell apart, or with far too many classes."""
-    if task == "single_label" and len(names) < 2:
-        classes = f"{len(names)} class(es): {', '.join(names) or 'none'}"
-        raise TableError(f"The training rows have {classes}. A classifier needs at least two.")
     if len(names) > MAX_CLASSES:
-        first = ", ".join(map(repr, in_order(names)[:3]))
-        classes = f"{len(names):,} classes, more than {MAX_CLASSES:,}: {first}"
+        classes = f"{len(names):,} classes, more than {MAX_CLASSES:,}: {in_words(in_order(names), 3)}"
         advice = "Is label_column the right one? Numbers are for task='regression'; otherwise merge classes."
-        raise TableError(f"The training rows have {classes}, ... {advice}")
+        raise TableError(f"The training rows have {classes}. {advice}")
     if train[target].nunique() < 2:
         label = f"the same label, {train['label'].iloc[0]!r}" if len(train) else "no label"
         reason = f"All {len(train):,} training rows have {label}: there is nothing to tell apart"
@@ -161,9 +154,8 @@ def _deal(
 ) -> dict[str, pd.DataFrame]:
     """Deal each group's shuffled rows out by share; the rest is "train". Row order is kept.
 
-    scikit-learn's stratified split refuses classes of one row, and more classes than rows to deal; tables
-    have both. In multi_label, where a row is in several groups, a group deals what the groups before it have
-    left, counting what they have given to each part.
+    (scikit-learn's refuses classes of one row, and more classes than rows to deal.) In multi_label a row is
+    in several groups: each deals what those before it have left, and counts what they gave to each part.
     """
     names = [*shares, "train"]
     place = np.full(len(rows), -1)  # of each row, the part it goes to
@@ -182,10 +174,7 @@ def _deal(
 
 
 def _mend(place: np.ndarray, groups: list[np.ndarray], parts: int, essential: int) -> None:
-    """Move single rows so that the part the model learns from (`essential`) has every label.
-
-    Then every other part gets one too, where training can spare a row.
-    """
+    """Move single rows: the `essential` part gets every label, the others one that it can spare."""
     for group in groups:
         if not (place[group] == essential).any():
             place[group[0]] = essential
@@ -204,11 +193,10 @@ def _mend(place: np.ndarray, groups: list[np.ndarray], parts: int, essential: in
 
 
 def _sample(rows: pd.DataFrame, size: int, task: str, rng: np.random.RandomState) -> pd.DataFrame:
-    """Return exactly `size` rows, in which groups keep their shares and, but for regression, one row each.
+    """Return exactly `size` rows, in file order, with groups in their shares and a row of each label.
 
     Rounding gives a few too many or too few: rows are taken away or added one by one where the groups are
-    furthest from their share. The last row of a label stays, and so many rows as there are labels are enough
-    to have them all. Row order is kept.
+    furthest from their share.
     """
     share = size / len(rows)
     dealt = _deal(rows, {"kept": share}, task, rng, sampling=True)["kept"]
@@ -236,10 +224,7 @@ def _sample(rows: pd.DataFrame, size: int, task: str, rng: np.random.RandomState
 
 
 def _groups(rows: pd.DataFrame, task: str) -> list[np.ndarray]:
-    """Return the positions of the rows that share a class, a label or a tenth of the range of values.
-
-    The rarest label comes first, rows without one last.
-    """
+    """Return the positions of the rows of each class, label (rarest first) or tenth of the values."""
     if task == "regression":
         order = np.argsort(rows["value"].to_numpy(), kind="stable")
         return np.array_split(order, max(1, min(10, len(rows) // 10)))

@@ -10,6 +10,10 @@ class TableError(ValueError):
     """A table that cannot be used as it is; the message names file, place, value and remedy."""
 
 
+class ModelError(RuntimeError):
+    """A model that cannot be loaded as named; the message says what to do."""
+
+
 class PreflightError(ValueError):
     """A set-up with errors; the message names each of them with its fix."""
 
@@ -59,12 +63,12 @@ class Report:
         return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
-def rows_in_words(numbers) -> str:
-    """Say which rows: "row 3", "4 rows (1, 2, 5, ...)"."""
+def rows_in_words(numbers, what: str = "row") -> str:
+    """Say which rows or lines: "row 3", "4 rows (1, 2, 5, ...)"."""
     first = ", ".join(str(int(number)) for number in numbers[:10])
     if len(numbers) == 1:
-        return f"row {first}"
-    return f"{len(numbers):,} rows ({first}{', ...' if len(numbers) > 10 else ''})"
+        return f"{what} {first}"
+    return f"{len(numbers):,} {what}s ({first}{', ...' if len(numbers) > 10 else ''})"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

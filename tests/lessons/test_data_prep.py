@@ -1,13 +1,16 @@
-"""The length explorer, driven from Python: what its sliders change, and how fast."""
+"""The figure of three ways to pad, and the length explorer: what its sliders change, and how fast."""
 
 import io
+import re
 import time
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from utils.lessons.data_prep import length_costs, length_explorer, length_numbers
+from notebooks import cell_of, read
+from utils import ROOT
+from utils.lessons.data_prep import length_costs, length_explorer, length_numbers, three_ways
 
 LENGTHS = [4, 6, 10, 20]
 
@@ -26,7 +29,6 @@ def test_the_numbers_are_those_of_a_batch_made_by_hand():
     grouped = length_numbers(LENGTHS, max_length=20, batch_size=2)
     assert grouped["tokens_per_text"]["grouped"] == (2 * 6 + 2 * 20) / 4
     assert grouped["padding"]["grouped"] == pytest.approx(1 - 40 / 52)
-    assert grouped["cost"]["grouped"] == pytest.approx(52 / 80)
 
 
 def test_a_last_batch_that_is_not_full_counts_its_own_rows():
@@ -54,6 +56,17 @@ def test_no_way_computes_less_than_the_real_tokens_or_more_than_all_to_the_maxim
 def test_impossible_values_are_refused(lengths, max_length, batch_size):
     with pytest.raises(ValueError, match="1 or more"):
         length_explorer(lengths, max_length, batch_size)
+
+
+def test_the_figure_shows_the_padding_that_the_numbers_have(many_lengths):
+    """All batches of an epoch are drawn, so that the shares in the titles are those of the epoch."""
+    numbers = length_numbers(many_lengths, max_length=64, batch_size=16)
+    panels = three_ways(many_lengths, 64, 16, batches=len(many_lengths)).axes
+    shares = [re.search(r"(\d+%) padding", panel.get_title())[1] for panel in panels]
+    assert shares == [f"{share:.0%}" for share in numbers["padding"].values()]
+    assert {panel.get_ylim()[0] for panel in panels} == {len(many_lengths)}
+    widths = {panel.images[0].get_extent()[1] for panel in panels[:1]}
+    assert widths == {64}
 
 
 def test_moving_a_slider_changes_numbers_words_and_figure(many_lengths):
@@ -107,3 +120,15 @@ def test_sliders_and_picture_are_plain_core_widgets():
     explorer = length_explorer(LENGTHS)
     assert {child._model_module for child in explorer.children} == {"@jupyter-widgets/controls"}
     assert bytes(explorer.image.value).startswith(b"\x89PNG")
+
+
+def test_the_stored_scoreboard_of_02_bears_out_what_is_said_of_it():
+    output = cell_of(read(ROOT / "notebooks" / "02_data_prep.ipynb"), "scoreboard").outputs[0]
+    lines = [line.rsplit(maxsplit=2) for line in output.data["text/plain"].splitlines()[1:]]
+    scores = {name.strip(): (float(accuracy), float(f1_macro)) for name, accuracy, f1_macro in lines}
+    assert list(scores) == ["commonest label", "word counts", "one epoch"]
+    commonest, counts, trained = scores.values()
+    assert commonest == pytest.approx((0.694, 0.41), abs=0.001)
+    assert counts == pytest.approx((0.763, 0.631), abs=0.02)
+    assert trained[0] > counts[0] + 0.05
+    assert trained[1] > counts[1] + 0.1

@@ -1,13 +1,24 @@
-"""The controls, driven from Python: set a value, read what is shown."""
+"""01: its first cells trained, its figure and tables, and its control driven from Python."""
 
 import re
 import statistics
 import time
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from utils.lessons.loading import TEXT_LIMIT, token_explorer, token_kinds
+from notebooks import NOTEBOOKS, plain_python, read
+from utils.lessons.loading import (
+    TEXT_LIMIT,
+    embed,
+    scoreboard,
+    text_to_label,
+    token_explorer,
+    token_kinds,
+    token_table,
+    tree,
+)
 from utils.models import find_model
 
 
@@ -89,3 +100,72 @@ def test_token_explorer_reacts_within_100_ms(tokenizer):
         seconds.append(time.process_time() - start)
         assert explorer.tokens.value != before
     assert statistics.median(seconds) < 0.1
+
+
+def test_token_table_has_a_column_for_each_token(tokenizer):
+    table = token_table(tokenizer, "good 🤖")
+    assert table.loc["piece"].tolist() == ["[CLS]", "good", "[UNK]", "[SEP]"]
+    assert table.loc["id"].tolist() == tokenizer("good 🤖")["input_ids"]
+    assert table.loc["kind"].tolist() == ["special", "word", "unknown", "special"]
+
+
+def test_the_scoreboard_has_a_line_for_each_answer():
+    board = scoreboard([0, 1, 1, 1], {"commonest label": [1] * 4, "better": [0, 1, 1, 0]})
+    assert board.columns.tolist() == ["accuracy", "f1_macro"]
+    assert board.loc["commonest label"].tolist() == pytest.approx([0.75, (0 + 6 / 7) / 2])
+    assert board.loc["better"].tolist() == pytest.approx([0.75, (2 / 3 + 4 / 5) / 2])
+
+
+def test_the_way_from_text_to_label_names_what_it_is_given():
+    axes = text_to_label("$x$ costs", ids=range(101, 120), width=7, label="dear").axes[0]
+    words = [text.get_text() for text in axes.texts]
+    assert [word for word in ("text", "ids", "encoder", "head", "label") if word not in words] == []
+    assert "“\\$x\\$ costs”" in words  # no formula
+    assert "101 102 103\n104 105 106 …" in words
+    assert "7\nnumbers" in words
+    assert "dear" in words
+
+
+def test_a_tree_shows_each_file_with_its_size(tmp_path):
+    (tmp_path / "checkpoint-2").mkdir()
+    (tmp_path / "checkpoint-2" / "weights").write_bytes(b"0" * 1_500_000)
+    (tmp_path / "config").write_text("{}")
+    lines = [line.split() for line in tree(tmp_path).splitlines()]
+    assert lines == [["checkpoint-2/weights", "1.500", "MB"], ["config", "0.000", "MB"]]
+
+
+def test_embeddings_have_length_one_and_know_what_is_alike_whatever_stands_beside_them():
+    texts = ["I am very happy", "I am not happy", "The invoice is due on Friday", "short " * 60]
+    happy, unhappy, invoice, _ = vectors = embed(find_model("minilm-l6"), texts)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert happy @ unhappy > happy @ invoice + 0.4
+    assert embed(find_model("minilm-l6"), texts[:1])[0] == pytest.approx(happy, abs=1e-4)  # padding is none
+
+
+def test_the_first_success_is_near():
+    """A trained model's first score: within 12 cells, 400 words and 40 lines."""
+    first = read(NOTEBOOKS[0]).cells[:12]
+    code = [cell.source for cell in first if cell.cell_type == "code"]
+    assert sum(len(cell.source.split()) for cell in first if cell.cell_type == "markdown") <= 400
+    assert sum(bool(line.strip()) for source in code for line in source.splitlines()) <= 40
+    assert all(
+        any(part in source for source in code) for part in ("trainer.train()", "classify([", "accuracy")
+    )
+
+
+@pytest.mark.slow
+def test_one_epoch_beats_the_free_answer_and_an_untrained_model_does_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    cells = [cell for cell in read(NOTEBOOKS[0]).cells if cell.cell_type == "code"]
+    place = [cell.id for cell in cells].index("scoreboard")
+    lesson = {"display": print}
+    for cell in cells[: place + 1]:
+        exec(compile(plain_python(cell), cell.id, "exec"), lesson)
+    board = lesson["loading"].scoreboard(lesson["data"].skip(800)["label"][:], lesson["answers"])
+    assert board.index.tolist() == ["commonest label", "untrained", "one epoch"]
+    assert 0.6 < board.loc["commonest label", "accuracy"] < 0.75
+    assert board.loc["untrained", "accuracy"] < board.loc["commonest label", "accuracy"] + 0.03
+    assert board.loc["one epoch", "accuracy"] > board.loc["commonest label", "accuracy"] + 0.1
+    assert board.loc["one epoch", "f1_macro"] > 0.75
+    assert sorted(path.name for path in (tmp_path / "runs" / "loading").iterdir()) == ["checkpoint-100"]

@@ -493,19 +493,6 @@ def what_ran(page):
     return page.evaluate(markup.LIVE) + page.evaluate(scripts)
 
 
-def choose_mistake(page):
-    """Choose another mistake in the list of 05, and wait until its symptom and its cure are shown."""
-    choice, cell = first(page, ".jp-OutputArea-output .widget-dropdown select", "list of choices")
-    with step(page, "Choosing another mistake"):
-        before = shown(page, cell)
-        assert "The same text in two splits" not in before
-        choice.select_option("split-leak")
-        split_leak = shown(page, cell, before=before)
-        assert "The same text in two splits" in split_leak
-        choice.select_option("ga-loss")
-        assert "model.accepts_loss_kwargs = False" in shown(page, cell, before=split_leak)
-
-
 def choose_runs(page):
     """Choose other runs in the list of 06, wait until table and pictures change; return the table's words."""
     choice, cell = first(page, ".jp-OutputArea-output select[multiple]", "list of runs")
@@ -530,7 +517,6 @@ USE = {  # how the control of each notebook is used
     "01_loading": type_words_and_markup,
     "02_data_prep": move_slider,
     "03_training_arguments": move_slider,
-    "05_pitfalls": choose_mistake,
     "06_batch_runs": choose_runs,
 }
 SHORT = ("01_loading", "02_data_prep", "03_training_arguments")
@@ -558,16 +544,6 @@ def test_chapter(lab, path):
                 == "white\n"
             )
         USE[path.stem](lab)
-
-
-@pytest.mark.slow
-def test_another_mistake_is_shown_with_its_symptom(lab, server):
-    """The control of 05, in a notebook of its own: the chapter trains for a minute before it gets there, and
-    nbval runs it anyway.
-    """
-    explorer = "from utils.lessons.pitfalls import pitfall_explorer\npitfall_explorer('lr-too-high')"
-    run_all(lab, write_notebook(server, "pitfalls", "import sys\nsys.path.insert(0, '..')", explorer))
-    choose_mistake(lab)
 
 
 SWEEP = """

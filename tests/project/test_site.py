@@ -20,10 +20,11 @@ import pytest
 import test_browser
 from bs4 import BeautifulSoup
 
-from notebooks import NOTEBOOKS, ROOT
+from notebooks import LESSONS, NOTEBOOKS, ROOT, TEMPLATE
 
 SITE = ROOT / "runs" / "site"
-PAGES = ["index.html", "data/README.html", *(f"notebooks/{path.stem}.html" for path in NOTEBOOKS)]
+DOCS = [f"docs/{path.stem}.html" for path in sorted((ROOT / "docs").glob("*.md"))]
+PAGES = ["index.html", "data/README.html", *(f"notebooks/{path.stem}.html" for path in NOTEBOOKS), *DOCS]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 every_page = pytest.mark.parametrize("name", PAGES)
@@ -122,14 +123,39 @@ def test_every_link_leads_somewhere_and_every_file_is_here(site, name):
 
 
 def test_the_chapters_are_linked_from_the_first_page_and_with_each_other(site):
-    chapters = [f"{path.stem}.html" for path in NOTEBOOKS]
-    text = parsed(SITE / "index.html").article
-    assert {f"notebooks/{chapter}" for chapter in chapters} <= {
-        link.get("href") for link in text.find_all("a")
+    chapters = [f"{path.stem}.html" for path in [*LESSONS, TEMPLATE]]
+    links = {
+        link.get("href", "").partition("#")[0] for link in parsed(SITE / "index.html").article.find_all("a")
     }
+    assert {f"notebooks/{chapter}" for chapter in chapters} <= links
     for before, after in zip(chapters, chapters[1:], strict=False):
         assert parsed(SITE / "notebooks" / before).find("a", class_="next-page")["href"] == after
         assert parsed(SITE / "notebooks" / after).find("a", class_="prev-page")["href"] == before
+
+
+def test_the_sidebar_has_lessons_template_pages_and_data_in_this_order(site):
+    sidebar = parsed(SITE / "index.html").find(class_="sidebar-tree")
+    groups = {
+        caption.get_text(): [link["href"] for link in caption.find_next("ul").find_all("a")]
+        for caption in sidebar.find_all(class_="caption")
+    }
+    assert list(groups) == ["Lessons", "The template", "Pages", "Data"]
+    assert groups["Lessons"] == [f"notebooks/{path.stem}.html" for path in LESSONS]
+    assert groups["The template"] == [f"notebooks/{TEMPLATE.stem}.html"]
+    assert sorted(groups["Pages"]) == DOCS
+    assert groups["Pages"][-1] == "docs/contributing.html"
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_every_page_of_docs_is_linked_from_a_page_that_is_read(site, name):
+    """From README, a lesson, or another page; the sidebar alone does not count."""
+    here = (SITE / name).resolve()
+    for other in set(PAGES) - {name}:
+        for link in parsed(SITE / other).article.find_all("a"):
+            address = urlsplit(link.get("href", "")).path
+            if address and ((SITE / other).parent / address).resolve() == here:
+                return
+    pytest.fail(f"no page links to {name}")
 
 
 @every_page
@@ -158,17 +184,20 @@ def test_a_page_fits_its_window_and_wide_things_scroll_in_their_box(open_page, n
     print("screenshot:", test_browser.screenshot(page))
 
 
-def test_on_a_phone_chapter_five_scrolls_its_widest_table_by_keyboard(open_page):
-    page = open_page("notebooks/05_pitfalls.html", PHONE)
-    box = page.locator("#the-whole-catalogue .text_html").first
+def test_on_a_phone_a_wide_table_scrolls_by_keyboard(open_page):
+    page = open_page("data/README.html", PHONE)
+    box = page.locator(".table-wrapper").first
     box.focus()
     before = box.evaluate("box => [box.scrollLeft, box.scrollWidth > box.clientWidth]")
     assert before == [0, True]
     page.keyboard.press("ArrowRight")
     page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
-    report = page.locator(
-        ".cell_output table:has(td[style])"
-    ).first  # preflight's: sentences, and readable without scrolling
+
+
+def test_on_a_phone_preflights_report_is_read_without_scrolling(open_page):
+    """It has sentences in its columns."""
+    page = open_page("notebooks/05_pitfalls.html", PHONE)
+    report = page.locator(".cell_output table:has(td[style])").first
     assert report.evaluate("table => table.scrollWidth <= table.closest('.text_html').clientWidth")
     report.scroll_into_view_if_needed()
     page.evaluate(
@@ -222,7 +251,9 @@ def build(site, tmp_path):
         for name in ("README.md", "data/README.md"):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text("# A title\n\nand words\n", encoding="utf-8")
-        shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__", "*.md")
+        )
         new = nbformat.v4
         cells = [
             new.new_markdown_cell(f"# A chapter\n\n{text}"),

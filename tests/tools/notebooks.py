@@ -13,6 +13,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
+TEMPLATE = ROOT / "notebooks" / "template.ipynb"  # what papermill, the batch and `make run` use
 WIDGET = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a control
 STATE = "application/vnd.jupyter.widget-state+json"  # in the notebook's metadata: what its controls hold
 
@@ -36,7 +38,12 @@ def exercises(notebook) -> list[str]:
 
 
 def solve(notebook):
-    """Put the solutions, folded away in the last cell, into the exercises' cells, in order."""
+    """Put the solutions, folded away in the last cell, into the exercises' cells, in order.
+
+    The template has neither.
+    """
+    if not exercises(notebook):
+        return notebook
     solutions = re.findall(r"```python\n(.*?)```", cell_of(notebook, "solutions").source, flags=re.S)
     assert len(solutions) == len(exercises(notebook)), "one block of code for each exercise"
     for cell_id, source in zip(exercises(notebook), solutions, strict=True):

@@ -1,20 +1,21 @@
 """Figures and the control of 03_training_arguments."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from transformers import get_scheduler
 
 from utils.lessons.controls import Picture, control
 from utils.models import optimizer_steps
-from utils.plots import COLOURS, finish, plain_axes
+from utils.plots import BLUE, COLOURS, GREEN, ORANGE, finish, plain_axes
 
 
 def learning_rate_curves(
@@ -53,16 +54,44 @@ def learning_rate_curves(
     return finish(figure)
 
 
-def run_events(events: Mapping[str, Sequence[int]], steps: int) -> Figure:
-    """Draw at which of a run's `steps` optimizer steps each event happened. `events` maps name -> steps."""
-    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.38 * len(events)), layout="constrained")
-    for k, at in enumerate(events.values()):
-        axes.plot(at, [k] * len(at), "os^D"[k % 4], color=COLOURS[k % len(COLOURS)], markersize=8)
-        axes.axhline(k, color="0.85", linewidth=1, zorder=0)
-    axes.set_yticks(range(len(events)), [plain_axes(name) for name in events])
-    axes.set(title="When a run does what", xlabel="optimizer step", ylabel="event")
-    axes.set(xlim=(-0.5, steps + 0.5), ylim=(len(events) - 0.5, -0.5))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+def rows_to_steps(rows: int, batch_size: int, epochs: int, accumulation: int = 1) -> Figure:
+    """Draw how rows become batches, batches steps, and steps epochs. Meant for few rows: each is a square.
+
+    Raises:
+        ValueError: a number that no run can have, or more than 60 rows, 20 batches or 6 epochs.
+    """
+    plan = training_plan(rows, epochs, batch_size, accumulation)
+    if rows > 60 or plan.batches > 20 or epochs > 6:
+        raise ValueError("a picture for at most 60 rows, 20 batches and 6 epochs")
+    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
+
+    def box(left: float, width: float, level: int, words: str, colour: str, tint: float) -> None:
+        inset, face = 0.004 * rows, (*to_rgb(colour), tint)
+        place = {"left": left + inset, "height": 0.6, "align": "edge"}
+        axes.barh(level, width - 2 * inset, **place, color=face, edgecolor=colour)
+        axes.text(left + width / 2, level + 0.3, words, ha="center", va="center", fontsize=9)
+
+    for row in range(rows):  # a batch's rows share a shade with its box below
+        box(row, 1, 3, "", BLUE, 0.2 + 0.4 * (row // batch_size % 2))
+    for k in range(plan.batches):
+        size = min(batch_size, rows - k * batch_size)
+        box(k * batch_size, size, 2, f"{size} rows", BLUE, 0.2 + 0.4 * (k % 2))
+    for k in range(plan.steps_per_epoch):
+        left, full = k * plan.effective_batch_size, plan.effective_batch_size
+        box(left, min(full, rows - left), 1, f"step {k + 1}", ORANGE, 0.5)
+    for k in range(epochs):
+        first, last = k * plan.steps_per_epoch + 1, (k + 1) * plan.steps_per_epoch
+        words = f"epoch {k + 1}\nsteps {first} to {last}"
+        box(k * rows / epochs, rows / epochs, 0, words, GREEN, 0.5 if k == 0 else 0.2)
+    # the whole upper part is the first epoch
+    axes.plot([0, 0], [0.6, 1], ":", color="0.4")
+    axes.plot([rows / epochs, rows], [0.6, 1], ":", color="0.4")
+    names = (f"{epochs} epochs", f"{plan.steps_per_epoch} steps", f"{plan.batches} batches", f"{rows} rows")
+    axes.set_yticks([0.3, 1.3, 2.3, 3.3], names)
+    axes.tick_params(left=False, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    axes.set(xlim=(-0.01 * rows, 1.01 * rows), ylim=(-0.1, 3.7))
+    axes.set_title(f"From rows to steps: batches of {batch_size}")
     return finish(figure)
 
 
@@ -84,7 +113,7 @@ def losses(curves: Mapping[str, Sequence[float]], coin: float, every: int = 1) -
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     figure.legend(loc="outside right upper", fontsize="small")
     return finish(figure)
 
@@ -143,6 +172,14 @@ def learning_rates(
     # A long run would take seconds step by step; its factor can be asked for any step.
     done = np.unique(np.linspace(0, steps - 1, min(points, steps)).round().astype(int))
     return done + 1, np.array([learning_rate * factor(int(step)) for step in done])
+
+
+def schedules(shapes: Iterable[str], learning_rate: float, plan: Plan) -> Figure:
+    """Draw the learning rates of several schedules, names of `SCHEDULES`, for one plan."""
+    length = (plan.steps, plan.warmup_steps)
+    curves = {shape: learning_rates(shape, learning_rate, *length) for shape in shapes}
+    title = f"{len(curves)} schedules, {plan.steps} steps, {plan.warmup_steps} of them warmup"
+    return learning_rate_curves(curves, title, plan.steps_per_epoch)
 
 
 def schedule_explorer(

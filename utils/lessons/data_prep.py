@@ -1,7 +1,6 @@
 """Figures and the control of 02_data_prep."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -65,27 +64,24 @@ def padded_batches(ways: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     return finish(figure)
 
 
-def padding_cost(tokens: Mapping[str, int], real: int, seconds: Mapping[str, float]) -> Figure:
-    """Draw what each way of padding costs: the tokens of one epoch, and the seconds of some training steps.
+def three_ways(lengths: Sequence[int], max_length: int, batch_size: int, batches: int = 6) -> Figure:
+    """Draw some batches of an epoch, padded to max_length, to their longest row, and grouped by length.
 
-    Args:
-        tokens: way -> tokens in all batches of an epoch.
-        real: how many of them are real; the same for every way.
-        seconds: way -> seconds, for the same ways.
+    The arguments are those of `length_numbers`; `batches` says how many are drawn, at the same places each.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.4), sharey=True, layout="constrained")
-    names, computed = list(tokens), np.array(list(tokens.values())) / 1000
-    left.barh(names, computed, color=ORANGE, label="padding")
-    left.barh(names, [real / 1000] * len(names), color=BLUE, label="real tokens")
-    left.set(title="Work of one epoch", xlabel="tokens (thousands)", ylabel="padded to")
-    left.legend(fontsize="small", reverse=True)
-    right.barh(names, [seconds[name] for name in names], color=GREEN)
-    right.set(title="Time of a few training steps", xlabel="seconds")
-    left.invert_yaxis()
-    return finish(figure)
+    cut = np.minimum(lengths, max_length)
+    shuffled, grouped = np.random.RandomState(0).permutation(cut), np.sort(cut)
+    starts = np.random.RandomState(0).permutation(range(0, len(cut), batch_size))[:batches]
+
+    def masks(ordered: np.ndarray, width: int | None = None) -> list[np.ndarray]:
+        rows = [ordered[start : start + batch_size, None] for start in starts]
+        return [np.arange(width or row.max()) < row for row in rows]
+
+    ways = {"to max_length": masks(shuffled, max_length), "to the longest in the batch": masks(shuffled)}
+    return padded_batches(ways | {"grouped by length": masks(grouped)})
 
 
-def length_numbers(lengths: Sequence[int], max_length: int, batch_size: int) -> dict[str, Any]:
+def length_numbers(lengths: Sequence[int], max_length: int, batch_size: int) -> dict:
     """Return what a cut at `max_length` loses and what padding costs in batches of `batch_size`.
 
     Args:
@@ -96,8 +92,8 @@ def length_numbers(lengths: Sequence[int], max_length: int, batch_size: int) -> 
     Returns:
         `max_length`, `batch_size`; `truncated`: share of the texts that are cut; `real_tokens_per_text`: mean
         after the cut; and by way of padding ("max_length": all texts to that; "longest in batch": in random
-        order; "grouped": sorted by length first) `tokens_per_text`: what the model computes; `padding`: share
-        of that; `cost`: the same relative to padding everything to `max_length`.
+        order; "grouped": sorted by length first) `tokens_per_text`: what the model computes; `padding`: its
+        share of that.
 
     Raises:
         ValueError: no lengths, or a length, max_length or batch_size below 1.
@@ -119,7 +115,6 @@ def length_numbers(lengths: Sequence[int], max_length: int, batch_size: int) -> 
         "real_tokens_per_text": float(cut.mean()),
         "tokens_per_text": {way: number / cut.size for way, number in tokens.items()},
         "padding": {way: 1 - float(cut.sum()) / number for way, number in tokens.items()},
-        "cost": {way: number / tokens["max_length"] for way, number in tokens.items()},
     }
 
 
@@ -191,12 +186,12 @@ def length_explorer(lengths: Sequence[int], max_length: int = 128, batch_size: i
 
     def redraw(box: ipywidgets.VBox) -> None:
         box.numbers = numbers = length_numbers(lengths, box.max_length.value, box.batch_size.value)
-        padding, cost = numbers["padding"], numbers["cost"]
+        padding = {way: f"{share:.0%}" for way, share in numbers["padding"].items()}
         box.words.value = (
             f"{numbers['truncated']:.1%} of the texts are cut. Of what the model computes, "
-            f"{padding['longest in batch']:.0%} is padding, at {cost['longest in batch']:.2f} of the cost of "
-            f"padding everything to max_length; grouped by length {padding['grouped']:.0%}, at "
-            f"{cost['grouped']:.2f}."
+            f"{padding['max_length']} is padding if all are padded to max_length, "
+            f"{padding['longest in batch']} to the longest in the batch, {padding['grouped']} grouped by "
+            "length."
         )
         box.image.show(length_costs(lengths, numbers, figure))
 

@@ -1,50 +1,101 @@
-"""Figures and the control of 01_loading."""
+"""Figure, control and tables of 01_loading."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from utils.lessons.controls import control
-from utils.plots import COLOURS, GREEN, ORANGE, SKY, VERMILION, finish, plain_axes
+from utils.plots import GREEN, ORANGE, SKY, VERMILION, finish, plain_axes
 
 
-def stacked_bars(parts: Mapping[str, Mapping[str, float]], title: str, xlabel: str, ylabel: str) -> Figure:
-    """Draw one horizontal bar a row. `parts` maps row -> part -> length in the unit that `xlabel` names."""
-    names = list(dict.fromkeys(name for row in parts.values() for name in row))
-    figure, axes = plt.subplots(figsize=(7.5, 1.4 + 0.36 * len(parts)), layout="constrained")
-    start = np.zeros(len(parts))
-    for k, name in enumerate(names):
-        width = np.array([row.get(name, 0) for row in parts.values()], dtype=float)
-        colour = COLOURS[k % len(COLOURS)]
-        axes.barh(range(len(parts)), width, left=start, color=colour, label=plain_axes(name))
-        start += width
-    axes.set_yticks(range(len(parts)), [plain_axes(row, 40) for row in parts])
-    axes.invert_yaxis()
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(0, 1.04 * start.max()))
-    # outside, as a bar may reach anywhere
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
-    return finish(figure)
+def scoreboard(labels: Sequence, answers: Mapping[str, Sequence]) -> pd.DataFrame:
+    """Return a line of scores (accuracy, f1_macro) for each of several answers to the same rows.
+
+    Args:
+        labels: the true classes, shape (rows,).
+        answers: what was scored -> predicted classes, shape (rows,).
+    """
+    from utils.metrics import score  # it loads scikit-learn, which a reader of the first cells does without
+
+    return pd.DataFrame({name: score(labels, predicted) for name, predicted in answers.items()}).T
 
 
-def untrained_accuracies(accuracies: Sequence[float], majority: float) -> Figure:
-    """Draw a histogram of untrained heads' accuracies (0 to 1), and the share of the commonest label."""
-    figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
-    axes.hist(accuracies, bins=np.arange(0, 1.02, 0.02), color=SKY)
-    axes.axvline(0.5, color=ORANGE, linestyle=":", linewidth=2, label="a coin")
-    axes.axvline(majority, color=VERMILION, linestyle="--", linewidth=2, label="always the commonest label")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(
-        title=f"{len(accuracies)} untrained heads", xlabel="accuracy (share of the tweets)", ylabel="heads"
+def text_to_label(
+    text: str = "I love this!",
+    ids: Sequence[int] = (101, 1045, 2293, 2023, 999, 102),
+    width: int = 384,
+    label: str = "positive",
+) -> Figure:
+    """Draw a text's way through a classifier: text, ids, encoder, head, label. The new part has a colour.
+
+    Args:
+        ids: what the tokenizer makes of `text`; a long list is cut in the picture.
+        width: the numbers that the encoder gives for each token (`config.hidden_size`).
+        label: the answer.
+    """
+    some = [str(i) for i in ids[:6]] + ["…"] * (len(ids) > 6)
+    boxes = (
+        ("text", f"“{plain_axes(text, 40)}”", "white"),
+        ("ids", f"{' '.join(some[:3])}\n{' '.join(some[3:])}", "white"),
+        ("encoder", "layers that have\nread much text", SKY),
+        ("head", f"one small layer:\n{width} numbers in,\none a label out", ORANGE),
+        ("label", plain_axes(label), "white"),
     )
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    arrows = ("tokenizer", "look up", f"{width}\nnumbers", "the\nlargest")
+    figure, axes = plt.subplots(figsize=(9, 2.5), layout="constrained")
+    for k, (name, inside, colour) in enumerate(boxes):
+        axes.add_patch(plt.Rectangle((k, 0), 0.66, 1, facecolor=colour, edgecolor="black"))
+        axes.text(k + 0.33, 0.5, inside, ha="center", va="center", fontsize=8)
+        axes.text(k + 0.33, 1.1, name, ha="center", va="bottom", fontweight="bold")
+    for k, word in enumerate(arrows):
+        arrow = {"arrowstyle": "->", "color": "black"}
+        axes.annotate("", xy=(k + 1, 0.5), xytext=(k + 0.66, 0.5), arrowprops=arrow)
+        axes.text(k + 0.83, 0.56, word, ha="center", va="bottom", fontsize=8)
+    for k, word in ((2, "from the checkpoint"), (3, "new: starts at random")):
+        axes.text(k + 0.33, -0.1, word, ha="center", va="top", fontsize=8, style="italic")
+    axes.set(title="From a text to a label", xlim=(-0.05, 4.71), ylim=(-0.35, 1.4))
+    axes.axis("off")
     return finish(figure)
+
+
+def tree(folder: str | Path) -> str:
+    """Return the files in a folder and below, a line each: name and size in MB."""
+    folder = Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return "\n".join(
+        f"{path.relative_to(folder).as_posix():40} {path.stat().st_size / 1e6:8.3f} MB" for path in files
+    )
+
+
+def embed(checkpoint: str | Path, texts: Sequence[str]) -> np.ndarray:
+    """Return a vector of length 1 for each text: the mean of the encoder's vectors of its tokens.
+
+    Args:
+        checkpoint: a folder of `find_model`; its encoder is loaded without a head.
+
+    Returns:
+        float32, shape (texts, hidden size): the product of two is the cosine of the angle between them.
+    """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32)
+    means = []
+    for start in range(0, len(texts), 50):
+        batch = list(texts[start : start + 50])
+        inputs = tokenizer(batch, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        with torch.inference_mode():
+            vectors = encoder(**inputs).last_hidden_state
+        mask = inputs["attention_mask"].unsqueeze(-1)  # padding does not count
+        means.append((vectors * mask).sum(dim=1) / mask.sum(dim=1))
+    return torch.nn.functional.normalize(torch.cat(means), dim=1).numpy()
 
 
 TEXT_LIMIT = 1000  # characters; a longer text is cut, so that typing stays fast
@@ -81,6 +132,12 @@ def token_kinds(tokenizer, text: str) -> list[tuple[str, int, str]]:
     return rows
 
 
+def token_table(tokenizer, text: str) -> pd.DataFrame:
+    """Return the tokens of a text side by side: a column each, with its piece, id and kind."""
+    rows = token_kinds(tokenizer, text)
+    return pd.DataFrame(rows, columns=["piece", "id", "kind"]).T
+
+
 def tokens_html(tokenizer, text: str) -> str:
     """Return the tokens of a text as escaped HTML: a summary, a legend, a coloured chip for each token."""
     rows = token_kinds(tokenizer, text)
@@ -104,27 +161,3 @@ def token_explorer(tokenizer, text: str = "Type something!") -> ipywidgets.VBox:
         box.tokens.value = tokens_html(tokenizer, box.text.value)
 
     return control({"text": ipywidgets.Text(text)}, {"tokens": ipywidgets.HTML()}, redraw, width="95%")
-
-
-def activation_bytes(model, inputs) -> int:
-    """Return how many bytes one forward pass keeps for the backward pass, weights not counted.
-
-    Args:
-        model: any torch module; dropout keeps more in training mode. The "meta" device computes nothing and
-            gives the same sizes.
-        inputs: the keyword arguments of its forward method.
-    """
-    import torch
-
-    kept = []
-
-    def keep(tensor):
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = model(**inputs)  # noqa: F841 (a graph that nobody holds frees what it keeps)
-    # Several kept tensors may be views of one storage; its handle tells, as addresses are all 0 on meta.
-    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    sizes = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in kept}
-    return sum(size for handle, size in sizes.items() if handle not in weights)

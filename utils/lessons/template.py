@@ -17,7 +17,7 @@ BAR = (
 
 
 def answer_as_html(loaded, text: str, most: int = 10) -> str:
-    """Return what a model says of one text as HTML: the answer, and a bar for each of the likeliest labels."""
+    """Return what a model says of one text as HTML: the answer, and a bar for each likely label."""
     if not text.strip():
         return "Type a sentence."
     row = label_texts(loaded, [text[:TEXT_LIMIT]]).iloc[0]

@@ -9,8 +9,6 @@ import pandas as pd
 from utils.findings import rows_in_words
 from utils.preflight.split import Split
 
-IGNORED = -100  # the label that PyTorch's cross-entropy skips
-
 
 class Pitfall(NamedTuple):
     """One mistake.

@@ -11,15 +11,12 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel, Trainer
 
 from utils.findings import Finding, Report
-from utils.preflight.setup import Setup, text_config, untouched
+from utils.preflight.setup import EMPTY, Setup, text_config, untouched
 from utils.preflight.split import error_text
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # what peft writes
-EMPTY = 50  # tokens: a folder without tokenizer files gives one of the special tokens only
 SAVE = "trainer.model.save_pretrained(folder); tokenizer.save_pretrained(folder)"
-SAVE_TOKENIZER = (
-    "tokenizer.save_pretrained(folder), or Trainer(..., processing_class=tokenizer), which saves it"
-)
+SAVE_TOKENIZER = "tokenizer.save_pretrained(folder), or Trainer(..., processing_class=tokenizer)"
 MERGE = "To save a model that loads by itself: trainer.model.merge_and_unload().save_pretrained(folder)"
 TRAIN_ANEW = "Train a freshly loaded model with a lower learning rate and Watch()"
 
@@ -200,9 +197,7 @@ def compared_tokenizer(folder: Path, tokenizer: Any, config: Any) -> Iterator[Fi
     if len(loaded) <= EMPTY and large:
         yield missing
     elif tokenizer is not None and len(loaded) != len(tokenizer):
-        message = (
-            f"The trainer's tokenizer knows {len(tokenizer):,} tokens, that in {folder.name} {len(loaded):,}."
-        )
-        yield Finding("empty-tokenizer", "error", message, SAVE)
+        sizes = f"knows {len(tokenizer):,} tokens, that in {folder.name} {len(loaded):,}"
+        yield Finding("empty-tokenizer", "error", f"The trainer's tokenizer {sizes}.", SAVE)
     elif tokenizer is not None and loaded.get_vocab() != tokenizer.get_vocab():
         yield differs(f"The tokenizer in {folder.name} numbers its tokens differently from the trainer's.")

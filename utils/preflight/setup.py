@@ -21,7 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from utils.models import optimizer_steps
 from utils.preflight.split import ROLES, SCRIPTED_ROWS, Split, container_fault, is_list
 
-FEW = 4_000_000  # numbers that compute_metrics is tried with at first: a metric that sorts more takes seconds
+EMPTY = 50  # tokens: a folder without tokenizer files gives one of the special tokens only
 TEXT_MARKS = ("cls", "sep", "bos", "eos")  # tokens that begin, part or end a text
 
 
@@ -92,11 +92,8 @@ class Setup:
         """The special ids but the unknown token's, that one, the padding's; None for one that means more."""
         if self.tokenizer is None:
             return np.array([], int), None, None
-        others, (unknown,), pad = (
-            self.token_ids(*TEXT_MARKS),
-            self.token_ids("unk"),
-            self.tokenizer.pad_token_id,
-        )
+        others, pad = self.token_ids(*TEXT_MARKS), self.tokenizer.pad_token_id
+        unknown = getattr(self.tokenizer, "unk_token_id", None)
         if unknown in others | {pad}:  # GPT-2 has one token for all of these
             unknown = None
         special = set(getattr(self.tokenizer, "all_special_ids", ())) - {unknown}
@@ -107,6 +104,15 @@ class Setup:
         """The ids of TEXT_MARKS, without those that also pad or stand for what is unknown."""
         unknown = self.special_ids[1]
         return sorted(self.token_ids(*TEXT_MARKS) - self.token_ids("pad", "mask") - {unknown, None})
+
+    @property
+    def tokenizer_size(self) -> int | None:
+        return len(self.tokenizer) if hasattr(self.tokenizer, "__len__") else None
+
+    @property
+    def path(self) -> str | None:
+        """The checkpoint that the model was loaded from."""
+        return getattr(self.config, "_name_or_path", None)
 
     @property
     def num_labels(self) -> int | None:
@@ -234,13 +240,10 @@ class DryRun:
         each_tensor(self.fake_outputs(labels[:1]), outputs.append)
         width = sum(output.numel() for output in outputs)
         args = self.setup.args
-        limit = 200 * args.eval_batch_size if args.batch_eval_metrics else FEW // max(1, width)
+        room = psutil.virtual_memory().available // (32 * max(1, width))  # a quarter of it
+        limit = 200 * args.eval_batch_size if args.batch_eval_metrics else room
         step = math.ceil(rows / max(1, limit))
         self.try_metrics(labels[::step])
-        fits = 8 * rows * width < 0.25 * psutil.virtual_memory().available
-        if self.metrics_failed is not None and step > 1 and fits:  # a metric may need every row
-            self.metrics_failed, step = None, 1
-            self.try_metrics(labels)
         self.metrics_saw_all = step == 1 and not (split.stream and rows == SCRIPTED_ROWS)
 
     def fake_outputs(self, labels: np.ndarray, seed: int = 0) -> Any:

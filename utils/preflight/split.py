@@ -16,6 +16,7 @@ from transformers import default_data_collator
 
 from utils.labels import comparable
 
+IGNORED = -100  # the label that PyTorch's cross-entropy skips
 CHUNK = 50_000  # rows looked at together, so that a million rows need little memory
 SCRIPTED_ROWS = 2_000  # rows read together outside an Arrow table; all that are read of a stream
 ROLES = {"train": "training", "eval": "evaluation"}
@@ -119,7 +120,7 @@ class Split:
     def type(self, name: str) -> pa.DataType | None:
         """Return a column's Arrow type, None where its values have no common one."""
         if self.in_arrow:
-            return self.dataset.features.arrow_schema.field(name).type
+            return self.dataset.data.schema.field(name).type
         try:
             return next(self.pieces(name))[name].type
         except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -133,9 +134,16 @@ class Split:
 
     def source(self, place: int) -> Mapping:
         """Return a row by its place, with all columns, as plain Python values."""
-        if self.in_arrow:
-            return self.dataset.with_format(None)[int(self.index[place])]
-        return self._row(int(place))
+        return self._plain[int(self.index[place])] if self.in_arrow else self._row(int(place))
+
+    @cached_property
+    def _plain(self) -> datasets.Dataset:
+        return self.dataset.with_format(None)
+
+    def texts(self, place: int) -> list[str]:
+        """Return what the text columns of a row hold."""
+        row = self.source(place)
+        return [str(row[name]) for name in self.text_columns]
 
     def show(self, place: int) -> str:
         """Return the start of a row's text, or of its ids."""
@@ -168,6 +176,14 @@ class Split:
             return None
         values = self.column(self.label_column)
         return None if values.null_count else values.to_numpy()
+
+    @cached_property
+    def classes(self) -> np.ndarray | None:
+        """The labels that are classes: whole numbers, without those that the loss skips; None without any."""
+        if self.labels is None or self.labels.dtype.kind not in "iub":
+            return None
+        classes = self.labels[self.labels != IGNORED]
+        return classes if len(classes) else None
 
     @cached_property
     def label_vectors(self) -> np.ndarray | None:

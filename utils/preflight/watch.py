@@ -10,13 +10,13 @@ import torch
 from transformers import TrainerCallback
 
 from utils.findings import Finding, Report
-from utils.preflight.catalogue import IGNORED
 from utils.preflight.setup import evaluating
-from utils.preflight.weights import remember
+from utils.preflight.split import IGNORED
+from utils.preflight.weights import adam_moves_most, remember
 
 # Each threshold with the test whose run it has to tell from another. A "coin" is a model that knows nothing.
 HIGH_RATE = 1e-4  # no lower rate is blamed at once: a_model_that_says_one_class_only (5e-5) is heard twice
-ADAM_RATE = 5e-3  # one class, but logits that differ: watch_notes_overfitting has 3e-3 and goes on
+ADAM_RATE = 5e-3  # one class, but logits that differ: rows_learnt_by_heart has 3e-3 and goes on
 TRAINING_DIVERGED = 5  # coins of training loss, twice in a row: a_run_that_diverges[1.0] has 5.2, then 15
 DIVERGED = 3  # coins of the model's own loss: a_loss_of_another_scale has 16 in the log, and 1 of its own
 STILL_HIGH = 1.5  # coins of training loss beside it: overfitting (no test goes that far) raises one of them
@@ -26,8 +26,8 @@ IMBALANCED = 0.8  # share of a class that a sound model gives alone: an_accuracy
 PATIENCE = 300  # steps after warmup without learning: "batches of one row" has 96 and goes on
 # spread of the logits over the rows, as a part of their size
 SAME = 1e-5  # a_model_that_says_one_class_only has 9e-6, an_accuracy_of_the_commonest_class 4e-5
-NEARLY_SAME = 1e-4  # at high rates: the hasty run of notebook 05; "plain gradient descent" has 2e-4
-SMALL_MODEL_RATE = 2e-3  # from here on: "ten to one, longer", a tiny model, has 7e-5 at 1e-3
+NEARLY_SAME = 1e-4  # at high rates: the hasty run of notebook 05; "plain gradient descent" has 1.2e-4
+SMALL_MODEL_RATE = 2e-3  # from here on: "ten to one, longer", a tiny model, has 1.5e-4 at 1e-3
 ROUNDING = 1e-5  # of a loss: the same rows in another order give other last digits
 FP16_PATIENCE = 20  # steps that the loss scaler of fp16 may skip in a row; no test has a GPU
 SMALLER = "learning_rate={:g}, or bf16 or float32 instead of fp16; then train a freshly loaded model"
@@ -280,10 +280,3 @@ def ask(model: Any, dataloader: Any) -> tuple[float | None, float | None]:
         return None if loss is None else float(loss), spread
     except Exception:
         return None, None
-
-
-def adam_moves_most(args, model: torch.nn.Module) -> bool:
-    """Say whether Adam moves most of the weights: plain descent and small adapters take higher rates."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    adam = "adam" in str(getattr(args.optim, "value", args.optim))
-    return adam and trained > 0.5 * sum(p.numel() for p in model.parameters())

@@ -1,4 +1,4 @@
-"""Whether the weights of a model have moved since preflight looked."""
+"""The weights of a model: whether they have moved since preflight looked, and what moves them."""
 
 import contextlib
 
@@ -25,3 +25,10 @@ def moved_since(model: torch.nn.Module) -> bool:
         return False
     moved = [values != before[name] for name, values in fingerprint(model).items() if name in before]
     return sum(moved) >= max(1, len(moved) / 2)
+
+
+def adam_moves_most(args, model: torch.nn.Module) -> bool:
+    """Say whether Adam moves most of the weights: plain descent and small adapters take higher rates."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    adam = "adam" in str(getattr(args.optim, "value", args.optim))
+    return adam and trained > 0.5 * sum(p.numel() for p in model.parameters())

@@ -1,6 +1,5 @@
 """What a folder with a model or a checkpoint holds, and what it lacks to be loaded or continued from."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,9 +18,8 @@ OTHER_WEIGHTS = (".h5", ".keras", ".msgpack", ".onnx", ".gguf")  # of TensorFlow
 
 def saved_checkpoints(folder: Path) -> list[Path]:
     """Return Trainer's checkpoints in a folder, the newest last: the folders called checkpoint-<step>."""
-    places = [path for path in folder.glob("checkpoint-*") if path.is_dir()]
-    places = [path for path in places if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted(places, key=lambda path: int(path.name.rpartition("-")[2]))
+    places = [path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name[11:].isdecimal()]
+    return sorted(places, key=lambda path: int(path.name[11:]))
 
 
 def missing_parts(checkpoint: Path) -> list[str]:
@@ -69,9 +67,7 @@ def _way_from_adapter(folder: Path) -> str:
     """Say to which model an adapter belongs, and how the two become one that loads without peft."""
     adapter = read_json(folder / "adapter_config.json")
     base = adapter.get("base_model_name_or_path") or "the model that it was trained on"
-    if (
-        "num_virtual_tokens" in adapter
-    ):  # prompt and prefix tuning: vectors before the text, weights as before
+    if "num_virtual_tokens" in adapter:  # vectors before the text, weights as before
         kind = f"of a kind that cannot become part of its weights ({adapter.get('peft_type')})"
         return f"for {base!r}, {kind}. Give {base!r} and fine-tune it."
     merged = f"PeftModel.from_pretrained(model, {folder.as_posix()!r}).merge_and_unload()"

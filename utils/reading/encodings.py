@@ -10,15 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from utils.findings import Finding, TableError
+from utils.findings import Finding, TableError, rows_in_words
 
 CHUNK = 1 << 20  # bytes
-SAMPLE = 1 << 16  # bytes that are enough to tell an encoding
 SAMPLE_LINES = 500
 CHANCE = 4  # a line of a code page with more characters beyond ASCII is never UTF-8 by chance
-MARKS = {  # byte order marks, the longer ones first: that of UTF-32 begins with that of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32-le",
-    codecs.BOM_UTF32_BE: "utf-32-be",
+MARKS = {  # byte order marks
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
@@ -27,9 +24,8 @@ MARKS = {  # byte order marks, the longer ones first: that of UTF-32 begins with
 CODE_PAGES = [*(f"cp{number}" for number in range(1250, 1258)), "koi8_r", "mac_roman"]
 EAST_ASIAN = ["cp932", "euc_jp", "gb18030", "big5", "cp949"]  # bytes seldom make sense in these by chance
 MAGIC = {  # first bytes: what a file is that calls itself CSV or JSONL
-    b"PK\x03\x04": "is a zip archive or an Excel file, whatever its name says. "
-    "Unpack it, or export the sheet as CSV UTF-8.",
-    b"\xd0\xcf\x11\xe0": "is an Excel file, whatever its name says. Export the sheet as CSV UTF-8.",
+    b"PK\x03\x04": "is an Excel file or a zip archive. Export the sheet as CSV UTF-8, or unpack it.",
+    b"\xd0\xcf\x11\xe0": "is an Excel file. Export the sheet as CSV UTF-8.",
     b"\x1f\x8b": "is compressed with gzip. Add .gz to its name.",
     b"PAR1": "is a Parquet file. Call it .parquet.",
 }
@@ -60,41 +56,35 @@ def characters(path: Path, encoding: str, newline: str | None) -> Iterator[IO[st
 
 
 def find_encoding(path: Path, encoding: str | None, findings: list[Finding]) -> str:
-    """Return the encoding in which the whole file can be read.
+    """Return the encoding in which the whole file can be read; refuse a file of two.
 
     That is `encoding`, else what the byte order mark says, else UTF-8, else what the bytes look like, with a
     finding.
-
-    Raises:
-        TableError: there is none, or the file holds two.
     """
     with opened(path) as file:
         head = file.read(4)
     for magic, reason in MAGIC.items():
         if head.startswith(magic):
             raise TableError(f"{path.name} {reason}")
+    detect = "None to have it detected"
     if encoding is not None:
         try:
             "a".encode(encoding)
         except (LookupError, TypeError, ValueError):
-            raise TableError(
-                f"encoding={encoding!r} is none that Python knows. "
-                "Write utf-8, cp1252 or utf-16, for example, or None to have it detected."
-            ) from None
+            known = f"is none that Python knows. Write utf-8 or cp1252, for example, or {detect}"
+            raise TableError(f"encoding={encoding!r} {known}.") from None
     marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
     name = encoding or marked or "utf-8"
-    flaw = _first_flaw(path, name)
-    if flaw is None:
+    line, reason = _first_flaw(path, name) or (0, None)
+    if reason is None:
         return name
-    line, reason = flaw
+    place = f"{path.name}, line {line}: {reason}"
     if encoding:
-        remedy = "Give the encoding it was saved in, or encoding=None to have it detected."
-        raise TableError(f"{path.name}, line {line}: {reason}. {remedy}")
+        raise TableError(f"{place}. Give the encoding it was saved in, or encoding={detect}.")
     if marked == "utf-8-sig" and reason != NUL:
         _refuse_two_encodings(path, line)
     if marked:
-        also = "" if reason == NUL else ", though the file begins with its mark"
-        raise TableError(f"{path.name}, line {line}: {reason}{also}. Save the file as UTF-8.")
+        raise TableError(f"{place}, though the file begins with its mark. Save the file as UTF-8.")
     return _guessed_encoding(path, line, reason, findings)
 
 
@@ -116,50 +106,40 @@ def _first_flaw(path: Path, encoding: str) -> tuple[int, str] | None:
 
 
 def _guessed_encoding(path: Path, line: int, reason: str, findings: list[Finding]) -> str:
-    """Guess the encoding of a file that is not UTF-8 (or, where there is a NUL, hardly is) and say so."""
-    with opened(path) as file:
-        sample = example = file.read(SAMPLE)
-    wide = reason == NUL or b"\0" in sample  # UTF-16 has a zero byte in every character of ASCII
-    if not wide:
+    """Guess the encoding of a file that is not UTF-8, and say so."""
+    encoding = None
+    if reason != NUL:  # no code page has one
         sample, example = _refuse_two_encodings(path, line)
-    encoding = _likeliest(sample, wide, lambda name: _first_flaw(path, name) is None)
-    if encoding is None and reason == NUL:
-        raise TableError(f"{path.name}, line {line}: {NUL}. Save the file as UTF-8 text.")
+        encoding = _likeliest(sample, lambda name: _first_flaw(path, name) is None)
     if encoding is None:
-        raise TableError(
-            f"{path.name}, line {line}: neither utf-8 nor cp1252. "
-            "Save the file as UTF-8, or name the encoding it was saved in."
-        )
+        raise TableError(f"{path.name}, line {line}: {reason}. Save it as UTF-8, or name its encoding.")
     text = example.decode(encoding, "ignore").strip().split("\n")[0].strip()
     place = next((k for k, character in enumerate(text) if not character.isascii()), 0)
     text = text[:60] if place < 50 else f"...{text[place - 30 : place + 30]}"
-    encoding = encoding.replace("utf_16_", "utf-16-")
     message = f"{path.name} is not UTF-8 (line {line}); it was read as {encoding}: {text!r}."
     fix = "If that looks wrong, save it as UTF-8, or name its encoding."
     findings.append(Finding("encoding", "warning", message, fix))
     return encoding
 
 
-def _likeliest(sample: bytes, wide: bool, reads: Callable[[str], bool]) -> str | None:
-    """Return the likeliest encoding that reads the whole file; a `wide` one has two bytes a character."""
+def _likeliest(sample: bytes, reads: Callable[[str], bool]) -> str | None:
+    """Return the likeliest encoding of the sample that reads the whole file."""
     from charset_normalizer import from_bytes
 
-    names = ["utf_16_le", "utf_16_be"] if wide else CODE_PAGES + EAST_ASIAN
+    names = CODE_PAGES + EAST_ASIAN
     matches = list(from_bytes(sample, cp_isolation=names, enable_fallback=False, preemptive_behaviour=False))
     likely = [match.encoding for match in matches if match.coherence > 0 or match.encoding not in CODE_PAGES]
-    if not wide:
-        # What Excel saves in western Europe and America. Where it reads as well as the best, it is taken.
-        readable = [match for match in matches if match.chaos <= matches[0].chaos + 0.02]
-        western = any("cp1252" in match.could_be_from_charset for match in readable)
-        likely = ["cp1252", *likely] if western else [*likely, "cp1252"]
+    # What Excel saves in western Europe and America. Where it reads as well as the best, it is taken.
+    readable = [match for match in matches if match.chaos <= matches[0].chaos + 0.02]
+    western = any("cp1252" in match.could_be_from_charset for match in readable)
+    likely = ["cp1252", *likely] if western else [*likely, "cp1252"]
     return next(filter(reads, likely), None)
 
 
 def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes]:
     """Refuse a file with lines in UTF-8 beside lines that are not, of which `line` is the first.
 
-    Returns:
-        some lines that are not UTF-8, which tell the encoding, and the first of them.
+    Else return some of the lines that are not UTF-8, which tell the encoding, and the first of them.
     """
     utf8: dict[int, str] = {}  # the lines beyond ASCII, by number
     other: dict[int, bytes] = {}
@@ -173,7 +153,7 @@ def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes]:
     sample = b"".join(islice(other.values(), SAMPLE_LINES))[:CHUNK]
     page = None
     if utf8:
-        page = _likeliest(sample, False, lambda name: "\ufffd" not in sample.decode(name, "replace"))
+        page = _likeliest(sample, lambda name: "\ufffd" not in sample.decode(name, "replace"))
     meant = [number for number, text in utf8.items() if page and _meant_as_utf8(text, page)]
     if page in [None, *EAST_ASIAN] and 2 * len(utf8) > len(other):
         meant = list(utf8)  # too many for chance: from a few bytes, the guess of a page may be wrong
@@ -181,27 +161,22 @@ def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes]:
     beyond = [character for character in text if not character.isascii()]
     mostly_utf8 = len(beyond) > 2 * beyond.count("\ufffd")
     if mostly_utf8 and (len(other) == 1 or not meant):
-        raise TableError(
-            f"{path.name}, line {line}: bytes that are not UTF-8, though the rest of the file is. "
-            "Mend that line and save the file as UTF-8."
-        )
+        raise TableError(f"{path.name}, line {line} is not UTF-8, though the rest is. Mend that line.")
     if meant:
-        guess = f", but perhaps {page}" if page else ""
+        first, rest = rows_in_words(meant, "line"), rows_in_words([*other], "line")
+        parts = f"{first} UTF-8, {rest} {f'perhaps {page}' if page else 'not'}"
         reads_all = page and _first_flaw(path, page) is None
         way_out = f" If all of it is {page}, write encoding={page!r}." if reads_all else ""
-        raise TableError(
-            f"{path.name} is in two encodings: {_in_words(meant)} UTF-8, {_in_words([*other])} not{guess}. "
-            f"Save each part as UTF-8 before they are joined.{way_out}"
-        )
+        raise TableError(f"{path.name} is in two encodings: {parts}. Save each part as UTF-8 first.{way_out}")
     return sample, next(iter(other.values()))
 
 
 def _meant_as_utf8(text: str, page: str) -> bool:
     """Tell whether a line that can be read as UTF-8 is, in a file where other lines are in a code page.
 
-    A pair of characters of a code page may be UTF-8 by chance (’é in mac_roman), but then it makes a letter
-    that the page has not. More pairs, or three bytes for one character, are no chance. Among hanzi, kana and
-    hangul only three bytes are none.
+    A pair of characters of a code page may be UTF-8 by chance (’é in mac_roman), and then makes a letter that
+    the page has not. More pairs, or three bytes for one character, are no chance; in East Asian pages the
+    latter alone.
     """
     beyond = "".join(character for character in text if not character.isascii())
     if page in EAST_ASIAN:
@@ -210,10 +185,3 @@ def _meant_as_utf8(text: str, page: str) -> bool:
         return True
     pages = CODE_PAGES if page == "cp1252" else [page]  # cp1252 is the guess in doubt
     return any(beyond == beyond.encode(name, "ignore").decode(name) for name in pages)
-
-
-def _in_words(numbers: list[int]) -> str:
-    """Say which lines: "line 3 is", "4 lines (1, 2, 5, 9) are"."""
-    first = ", ".join(map(str, numbers[:5]))
-    more = f", ... up to {numbers[-1]}" if len(numbers) > 5 else ""
-    return f"line {first} is" if len(numbers) == 1 else f"{len(numbers):,} lines ({first}{more}) are"

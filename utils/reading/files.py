@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from utils.findings import Finding, TableError, did_you_mean
+from utils.findings import Finding, TableError, did_you_mean, rows_in_words
 from utils.labels import NO_LABEL, SEPARATOR
 from utils.reading.encodings import CHUNK, characters, find_encoding, opened
 from utils.reading.swallowed import NEARLY_ALL, as_rows, look_for_swallowed
@@ -28,20 +28,17 @@ csv.field_size_limit(2**31 - 1)  # the default refuses a text of more than 131,0
 BATCH = 20_000  # rows of a CSV that are Python objects at a time; as Arrow text they take a third of that
 DELIMITED = (".csv", ".tsv", ".txt")
 JSON_LINES = (".jsonl", ".ndjson")
+SUFFIXES = sorted((*DELIMITED, *JSON_LINES, ".parquet"))
 ONE_OBJECT = (
     "Write one object a line: pandas.read_json('x.json').to_json('x.jsonl', orient='records', lines=True)"
 )
-UNPACK = "Unpack it and give the table inside."
 REFUSED = {  # suffixes: what it is, and the way out
     ".xlsx .xls .xlsm .xlsb .ods .numbers": "is a spreadsheet. Export the sheet as CSV UTF-8 (Save as).",
-    ".zip": f"is a zip archive. {UNPACK}",
-    ".bz2 .xz .zst .7z .tar .tgz": f"is compressed in another way than gzip. {UNPACK}",
+    ".zip .bz2 .xz .zst .7z .tar .tgz": "is packed, and not by gzip. Unpack it and give the table inside.",
     ".feather .arrow": "is an Arrow file. Use pandas.read_feather('x.feather').to_parquet('x.parquet').",
     ".json": f"is one JSON document. {ONE_OBJECT}; if each line is an object already, rename it to .jsonl.",
 }
-ONE_LINE_END = (
-    "Carriage returns and line feeds are mixed here: save the file again with line ends of one kind."
-)
+ONE_LINE_END = "Carriage returns and line feeds are mixed here: save the file with line ends of one kind."
 OTHER = {"\n": "\r", "\r": "\n"}
 BLANK_AND_QUOTE = re.compile(' +"')
 PLAIN = (str, int, float, Decimal)  # what can be a text or a label; bool is an int
@@ -56,13 +53,11 @@ def read_frame(
     class_names: bool = False,
     listed: str | None = None,
 ) -> tuple[pd.DataFrame, dict, list[Finding]]:
-    """Return the table in `path`, how it was read, and remarks.
+    """Return the table in `path`, how it was read (`Table.source`), and remarks; refuse it by TableError.
 
     The frame has one line a row of the file; its index counts the file's rows from 0. Everything in a CSV is
     text; the other columns of a JSONL or Parquet file keep their values' types. A column that pandas saved as
     an index is left out, and so are rows that repeat the header, as joined files have them.
-    How it was read: `file` (its name), `encoding` and `delimiter` (None where there is none), `rows` (those
-    left out included).
 
     Args:
         required: columns that the file must have. They are text ("" where nothing stands) and called as here,
@@ -70,9 +65,6 @@ def read_frame(
         class_names: name the classes of a Parquet column that `datasets` wrote as ClassLabel.
         listed: the required column in which a JSONL or Parquet file may hold lists of labels. They are joined
             by `SEPARATOR`; an empty one is `NO_LABEL`.
-
-    Raises:
-        TableError: it cannot be read rightly.
     """
     suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
     if path.is_dir():
@@ -80,9 +72,9 @@ def read_frame(
     for suffixes, reason in REFUSED.items():
         if suffix in suffixes.split():
             raise TableError(f"{path.name} {reason}")
-    if suffix not in [*DELIMITED, *JSON_LINES, ".parquet"]:
-        suffixes = ", ".join(sorted([*DELIMITED, *JSON_LINES, ".parquet"]))
-        raise TableError(f"{path.name}: a table ends in {suffixes}, each also with .gz. Export it as CSV.")
+    if suffix not in SUFFIXES:
+        endings = ", ".join(SUFFIXES)
+        raise TableError(f"{path.name}: a table ends in {endings}, each also with .gz. Export it as CSV.")
     if suffix == ".parquet" and encoding is not None:
         raise TableError(f"{path.name}: a Parquet file has no encoding. Leave out encoding={encoding!r}.")
     if suffix not in DELIMITED and delimiter is not None:
@@ -114,16 +106,13 @@ def _read_delimited(
     with characters(path, encoding, newline="") as stream:
         head = stream.read(CHUNK)
     if not head.strip(' \t\r\n",;|'):
-        reason = "has no header" if head.strip() else "is empty"
-        raise TableError(
-            f"{path.name} {reason}. Its first line must name the columns {' and '.join(required)}."
-        )
+        names = " and ".join(required)
+        raise TableError(f"{path.name} is empty or has no header. Its first line must name {names}.")
     delimiter = _delimiter(path, head, required, delimiter)
     end = _line_end(head, next(_records(head, delimiter), []), required)
     rows = _rows(path, encoding, head, delimiter, end)
     *_, header = next(rows, [[]])
-    names = [name.replace("\0", OTHER[end]) for name in header]
-    names = _column_names(names, required, path, delimiter)
+    names = _column_names(header, required, path, delimiter)
     chunks: dict[str, list[pa.Array]] = {name: [] for name in names}
     begins = array("Q")
     suspects: list[int] = []  # rows of several lines each of which could be a row
@@ -132,18 +121,17 @@ def _read_delimited(
             if last > begin and as_rows(fields, delimiter, end):
                 suspects.append(len(begins))
             begins.append(begin)
-        for name, values in zip(chunks, zip(*(fields for *_, fields in batch), strict=True), strict=True):
-            texts = [value.replace("\0", OTHER[end]) for value in values]
-            chunks[name].append(pa.array(texts, pa.large_string()))
+        columns = zip(*(fields for *_, fields in batch), strict=True)
+        for name, values in zip(names, columns, strict=True):
+            chunks[name].append(pa.array(values, pa.large_string()))
     frame = pd.DataFrame({name: _text_series(arrays) for name, arrays in chunks.items()})
     if suspects:
         findings += look_for_swallowed(frame, suspects, begins, path, delimiter, end)
     for name in required[1:]:
         quoted = [value for value in frame[name].unique() if re.fullmatch(' +".*" *', value, re.DOTALL)]
         if quoted:
-            what = f"the quotes of {quoted[0][:60]!r} are part of the value in column {name!r}"
-            message = f"{path.name}: {what}, for a blank stands before them."
-            fix = "If they only enclose it, take out the blank."
+            message = f"{path.name}, column {name!r}: the quotes of {quoted[0][:60]!r} are part of the value."
+            fix = "If they only enclose it, take out the blank before them."
             findings.append(Finding("blank-before-quote", "warning", message, fix))
     return frame, begins, delimiter
 
@@ -172,10 +160,7 @@ def _delimiter(path: Path, head: str, required: list[str], delimiter: str | None
 
         return _hint(re.split("[\r\n]", head, maxsplit=1)[0]) or max(candidates, key=columns)
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"\0':
-        raise TableError(
-            f"delimiter={delimiter!r} must be one character, such as ',' ';' '|' or '\\t'. "
-            "Write None to have it detected."
-        )
+        raise TableError(f"delimiter={delimiter!r} must be one character, or None to have it detected.")
     return delimiter
 
 
@@ -200,9 +185,8 @@ def _rows(
 ) -> Iterator[tuple[int, int, list[str]]]:
     """Yield the first line, the last line and the fields of the header and of each row.
 
-    Raises:
-        TableError: quotes are wrong, or a row has not the header's number of fields. (pandas would fill a
-            short row up, and take a long one's first value for an index.)
+    A row with another number of fields is refused: pandas would fill a short one up, and take a long one's
+    first value for an index.
     """
     # Nearly all cells in quotes have a blank before them (`fine day, "good"`).
     records = [record[1:] for record in islice(_records(head, delimiter), 1, 200)]
@@ -220,17 +204,15 @@ def _rows(
                 if not width and not is_hint and "".join(fields).strip():
                     width = len(fields)
                 if width and len(fields) == width:
-                    yield begin, reader.line_num, fields
+                    yield begin, reader.line_num, [field.replace("\0", OTHER[end]) for field in fields]
                 elif width and fields:  # an empty line is no row
                     counts = f"{len(fields)} values, but the header has {width} columns"
                     remedy = _remedy(fields, width, begin, reader.line_num, delimiter)
                     raise TableError(f"{path.name}, line {begin}: {counts}. {remedy}")
                 begin = reader.line_num + 1
         except csv.Error as error:  # `begin` helps where a quote that is never closed swallows the rest
-            raise TableError(
-                f"{path.name}, line {begin}: {error}. A text that holds {delimiter!r}, a quote or a line "
-                "break must stand in double quotes, and a double quote inside it be written twice."
-            ) from None
+            remedy = "Put the text in double quotes, and write each one inside it twice."
+            raise TableError(f"{path.name}, line {begin}: {error}. {remedy}") from None
 
 
 def _lines(stream: IO[str], end: str, doubled: bool) -> Iterator[str]:
@@ -257,10 +239,7 @@ def _remedy(fields: list[str], width: int, begin: int, last: int, delimiter: str
     if any(BLANK_AND_QUOTE.match(cell) for cell in fields):
         return "Quotes count only right behind the delimiter: take out the blank before them."
     if last > begin:
-        return (
-            f"A double quote opens a cell that runs on to line {last}: "
-            "write a quote that belongs to a text twice, and the text in quotes."
-        )
+        return f"A double quote opens a cell that runs on to line {last}: in a quoted text, write it twice."
     return f"A text that holds {delimiter!r} must stand in double quotes."
 
 
@@ -277,11 +256,8 @@ def _read_jsonl(path: Path, encoding: str, required: list[str], listed: str | No
         for number, line in enumerate(stream, start=1):
             if line.strip():
                 record = _record(line, number, path)
-                names = _as_required(list(record), required)
-                values = dict(zip(names, record.values(), strict=True))
-                for name in names:
-                    if name not in columns:
-                        columns[name] = [None] * rows
+                values = dict(zip(_as_required([*record], required), record.values(), strict=True))
+                columns |= {name: [None] * rows for name in values if name not in columns}
                 for name, column in columns.items():
                     column.append(values.get(name))
                 rows += 1
@@ -295,15 +271,15 @@ def _read_jsonl(path: Path, encoding: str, required: list[str], listed: str | No
 def _record(line: str, number: int, path: Path) -> dict:
     try:
         record = json.loads(line)
+        if isinstance(record, dict):
+            return record
+        reason = line[:60]
     except (ValueError, RecursionError) as error:
-        remedy = ONE_LINE_END if "\r" in line.strip() else "Each line must be one JSON object."
-        if line.lstrip().startswith("[") and number == 1:
-            remedy = f"This is one JSON document. {ONE_OBJECT}."
-        raise TableError(f"{path.name}, line {number}: not JSON ({error}). {remedy}") from None
-    if not isinstance(record, dict):
-        place = f"{path.name}, line {number}"
-        raise TableError(f"{place}: {line[:60]!r} is not a JSON object. Each line must be one.")
-    return record
+        reason = error
+    remedy = ONE_LINE_END if "\r" in line.strip() else "Each line must be one."
+    if line.lstrip().startswith("[") and number == 1:
+        remedy = f"This is one JSON document. {ONE_OBJECT}."
+    raise TableError(f"{path.name}, line {number}: no JSON object ({reason}). {remedy}")
 
 
 def _read_parquet(path: Path, required: list[str], class_names: bool, listed: str | None) -> pd.DataFrame:
@@ -316,17 +292,14 @@ def _read_parquet(path: Path, required: list[str], class_names: bool, listed: st
             raise TableError(f"{path.name} is not a whole Parquet file ({error}). Write it again.") from None
     names = _column_names(table.column_names, required, path)
     classes = _class_names(table.schema) if class_names else {}
-    pairs = zip(names, table.column_names, strict=True)
-    classes = {name: classes[written] for name, written in pairs if written in classes}
     columns = {}
-    for name, column in zip(names, table.columns, strict=True):
+    for name, written, column in zip(names, table.column_names, table.columns, strict=True):
         try:  # through Python objects: pandas would turn integers with one null among them into floats
             values = column.to_pylist()
         except (pa.ArrowException, ValueError, OverflowError, KeyError) as error:
             # a date that Python has not, an unknown time zone
-            reason = f"a value cannot be read ({error}). Leave that column out."
-            raise TableError(f"{path.name}, column {name!r}: {reason}") from None
-        columns[name] = _typed(values, name, required, path, listed, classes.get(name))
+            raise TableError(f"{path.name}, column {name!r}: {error}. Leave it out.") from None
+        columns[name] = _typed(values, name, required, path, listed, classes.get(written))
     return pd.DataFrame(columns)
 
 
@@ -352,9 +325,8 @@ def _typed(
         return pd.Series(values, dtype=object)
     texts: list[str] = []
     try:
-        texts.extend(
-            _as_text(_named(value, classes) if classes else value, name == listed) for value in values
-        )
+        for value in values:
+            texts.append(_as_text(_named(value, classes) if classes else value, name == listed))
         return _text_series([pa.array(texts, pa.large_string())])
     except UnicodeEncodeError as error:
         row, text = texts.index(error.object) + 1, error.object[:60]
@@ -371,10 +343,7 @@ def _named(value, names: list[str]):
     if not isinstance(value, int) or value == -1:
         return None if value == -1 else value
     if not 0 <= value < len(names):
-        raise TableError(
-            f"{value} is no class: the file names {len(names)} of them, {names[0]!r} (0) to {names[-1]!r}. "
-            "Correct it, or write the file again with names for all."
-        )
+        raise TableError(f"{value} is no class, they are 0 to {len(names) - 1} ({names[-1]!r}). Correct it.")
     return str(names[value])
 
 
@@ -386,12 +355,9 @@ def _as_text(value, listed: bool) -> str:
         return ""
     if listed and isinstance(value, list):
         for label in value:
-            if not isinstance(label, PLAIN) or label != label:
+            if not isinstance(label, PLAIN) or label != label or SEPARATOR in str(label):
                 place = f"{label!r} in the list {str(value)[:60]}"
-                raise TableError(f"{place} is no label. Take it out of the list.")
-            if SEPARATOR in str(label):
-                reason = f"holds {SEPARATOR!r}, which joins labels"
-                raise TableError(f"the label {label!r} in a list {reason}. Rename it.")
+                raise TableError(f"{place} is no label without {SEPARATOR!r}. Rename it or take it out.")
         return SEPARATOR.join(_as_text(label, False) for label in value) if value else NO_LABEL
     if not isinstance(value, PLAIN):
         only = " (lists are for the one label column of task='multi_label')" * isinstance(value, list)
@@ -429,16 +395,11 @@ def _as_required(names: list[str], required: list[str]) -> list[str]:
 def _column_names(
     names: list[str], required: list[str], path: Path, delimiter: str | None = None
 ) -> list[str]:
-    """Return the names, the required ones spelt as there, repeated others told apart by their place.
-
-    Raises:
-        TableError: a required name is missing or repeated.
-    """
+    """Return the names, the required ones spelt as there, repeated others told apart by their place."""
     names = _as_required(names, required)
     for name in required:
-        if names.count(name) > 1:
-            count = f"{names.count(name)} columns called {name!r}"
-            raise TableError(f"{path.name} has {count}. Rename all but one.")
+        if (count := names.count(name)) > 1:
+            raise TableError(f"{path.name} has {count} columns called {name!r}. Rename all but one.")
         if name not in names:
             hint = did_you_mean(name, [other[:60] for other in names])
             if any("\r" in other for other in names):
@@ -470,11 +431,7 @@ def _without_index(
 def _without_headers(
     frame: pd.DataFrame, required: list[str], begins: Sequence[int], path: Path
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Leave out the rows that say the header again, as files do that were joined.
-
-    Raises:
-        TableError: it says it again in another order.
-    """
+    """Leave out the rows that say the header again, as files do that were joined; refuse another order."""
 
     def bare(value) -> str:
         return unicodedata.normalize("NFC", str(value).strip(' "\ufeff').casefold())
@@ -488,24 +445,20 @@ def _without_headers(
         values = [value for value in frame[name].unique() if len(value) <= longest and bare(value) in header]
         likely &= frame[name].isin(values).to_numpy()
     where, lines = ("line", begins) if begins else ("row", range(1, len(frame) + 1))
+    own = [k for k, name in enumerate(frame) if name in required]
     again = []
     for place in np.flatnonzero(likely):
         values = [*map(bare, frame.iloc[place])]
+        same = all(values[k] == header[k] for k in own)
         whole = {*values} == {*header}
-        same = all(
-            value == name for value, name, own in zip(values, header, frame, strict=True) if own in required
-        )
         if whole and not same:
-            raise TableError(
-                f"{path.name}, {where} {lines[place]}: the header again, with its columns in another order. "
-                "Bring both parts into one order before they are joined."
-            )
-        if same and (whole or len(required) > 1):
+            what = "the header again, with its columns in another order. Bring both parts into one order."
+            raise TableError(f"{path.name}, {where} {lines[place]}: {what}")
+        if same and (whole or len(own) > 1):
             again.append(place)
     if not again:
         return frame, []
-    numbers = ", ".join(str(lines[place]) for place in again[:10]) + (", ..." if len(again) > 10 else "")
-    where = f"{where}s {numbers}" if len(again) > 1 else f"{where} {numbers}"
-    message = f"{path.name}: the header stands again in {where}; it is no row and left out."
+    numbers = rows_in_words([lines[place] for place in again], where)
+    message = f"{path.name}: the header stands again in {numbers}; it is no row and left out."
     fix = "Nothing to do, if the files that were joined have the same columns."
     return frame.drop(index=again), [Finding("repeated-header", "warning", message, fix)]

@@ -36,12 +36,7 @@ def look_for_swallowed(
 ) -> list[Finding]:
     """Refuse a cell that has swallowed rows, or remark on it where that is not sure.
 
-    Args:
-        suspects: the rows that `as_rows` divides.
-        begins: the line of the file where each row begins.
-
-    Raises:
-        TableError: it is sure.
+    `suspects` are the rows that `as_rows` divides; `begins` has the line of the file where each row begins.
     """
 
     @cache
@@ -50,33 +45,28 @@ def look_for_swallowed(
         forms = Counter(_form(value) for value in sample if value.strip())
         return forms, _repeated(forms)
 
-    cells: dict[str, list[str]] = {"sure": [], "unsure": [], "short": []}
+    cells: dict[str | None, list[str]] = {"sure": [], "unsure": [], "short": [], None: []}
     for row, *fields in frame.iloc[suspects].itertuples(name=None):
         broken = next(k for k, field in enumerate(fields) if end in field)
         lines = as_rows(fields, delimiter, end)
-        if verdict := _verdict(lines, fields, broken, delimiter == ",", len(frame), forms_of):
-            last = begins[row] + fields[broken].count(end)
-            place = f"lines {begins[row]} to {last} are one cell, {fields[broken][:60]!r}..."
-            cells[verdict].append(place)
+        verdict = _verdict(lines, fields, broken, delimiter == ",", len(frame), forms_of)
+        last = begins[row] + fields[broken].count(end)
+        cells[verdict].append(f"lines {begins[row]} to {last} are one cell, {fields[broken][:60]!r}...")
     sure, unsure = cells["sure"], cells["unsure"]
     if len(cells["short"]) >= OFTEN:
         unsure += cells["short"]
-    if len(sure) > max(SURE_NUMBERS, len(frame) / 2):  # texts that are lists: stray quotes are rare
-        sure, unsure = [], sure + unsure
+    refuse = 0 < len(sure) <= max(SURE_NUMBERS, len(frame) / 2)  # more are texts that are lists
+    told = sure if refuse else sure + unsure
+    if not told:
+        return []
+    more = f"; and {len(told) - 3} more such cells" if len(told) > 3 else ""
+    message = f"{path.name}: {'; '.join(told[:3])}{more}, though the lines look like rows of the table."
     fix = (
         "If a quote in the first of these lines is part of its text, put the text in double quotes and write "
         "each double quote inside it twice; if they are one text, give the table as JSONL or Parquet."
     )
-    if sure:
-        more = f" (and {len(sure) - 1} more such cells)" if len(sure) > 1 else ""
-        raise TableError(
-            f"{path.name}: {sure[0]}{more}, for a double quote opens it in the first and one closes it in "
-            f"the last of them; but the lines look like rows of the table. {fix}"
-        )
-    if not unsure:
-        return []
-    more = f"; and {len(unsure) - 3} more such cells" if len(unsure) > 3 else ""
-    message = f"{path.name}: {'; '.join(unsure[:3])}{more}, though the lines look like rows of the table."
+    if refuse:
+        raise TableError(f"{message} {fix}")
     return [Finding("swallowed-rows", "warning", message, fix)]
 
 
@@ -120,10 +110,10 @@ def _verdict(
         words = words or any(character.isalpha() for form in known for character in form)
     if not columns:
         return "unsure" if len(lines) >= SURE_NUMBERS else None
-    if words or columns > 1:
-        return "sure" if hits + 1 >= SURE else "unsure"
-    if hits + 1 >= SURE_NUMBERS:
+    if hits + 1 >= (SURE if words or columns > 1 else SURE_NUMBERS):
         return "sure"
+    if words or columns > 1:
+        return "unsure"
     if hits + 1 < len(lines):
         return None
     return "unsure" if len(lines) > SURE else "short"

@@ -3,8 +3,7 @@
 import ast
 import math
 import re
-import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
@@ -71,22 +70,16 @@ def read_table(
     """Read labelled texts from a bundled set (by name), or from CSV, TSV, JSONL or Parquet, plain or gzipped.
 
     Every value of a CSV is read as the text it is: "NA" and "None" are words, 007 keeps its zeros. Encoding
-    (a byte order mark's, else UTF-8, else what the bytes look like, in doubt cp1252) and delimiter (the one
-    that yields the columns asked for) are recognised unless you name them; `Table.source` has them. Blank
-    texts and labels, and rows that repeat the header, are dropped and counted. If they are more than the
-    share `max_dropped` of all rows, the table is refused.
+    and delimiter are recognised unless you name them; `Table.source` has them. Blank texts and labels, and
+    rows that repeat the header, are dropped and counted, up to the share `max_dropped` of all rows.
 
     `label` depends on the task:
         single_label: the text in `label_column`. Typed files: whole numbers without ".0", booleans as True
             and False; the names of the classes where `datasets` wrote a Parquet file with them.
         multi_label: the row's labels joined by "|", in the order of `label_names`; "" where it has none.
-            `label_column` is a column in which they are joined by "|" (blanks around the bar and repeated
-            labels do not count) or, in JSONL and Parquet, lists; or it is a list of columns named like the
-            labels that hold 0 or 1 (or 0.0, 1.0, true, false). A printed list in a cell is refused.
-        regression: the text of a finite number; the column `value` beside it has it as a float. Points that
-            seem to part thousands (971 and 1.032) are remarked on, and refused where semicolons part columns.
-
-    Labels that a reader would take for one (see `comparable`) stay as they are, and are remarked on.
+            `label_column` is a column in which they are joined by "|" or, in JSONL and Parquet, lists; or it
+            is a list of columns named like the labels that hold 0 or 1 (or 0.0, 1.0, true, false).
+        regression: the text of a finite number; the column `value` beside it has it as a float.
 
     Raises:
         TableError: it cannot be read rightly; the message names the file, the place and the remedy.
@@ -98,13 +91,10 @@ def read_table(
     label_columns = _label_columns(text_column, label_column, task)
     path = locate(data_file)
     joined = task == "multi_label" and isinstance(label_column, str)
+    named = task == "single_label" or joined  # else the numbers are what counts
+    required, lists = [text_column, *label_columns], label_column if joined else None
     frame, source, findings = read_frame(
-        path,
-        [text_column, *label_columns],
-        encoding=encoding,
-        delimiter=delimiter,
-        class_names=task == "single_label" or joined,  # else the numbers are what counts
-        listed=label_column if joined else None,
+        path, required, encoding=encoding, delimiter=delimiter, class_names=named, listed=lists
     )
     frame.index += 1  # the number of each row
     blank_text = _blank(frame[text_column])
@@ -120,9 +110,8 @@ def read_table(
             findings.append(Finding(id, "warning", f"{path.name}: {where} and left out.", fix))
     used = frame[~(blank_text | blank_label)]
     if used.empty:
-        columns = ", ".join(map(repr, label_columns))
-        reason = f"no row has both a text and a label. Fill the columns {text_column!r} and {columns}"
-        raise TableError(f"{path.name}: {reason}, or name others.")
+        names = ", ".join(map(repr, required))
+        raise TableError(f"{path.name}: no row has both a text and a label. Fill {names}, or name others.")
     dropped = {"blank_text": int(blank_text.sum()), "blank_label": int(blank_label.sum())}
     if len(frame) < source["rows"]:
         dropped["repeated_header"] = source["rows"] - len(frame)
@@ -141,9 +130,10 @@ def read_table(
     taken = {name: free_name(f"{name}_in_file", others) for name in columns if name in others}
     rows = pd.concat([pd.DataFrame(columns), others.rename(columns=taken).reset_index(drop=True)], axis=1)
     classes = label_columns[0] if task != "regression" and len(label_columns) == 1 else None
-    findings += _na_findings(rows, text_column, classes, frame.index[blank_label], path)
+    remarks = [*_na_remarks(rows, text_column, classes, frame.index[blank_label])]
     if task != "regression":
-        findings += _label_findings(rows["label"], task, joined, path)
+        remarks += _label_remarks(rows["label"], task, joined)
+    findings += [Finding(id, "warning", f"{path.name}: {message}", fix) for id, message, fix in remarks]
     return Table(rows, findings, dropped, source, max_dropped)
 
 
@@ -153,22 +143,16 @@ def _label_columns(text_column: str, label_column: str | list[str], task: str) -
     names = label_column if several else [label_column]
     is_list = isinstance(names, (list, tuple)) and names
     if not is_list or not all(isinstance(name, str) for name in [text_column, *names]):
-        raise TableError(
-            f"text_column={text_column!r} and label_column={label_column!r} must be names of columns "
-            "(for 0/1 columns a list of names)."
-        )
+        columns = f"text_column={text_column!r} and label_column={label_column!r}"
+        raise TableError(f"{columns} must be names of columns (for 0/1 columns a list of names).")
     if several and task != "multi_label":
-        reason = "names several columns, which only task='multi_label' has"
-        raise TableError(f"label_column={label_column!r} {reason}. Name one column.")
+        raise TableError(f"label_column={label_column!r}: only task='multi_label' has several. Name one.")
     if text_column in names:
         raise TableError(f"text_column and label_column are both {text_column!r}. Name two columns.")
     for name in names if several else []:
-        if names.count(name) > 1:
-            raise TableError(f"label_column: {name!r} is named twice. Name it once.")
         if SEPARATOR in name or not name.strip():
-            reason = f"is blank or holds {SEPARATOR!r}, which joins labels"
-            raise TableError(f"label_column: {name!r} {reason}. Rename the column.")
-    return list(names)
+            raise TableError(f"label_column: {name!r} is blank or holds {SEPARATOR!r}. Rename the column.")
+    return list(dict.fromkeys(names))
 
 
 def _blank(column: pd.Series, joined: bool = False) -> np.ndarray:
@@ -180,10 +164,8 @@ def check_dropped(dropped: dict[str, int], rows: int, max_dropped: float, what: 
     lost = sum(dropped.values())
     if lost > max_dropped * rows:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items() if count)
-        raise TableError(
-            f"{what}: {lost:,} of {rows:,} rows would be left out ({reasons}), more than "
-            f"max_dropped={max_dropped} allows. Mend them, or raise max_dropped if they may go."
-        )
+        allowed = f"more than max_dropped={max_dropped} allows. Mend them, or raise max_dropped"
+        raise TableError(f"{what}: {lost:,} of {rows:,} rows would be left out ({reasons}), {allowed}.")
 
 
 def _number(text: str) -> float:
@@ -200,7 +182,7 @@ def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: lis
     if len(wrong):
         label = wrong.iloc[0]
         more = f" ({rows_in_words(wrong.index)} are not)" if len(wrong) > 1 else ""
-        remedy = _rewritten(label) or "Correct it, or leave the cell empty to have the row left out."
+        remedy = "Write digits and a decimal point alone (-1234.5), or empty the cell."
         place = f"{path.name}, row {wrong.index[0]}, column {labels.name!r}"
         raise TableError(f"{place}: {label[:60]!r} is no finite number{more}. {remedy}")
     # A file of decimals has some with fewer digits than three, or (a program writes three) a point in each.
@@ -210,12 +192,9 @@ def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: lis
     if delimiter is None or pointed.empty or whole.empty or not thousands:  # typed numbers are plain
         return values
     label = pointed.iloc[0].strip()
-    digits = f"exactly three digits follow ({label!r}, {rows_in_words(pointed.index)})"
-    others = f"the others have none ({whole.iloc[0].strip()!r})"
-    point = f"where there is a point, {digits}, and {others}: it seems to part thousands."
-    message = f"{path.name}, column {labels.name!r}: {point}"
-    decimals = f"if it marks decimals, give one of them a zero more: {label}0."
-    fix = f"If so, write {label.replace('.', '')}; {decimals}"
+    point = f"the point in {label!r} ({rows_in_words(pointed.index)}) seems to part thousands"
+    message = f"{path.name}, column {labels.name!r}: {point}."
+    fix = f"If so, write {label.replace('.', '')}; if it marks decimals, give one a zero more: {label}0."
     # So spreadsheets write thousands. Means of raters (1.333) are small, and whole ones among them no larger.
     most, most_whole = np.abs(values[has_point]).max(), np.abs(values[~has_point]).max()
     if delimiter == ";" and (most >= 10 or most_whole > math.ceil(most)):
@@ -224,28 +203,11 @@ def _numbers(labels: pd.Series, path: Path, delimiter: str | None, findings: lis
     return values
 
 
-def _rewritten(text: str) -> str | None:
-    """Return the advice to write a number as Python reads it; None where `text` does not look like one."""
-    text = "".join(c for c in comparable(text) if c not in "%\u2030" and unicodedata.category(c) != "Sc")
-    bare = text.replace("\N{MINUS SIGN}", "-").strip()
-    if either := re.fullmatch(r"([+-]?[1-9]\d{0,2})([.,])(\d{3})", bare):
-        thousands = f"If {either[2]!r} parts thousands, write {either[1]}{either[3]}"
-        return f"{thousands}; if it marks decimals, write a point, and a zero more at the end."
-    grouped = re.fullmatch(r"([+-]?[1-9]\d{0,2}([.,'\u2019_\s])\d{3}(?:\2\d{3})*)(?:([.,])(\d+))?", bare)
-    if grouped and grouped[2] != grouped[3]:
-        bare = re.sub(r"[.,'\u2019_\s]", "", grouped[1]) + (f".{grouped[4]}" if grouped[4] else "")
-    elif re.fullmatch(r"[+-]?\d*,\d+", bare):
-        return f"Write decimals with a point: {bare.replace(',', '.')}."
-    return f"Write {bare}." if math.isfinite(_number(bare)) else None
-
-
 def _printed_items(text: str) -> list | None:
     """Return the items of a list, tuple or set that Python, JSON or NumPy printed, None for another text."""
     text = text.strip()
     if not text.endswith(("]", ")", "}")):
         return None
-    if call := re.fullmatch(r"\w+\(([\[({].*[\])}])(,.*)?\)", text, re.DOTALL):  # array([...], dtype=...)
-        text = call[1]
     text = re.sub(r"\b(nan|null)(?=\s*[],])", "None", text.replace("np.str_(", "("))
     if "," not in text:  # NumPy
         text = re.sub(r"""(?<=['"\d.])\s+(?=['"\d+-])""", ", ", text)
@@ -272,10 +234,9 @@ def _joined(labels: pd.Series, path: Path, findings: list[Finding]) -> list[str]
     single = {comparable(parts[name][0]) for name in names if len(parts[name]) == 1}
     several = [name for name in names if len(parts[name]) > 1 and single >= {*map(comparable, parts[name])}]
     if several:
-        what = f"column {labels.name!r} has labels whose parts are labels, too: {in_words(several)}"
+        message = f"labels in column {labels.name!r} whose parts are labels, too: {in_words(several)}."
         fix = f"If they are several, join them by {SEPARATOR!r}: {SEPARATOR.join(parts[several[0]])}."
-        message = f"{path.name}: {what}. Each is read as one label."
-        findings.append(Finding("label-noise", "warning", message, fix))
+        findings.append(Finding("label-noise", "warning", f"{path.name}: {message}", fix))
     place = {name: k for k, name in enumerate(names)}
     joined = {text: SEPARATOR.join(sorted(of, key=place.get)) for text, of in names_of.items()}
     return [joined[text] for text in labels]
@@ -309,74 +270,59 @@ def _joined_from_columns(cells: pd.DataFrame, path: Path, findings: list[Finding
             k = flags[name].index(None)
             reason = f"{column.iloc[k][:60]!r} is neither 0 nor 1. Write one of them in every label column."
             raise TableError(f"{path.name}, row {cells.index[k]}, column {name!r}: {reason}")
-    never = [name for name in flags if not any(flags[name])]
-    if never:
+    if never := [name for name in flags if not any(flags[name])]:
         message = f"{path.name}: {', '.join(map(repr, never))} is 1 in no row, so it is not among the labels."
-        fix = "Nothing can be learnt about it; add rows that have it."
-        findings.append(Finding("label-noise", "warning", message, fix))
+        findings.append(Finding("label-noise", "warning", message, "Add rows that have it."))
     names = in_order(set(flags))
     rows = zip(*(flags[name] for name in names), strict=True)
     return [SEPARATOR.join(compress(names, row)) for row in rows]
 
 
-def _na_findings(
-    rows: pd.DataFrame, text_column: str, label_column: str | None, blank: Collection[int], path: Path
-) -> list[Finding]:
+def _na_remarks(
+    rows: pd.DataFrame, text_column: str, label_column: str | None, blank: Collection[int]
+) -> Iterator[tuple[str, str, str]]:
     """Remark on words that pandas would read as missing, and on labels that such a reading has spoilt."""
-    remarks = []
 
     def words(column: str) -> str:
-        numbers = rows.loc[rows[column].isin(NA_WORDS), [column, "row"]].groupby(column)["row"]
-        return ", ".join(f"{word!r} ({rows_in_words(list(of_word))})" for word, of_word in numbers)
+        found = rows[rows[column].isin(NA_WORDS)]
+        numbers = {word: found.loc[found[column] == word, "row"].tolist() for word in found[column].unique()}
+        return ", ".join(f"{word!r} ({rows_in_words(numbers[word])})" for word in sorted(numbers))
 
     taken = "that pandas.read_csv takes for missing"
+    fix = "If they are holes that an earlier program left, empty those cells."
     if texts := words("text"):
-        message = f"texts in column {text_column!r} {taken}: {texts}. They are kept as words."
-        remarks.append((message, "If they are holes that an earlier program left, empty those cells."))
-    labels = words("label") if label_column else ""
-    if labels:
+        yield "na-strings", f"texts in column {text_column!r} {taken}: {texts}. They are kept as words.", fix
+    if labels := words("label") if label_column else "":
         message = f"labels in column {label_column!r} {taken}: {labels}. They are kept as a class."
-        fix = "They may be holes that an earlier program left: if so, fill them in or empty those cells."
-        remarks.append((message, fix))
+        yield "na-strings", message, fix
     names = {*rows["label"].unique()} - NA_WORDS
     floats = label_column and names and all(re.fullmatch(r"-?\d+\.0", name) for name in names)
     if floats and (labels or len(blank)):
         holes = f" where {rows_in_words(blank)} blank" if len(blank) else ""
         message = f"the labels in column {label_column!r} look like {in_words(in_order(names))}{holes}."
         fix = "Programs that met holes make such floats of whole numbers: fill them in, and write 1 for 1.0."
-        remarks.append((message, fix))
-    return [Finding("na-strings", "warning", f"{path.name}: {message}", fix) for message, fix in remarks]
+        yield "na-strings", message, fix
 
 
-def _label_findings(labels: pd.Series, task: str, joined: bool, path: Path) -> list[Finding]:
+def _label_remarks(labels: pd.Series, task: str, joined: bool) -> Iterator[tuple[str, str, str]]:
     """Remark on labels that look like one class written in two ways, and on classes too small to learn."""
-    remarks = []
+    noise = "label-noise"
     counts = rows_of_label(labels, task)
 
-    def with_counts(names: list[str]) -> str:
-        return ", ".join(f"{in_escapes(name)} ({counts[name]} rows)" for name in names)
-
     for names in variants(counts.index):
-        remarks.append((f"labels that may be one class: {with_counts(names)}.", "Write each in one way."))
+        with_counts = ", ".join(f"{in_escapes(name)} ({counts[name]} rows)" for name in names)
+        yield noise, f"labels that may be one class: {with_counts}.", "Write each in one way."
     if task == "single_label":
         items = {name: _printed_items(name) or [] for name in counts.index}
         printed = [name for name in items if sum(isinstance(item, str) for item in items[name]) > 1]
         if printed:
-            several = f"If a row has several labels, join them by {SEPARATOR!r} and set task='multi_label'"
-            message = f"labels that are printed lists: {in_words(printed)}."
-            remarks.append((message, f"{several}; as it is, each list is a class of its own."))
-    if unseen := [name for name in counts.index if not comparable(name)]:
-        message = f"labels in which there is nothing to see: {with_counts(unseen)}."
-        remarks.append((message, "Fill in, or empty those cells."))
+            fix = f"If a row has several labels, join them by {SEPARATOR!r} and set task='multi_label'."
+            yield noise, f"labels that are printed lists: {in_words(printed)}.", fix
     if rare := sorted(counts[counts < 5].index):
         names = ", ".join(f"{name!r} ({counts[name]})" for name in rare[:10])
         more = " and more" if len(rare) > 10 else ""
-        fix = (
-            "Collect more, or merge them; a class with fewer than 3 stays in training when the table is "
-            "split, and no score speaks of it."
-        )
-        remarks.append((f"classes with fewer than 5 rows: {names}{more}.", fix))
+        fix = "Collect more, or merge them; one of fewer than 3 stays in training, and no score speaks of it."
+        yield noise, f"classes with fewer than 5 rows: {names}{more}.", fix
     if joined and not labels.str.contains(SEPARATOR, regex=False).any():
         fix = f"Labels are joined by {SEPARATOR!r}; if yours are joined by another sign, replace it."
-        remarks.append(("no row has more than one label.", fix))
-    return [Finding("label-noise", "warning", f"{path.name}: {message}", fix) for message, fix in remarks]
+        yield noise, "no row has more than one label.", fix

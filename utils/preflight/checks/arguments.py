@@ -16,35 +16,34 @@ from sklearn.metrics import get_scorer_names
 from transformers import Trainer, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 
-from utils.preflight.checks.common import check, listed, tensor_labels
+from utils.preflight.checks.common import check, dtype_name, listed, tensor_labels
 from utils.preflight.setup import untouched
 from utils.preflight.split import error_text
+from utils.preflight.weights import adam_moves_most
 
 
 @check("lr-is-text", "RP", "error", "learning_rate: 2.0e-5", loud=True)
 def lr_is_text(setup):
     """YAML reads 2e-5 as a text: '<=' not supported between 'float' and 'str'"""
     for field in fields(setup.args):
-        value, kind = getattr(setup.args, field.name), type(field.default)
-        if isinstance(value, str) and kind in (int, float):
+        value = getattr(setup.args, field.name)
+        if isinstance(value, str) and type(field.default) in (int, float):
             exponent = re.fullmatch(r"[\d.eE+-]+", value) and "e" in value.lower()
-            better = f"{float(value):.1e}" if exponent else value
+            better = f"{field.name}: {float(value):.1e}" if exponent else f"{field.name}: {value}"
             message = f"{field.name} is the text {value!r}, not a number"
-            yield f"{message}; YAML reads 2e-5 as a text, for it misses the dot.", f"{field.name}: {better}"
+            yield f"{message}; YAML reads 2e-5 as a text, for it misses the dot.", better
 
 
 @check("lr-too-high", "PW", "warning", "1e-5 to 5e-5 with warmup")
 def lr_too_high(setup):
     """The model collapses to one class; rarely NaN"""
     rate, own = setup.args.learning_rate, setup.trainer.optimizer or setup.trainer.optimizer_cls_and_kwargs
-    if isinstance(rate, str) or own or "adam" not in str(setup.args.optim.value):
+    if isinstance(rate, str) or own or rate <= 1e-4 or not adam_moves_most(setup.args, setup.model):
         return
-    sizes = [(p.numel(), p.requires_grad) for p in setup.model.parameters()]
-    trainable = sum(size for size, on in sizes if on)
-    if rate > 1e-4 and trainable > 0.5 * sum(size for size, _ in sizes):
-        moves = f"learning_rate={rate:g} moves all {trainable:,} weights"
-        forgets = "above 1e-4 a pretrained model tends to forget what it knows and to answer with one class"
-        yield f"{moves}: {forgets}.", "learning_rate=5e-5, warmup_steps=0.1"
+    trainable = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
+    moves = f"learning_rate={rate:g} moves all {trainable:,} weights"
+    forgets = "above 1e-4 a pretrained model tends to forget what it knows and to answer with one class"
+    yield f"{moves}: {forgets}.", "learning_rate=5e-5, warmup_steps=0.1"
 
 
 STAY = "what is to stay as it is: parameter.requires_grad_(False)"
@@ -122,8 +121,9 @@ def starting_rates(setup) -> list[float]:
     optimizer, made = own_optimizer(setup), setup.trainer.optimizer_cls_and_kwargs
     if optimizer is not None:
         groups = getattr(optimizer, "param_groups", ())  # with relative_step, Adafactor finds its own
-        groups = [group for group in groups if not group.get("relative_step")]
-        rates = [group.get("initial_lr", group.get("lr")) for group in groups]
+        rates = [
+            group.get("initial_lr", group.get("lr")) for group in groups if not group.get("relative_step")
+        ]
     elif made is not None:
         parameter = inspect.signature(made[0]).parameters.get("lr")
         rates = [made[1].get("lr", parameter and parameter.default)]
@@ -148,15 +148,14 @@ def _later_rate(setup) -> tuple[int, float, Exception | None] | None:
     exception. None where nothing can be known (a schedule that depends on scores, or goes on where a
     checkpoint was), and for Trainer's own schedule with its own settings.
     """
-    schedule, steps = setup.trainer.lr_scheduler, min(setup.steps or 0, LOOKED_AHEAD)
-    usual = schedule is None and not setup.args.lr_scheduler_kwargs
+    steps = min(setup.steps or 0, LOOKED_AHEAD)
+    usual = setup.trainer.lr_scheduler is None and not setup.args.lr_scheduler_kwargs
     goes_on = setup.resumes_from is not None or setup.trainer.state.global_step
     if steps < 2 or usual or goes_on or foreign_schedule(setup):
         return None
     step, rate = 0, -math.inf
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that an optimizer should step as well
+        with warnings.catch_warnings(action="ignore"):  # that an optimizer should step as well
             twin = _twin(setup)
             for step in range(steps):
                 if step >= steps // 2:
@@ -192,36 +191,34 @@ def _constant(setup) -> bool:
 @check("warmup-too-long", "P", "warning", "warmup_steps=0.1")
 def warmup_too_long(setup):
     """warmup_steps=500 copied into a short run: the learning rate never gets there"""
-    warmup, total = setup.args.warmup_steps, setup.steps
+    warmup, total, rate = setup.args.warmup_steps, setup.steps, setup.args.learning_rate
     if not total or isinstance(warmup, str) or setup.trainer.lr_scheduler is not None or _constant(setup):
         return
     steps = setup.args.get_warmup_steps(total)
     share = steps / total
     if 0.2 < warmup < 1 or (warmup >= 2 and share > 0.2):
-        rate = 0 if isinstance(setup.args.learning_rate, str) else setup.args.learning_rate / share
-        reached = f"; the learning rate gets no higher than {rate:.2g}" if share >= 1 else ""
-        message = f"The warmup takes {steps} of {total} steps ({min(1, share):.0%}){reached}."
-        yield message, "warmup_steps=0.1 (below 1: a share of all steps)"
+        no_higher = f"; the learning rate gets no higher than {float(rate) / max(1, share):.2g}"
+        message = f"The warmup takes {steps} of {total} steps ({min(1, share):.0%})"
+        message += no_higher if share >= 1 else ""
+        yield f"{message}.", "warmup_steps=0.1 (below 1: a share of all steps)"
 
 
 @check("no-evaluation", "P", "warning", "eval_strategy='epoch'")
 def no_evaluation(setup):
     """An eval_dataset, and eval_strategy left at 'no': no evaluation, without a word"""
-    strategy, delay = setup.args.eval_strategy, setup.args.eval_delay
-    if setup.trainer.eval_dataset is None:
-        if setup.train is not None:
-            message = "There is no eval_dataset: nobody will see whether the model learns or memorises."
-            yield message, "Trainer(..., eval_dataset=validation) and eval_strategy='epoch'"
-        return
+    strategy, delay, evaluates = setup.args.eval_strategy, setup.args.eval_delay, "eval_strategy='epoch'"
     for split in setup.evals:
         if split.rows == 0:
             yield f"The {split.role} data are empty.", "Look at what filter or select left: print(dataset)"
+    last = setup.steps if strategy == "steps" else setup.args.num_train_epochs
     if setup.train is None:
         return
-    last = setup.steps if strategy == "steps" else setup.args.num_train_epochs
-    if strategy == "no":
+    if setup.trainer.eval_dataset is None:
+        message = "There is no eval_dataset: nobody will see whether the model learns or memorises."
+        yield message, f"Trainer(..., eval_dataset=validation) and {evaluates}"
+    elif strategy == "no":
         message = "eval_dataset is given, but eval_strategy is 'no': it would not be used during training."
-        yield message, "eval_strategy='epoch'"
+        yield message, evaluates
     elif setup.steps and delay and delay > last:
         message = f"eval_delay={delay:g} is longer than the run ({last:g} {strategy.value}s)"
         yield f"{message}: there would be no evaluation.", "eval_delay=0"
@@ -276,9 +273,7 @@ def chooses_by_metric(setup) -> bool:
 def metric_direction(setup):
     """greater_is_better is guessed from a name that does not end in 'loss': the worst model is kept"""
     metric, assumed = setup.args.metric_for_best_model, setup.args.greater_is_better
-    if metric is None or assumed is None or not chooses_by_metric(setup):
-        return
-    right = _better(metric)
+    right = _better(metric) if metric and assumed is not None and chooses_by_metric(setup) else None
     if right is None or right == assumed:
         return
     direction, other = ("higher", "lower") if right else ("lower", "higher")
@@ -326,7 +321,7 @@ def dtype_auto(setup):
     """from_pretrained keeps the checkpoint's dtype, and half-precision weights train badly"""
     halves = _trainable(setup, torch.float16, torch.bfloat16)
     if halves and not _unscalable(setup):
-        kind = f"{len(halves)} trainable weights are {str(halves[0]).removeprefix('torch.')}"
+        kind = f"{len(halves)} trainable weights are {dtype_name(halves[0])}"
         fix = "from_pretrained(..., dtype=torch.float32); for speed, TrainingArguments(..., bf16=True)"
         yield f"{kind}, as a checkpoint can be stored: small updates are rounded away.", fix
 
@@ -356,14 +351,14 @@ def ignored_value(setup):
     method = f"{type(trainer).__name__}.compute_loss"
     if factor and (function is not None or _leaves_out(trainer, "label_smoother")):
         loss = "compute_loss_func" if function is not None else method
-        smooth = f"torch.nn.functional.cross_entropy(..., label_smoothing={factor:g})"
         message = f"label_smoothing_factor={factor:g} does nothing: {loss} computes the loss, without it."
+        smooth = f"torch.nn.functional.cross_entropy(..., label_smoothing={factor:g})"
         yield message, f"label_smoothing_factor=0, and smooth in your loss: {smooth}"
     if function is not None and _leaves_out(trainer, "compute_loss_func"):
         yield f"compute_loss_func is never called: {method} computes the loss.", "Leave one of the two out"
     if args.prediction_loss_only and trainer.compute_metrics is not None:
-        fix = "prediction_loss_only=False, or leave compute_metrics out"
-        yield "compute_metrics is never called with prediction_loss_only=True.", fix
+        message = "compute_metrics is never called with prediction_loss_only=True."
+        yield message, "prediction_loss_only=False, or leave compute_metrics out"
 
 
 def _leaves_out(trainer: Any, name: str) -> bool:
@@ -380,7 +375,8 @@ def _leaves_out(trainer: Any, name: str) -> bool:
 @check("overridden-value", "P", "warning", "Choose one")
 def overridden_value(setup):
     """max_steps beats the epochs; an optimizer of your own beats learning_rate"""
-    args, default = setup.args, {field.name: field.default for field in fields(setup.args)}
+    args, trainer, optimizer = setup.args, setup.trainer, own_optimizer(setup)
+    default = {field.name: field.default for field in fields(args)}
 
     def changed(*names: str) -> str:
         return " and ".join(name for name in names if getattr(args, name) != default[name])
@@ -388,25 +384,25 @@ def overridden_value(setup):
     if args.max_steps > 0 and changed("num_train_epochs"):
         both = f"max_steps={args.max_steps} and num_train_epochs={args.num_train_epochs:g} are both set"
         yield f"{both}: max_steps decides.", "Leave one of them out"
-    optimizer, untrained = own_optimizer(setup), not setup.trainer.state.global_step
-    if optimizer is not None or (setup.trainer.optimizer_cls_and_kwargs and untrained):
+    untrained, made = not trainer.state.global_step, "The optimizer you made has"
+    if optimizer is not None or (trainer.optimizer_cls_and_kwargs and untrained):
         rates = sorted(set(starting_rates(setup)))
         if changed("learning_rate") and rates and args.learning_rate not in rates:
-            own = f"The optimizer you made has the learning rate {', '.join(f'{rate:g}' for rate in rates)}"
+            own = f"{made} the learning rate {', '.join(f'{rate:g}' for rate in rates)}"
             fix = "Set the rate in one place: leave learning_rate out, or leave the optimizer to Trainer"
             yield f"{own}; learning_rate={args.learning_rate!r} is ignored.", fix
         if names := changed("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon"):
-            message = f"The optimizer you made has settings of its own; {names} would be ignored."
+            message = f"{made} settings of its own; {names} would be ignored."
             yield message, "Set them there, or leave the optimizer to Trainer"
     decays = {group.get("weight_decay") for group in getattr(optimizer, "param_groups", ())}
     if optimizer is not None and args.weight_decay and args.weight_decay not in decays:
-        message = "The optimizer you made has its own weight decay"
-        yield f"{message}; weight_decay={args.weight_decay:g} is ignored.", "Set it in one place"
+        message = f"{made} its own weight decay; weight_decay={args.weight_decay:g} is ignored."
+        yield message, "Set it in one place"
     if foreign_schedule(setup):
         fix = "Make both in one cell, and hand over both: Trainer(..., optimizers=(optimizer, schedule))"
         yield "The schedule was made for another optimizer than the one in use: it moves no rate.", fix
     names = changed("warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs")
-    if setup.trainer.lr_scheduler is not None and untrained and names:
+    if trainer.lr_scheduler is not None and untrained and names:
         message = f"The schedule you made decides the learning rate; {names} would be ignored."
         yield message, "Leave the schedule to Trainer, or leave these out"
 
@@ -414,29 +410,25 @@ def overridden_value(setup):
 @check("early-stopping", "P", "error", "load_best_model_at_end=True", loud=True)
 def early_stopping(setup):
     """EarlyStoppingCallback without a metric or evaluations: AssertionError when training starts"""
-    if setup.early_stopping is None:
-        return
     keep = "eval_strategy='epoch', save_strategy='epoch', load_best_model_at_end=True"
     complete = f"{keep}, metric_for_best_model='f1_macro', greater_is_better=True"
-    stop = "training would stop with an AssertionError"
+    callback, stop = "EarlyStoppingCallback", "training would stop with an AssertionError."
+    if setup.early_stopping is None:
+        return
     if setup.args.metric_for_best_model is None:
-        metric = "has no metric to watch (metric_for_best_model is None)"
-        yield f"EarlyStoppingCallback {metric}: {stop}.", complete
+        yield f"{callback} has no metric to watch (metric_for_best_model is None): {stop}", complete
     elif setup.args.eval_strategy == "no":
-        yield f"EarlyStoppingCallback needs evaluations, and eval_strategy is 'no': {stop}.", complete
+        yield f"{callback} needs evaluations, and eval_strategy is 'no': {stop}", complete
     elif not setup.args.load_best_model_at_end:
-        message = "EarlyStoppingCallback without load_best_model_at_end keeps the last model, not the best."
+        message = f"{callback} without load_best_model_at_end keeps the last model, not the best."
         yield message, "load_best_model_at_end=True", "warning"
 
 
 @check("report-to", "P", "warning", "Name the tracker")
 def report_to(setup):
     """The default was every tracker; it is none since transformers 5"""
-    names = setup.args.report_to
-    for name in [names] if isinstance(names, str) or names is None else names:
-        if name is None:
-            yield "report_to=None is no way to switch trackers off: Trainer refuses it.", "report_to='none'"
-        elif name not in ("none", "all", "flyte", *get_available_reporting_integrations()):
+    for name in setup.args.report_to:
+        if name not in ("flyte", *get_available_reporting_integrations()):
             message = f"report_to names {name!r}, which is not installed here, or no tracker of Trainer's."
             yield message, f"pip install {name}, or report_to='none'"
 
@@ -465,7 +457,7 @@ def smoothing_float(setup):
 @check("predict-order", "P", "warning", "Restore the order")
 def predict_order(setup):
     """group_by_length also reorders predict() and evaluate(): joined to your rows, predictions are wrong"""
-    splits = [split for split in (*setup.evals, setup.splits.get("test")) if split is not None]
+    splits = [split for name, split in setup.splits.items() if name != "train"]
     datasets = [split.dataset for split in splits if split.in_arrow and split.rows]
     if setup.args.train_sampling_strategy != "group_by_length" or not datasets:
         return

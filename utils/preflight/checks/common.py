@@ -4,7 +4,7 @@ A check is a generator. It takes a `Setup` and yields (message, fix), or (messag
 level is not the catalogue's.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -21,6 +21,10 @@ def check(id: str, stages: str, level: str, fix: str, loud: bool = False, dry: b
         return pitfall(id, stages, level, symptom, fix, loud, dry)(find)
 
     return register
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def listed(names: Iterable) -> str:
@@ -49,6 +53,6 @@ def without_labels(split: Split, right: str = "label") -> tuple[str, str]:
 
 def tensor_labels(setup, split: str = "train") -> torch.Tensor | None:
     """Return the labels of a split's collated batch, as the model gets them: collators change types."""
-    batch, names = setup.dry.collated.get(split), setup.trainer.label_names
-    labels = batch.get(names[0]) if isinstance(batch, Mapping) and names else None
+    names = setup.trainer.label_names
+    labels = setup.dry.collated.get(split, {}).get(names[0]) if names else None
     return labels if isinstance(labels, torch.Tensor) else None

@@ -15,10 +15,10 @@ import torch
 from transformers import Trainer
 
 from utils.labels import comparable, in_escapes, variants
-from utils.preflight.catalogue import IGNORED, places
-from utils.preflight.checks.common import check, listed, rows_of, tensor_labels, without_labels
+from utils.preflight.catalogue import places
+from utils.preflight.checks.common import check, dtype_name, listed, rows_of, tensor_labels, without_labels
 from utils.preflight.setup import untouched
-from utils.preflight.split import SCRIPTED_ROWS, Split, error_text, is_list, is_text
+from utils.preflight.split import IGNORED, SCRIPTED_ROWS, Split, error_text, is_list, is_text
 
 types = pa.types
 NO_NUMBER = (is_text, types.is_temporal, types.is_binary, types.is_decimal, types.is_dictionary)
@@ -76,37 +76,32 @@ def num_labels_one(setup):
     labels = setup.train.labels if setup.train is not None else None
     if setup.task != "regression" or labels is None or not len(labels) or _loss_accepts(setup):
         return
-    values = np.unique(labels)
-    whole = labels.dtype.kind in "iub"
-    binary = values.tolist() == [0.0, 1.0] and setup.config.problem_type != "regression"
-    if whole or binary:
+    values, whole = np.unique(labels), labels.dtype.kind in "iub"
+    if whole or (values.tolist() == [0.0, 1.0] and setup.config.problem_type != "regression"):
         numbers = ", ".join(f"{value:g}" for value in values[:8].astype(float))
-        labels = f"The labels are {'whole numbers' if whole else 'only'} ({numbers})"
+        these = f"The labels are {'whole numbers' if whole else 'only'} ({numbers})"
         count, column = max(2, int(np.nanmax(values)) + 1), setup.train.label_column
         true = f"dataset.cast_column({column!r}, Value('float32')) and problem_type='regression'"
         fix = f"from_pretrained(..., num_labels={count}); for a true regression: {true}"
-        yield f"{labels}, and num_labels=1 makes the model a regression, whose argmax is always 0.", fix
+        yield f"{these}, and num_labels=1 makes the model a regression, whose argmax is always 0.", fix
 
 
 @check("label-range", "P", "error", "Labels from 0 to num_labels - 1", loud=True)
 def label_range(setup):
     """'Target 2 is out of bounds.', or a device-side assert, when such a row is drawn"""
-    if setup.num_labels is None or setup.num_labels < 2 or setup.task != "single_label":
-        return
-    for split in setup.splits.values():
+    count, splits = setup.num_labels or 0, setup.splits.values()
+    for split in splits if count > 1 and setup.task == "single_label" else ():
         labels = split.labels
         if labels is None or not len(labels) or labels.dtype.kind not in "iu":
             continue
         skipped = labels == IGNORED
-        outside = ~skipped & ((labels < 0) | (labels >= setup.num_labels))
+        outside = ~skipped & ((labels < 0) | (labels >= count))
         if outside.any() and not _moved_inside(setup, split, outside):
-            low, high = labels[~skipped].min(), labels[~skipped].max()
-            count = f"the model has num_labels={setup.num_labels}, so they must run from 0"
-            message = f"Labels of the {split.role} data run from {low} to {high}, but {count}"
+            low, high = split.classes.min(), split.classes.max()
+            message = f"Labels of the {split.role} data run from {low} to {high}, but the model has"
+            message += f" num_labels={count}, so they must run from 0 to {count - 1}"
             fix = _into_range(setup, split.label_column, low, high)
-            yield f"{message} to {setup.num_labels - 1}: {places(outside, split)}.", fix
-        elif outside.any():
-            continue
+            yield f"{message}: {places(outside, split)}.", fix
         elif skipped.all():
             all_labels = f"All labels of the {split.role} data are {IGNORED}"
             yield f"{all_labels}, which the loss skips: it would be nan.", "Put the labels in"
@@ -144,10 +139,10 @@ def label_float(setup):
     for split in setup.splits.values():
         labels = tensor_labels(setup, split.name)
         if labels is not None and labels.ndim == 1 and labels.dtype not in WHOLE:
-            kind = str(labels.dtype).removeprefix("torch.")
             takes = f"with num_labels={setup.num_labels} it takes one int64 a row, or a vector of floats"
+            kind = f"The labels of the {split.role} data reach the model as {dtype_name(labels.dtype)}"
             fix = f"dataset = dataset.cast_column({split.label_column!r}, Value('int64'))"
-            yield f"The labels of the {split.role} data reach the model as {kind}; {takes}.", fix
+            yield f"{kind}; {takes}.", fix
 
 
 @check("multi-label-ints", "P", "error", "float32", loud=True, dry=True)
@@ -155,8 +150,7 @@ def multi_label_ints(setup):
     """'Expected input batch_size (4) to match target batch_size (8)': 0/1 vectors of whole numbers"""
     if setup.task != "multi_label" or _loss_accepts(setup):
         return
-    labels = tensor_labels(setup)
-    column = setup.train.label_column if setup.train else "labels"
+    labels, column = tensor_labels(setup), setup.train.label_column if setup.train else "labels"
     if labels is not None and labels.ndim == 2 and not labels.is_floating_point():
         vector = f"The labels are vectors of whole numbers ({labels[0].tolist()[:8]})"
         features = f"Features({{**dataset.features, {column!r}: List(Value('float32'))}})"
@@ -167,9 +161,7 @@ def multi_label_ints(setup):
         kind = split.type(split.label_column) if split.label_column else None
         if not is_list(kind) or is_list(kind.value_type) or is_text(kind.value_type):
             continue
-        pieces = split.pieces(split.label_column)
-        sizes = [pc.list_value_length(piece[split.label_column]).fill_null(0).to_numpy() for piece in pieces]
-        sizes = np.concatenate(sizes)
+        sizes = pc.list_value_length(split.column(split.label_column)).fill_null(0).to_numpy()
         wrong = sizes != setup.num_labels
         if wrong.any():
             numbers = ", ".join(map(str, np.unique(sizes[wrong])[:5]))
@@ -182,37 +174,37 @@ def multi_label_ints(setup):
 def problem_type_stuck(setup):
     """The config keeps the problem_type of an earlier batch, and right labels fail"""
     kept, labels = getattr(setup.config, "problem_type", None), tensor_labels(setup)
-    if not setup.classifier or kept is None or labels is None or _loss_accepts(setup):
+    if not setup.classifier or labels is None or _loss_accepts(setup):
         return
     floats, vectors, one = labels.is_floating_point(), labels.ndim == 2, setup.num_labels == 1
-    fits = {
-        "regression": floats and (one or vectors),
-        "single_label_classification": labels.dtype in WHOLE and labels.ndim == 1 and not one,
-        "multi_label_classification": floats and vectors,
+    fits = {  # problem_type -> what it wants, and whether the labels are that
+        "regression": ("float", floats and (one or vectors)),
+        "single_label_classification": ("int64", labels.dtype in WHOLE and labels.ndim == 1 and not one),
+        "multi_label_classification": ("vectors of float", floats and vectors),
     }
-    means = dict(zip(fits, ("float", "int64", "vectors of float"), strict=True))
-    right = "regression" if one else "single_label_classification"
-    right = "multi_label_classification" if vectors else right
+    right = "multi_label" if vectors else "regression" if one else "single_label"
+    right = next(kind for kind in fits if kind.startswith(right))
     # floats with several outputs are the labels' fault, and whole numbers in vectors too: other checks say so
-    if kept in fits and not fits[kept] and kept != right and (fits[right] or kept == "regression"):
-        kind = f"{str(labels.dtype).removeprefix('torch.')} of shape {tuple(labels.shape)}"
-        message = f"config.problem_type is {kept!r}, which wants {means[kept]} labels, but they are {kind}"
-        yield f"{message}. A first batch sets it, or a checkpoint.", f"model.config.problem_type = {right!r}"
+    if kept in fits and not fits[kept][1] and kept != right and (fits[right][1] or kept == "regression"):
+        kind = f"{dtype_name(labels.dtype)} of shape {tuple(labels.shape)}"
+        they = f"which wants {fits[kept][0]} labels, but they are {kind}"
+        fix = f"model.config.problem_type = {right!r}"
+        yield f"config.problem_type is {kept!r}, {they}. A first batch sets it, or a checkpoint.", fix
 
 
 @check("no-loss", "P", "error", "A column label, labels or label_ids", loud=True, dry=True)
 def no_loss(setup):
     """'The model did not return a loss from the inputs, only the following keys: logits'"""
-    split = setup.train
-    if split is None or not len(split.index) or setup.dry.loss is not None or "not-tokenised" in setup.errors:
+    split, dry = setup.train, setup.dry
+    if split is None or not len(split.index) or dry.loss is not None or "not-tokenised" in setup.errors:
         return
-    words = error_text(setup.dry.failed) if setup.dry.failed else "did not return a loss"
+    words = error_text(dry.failed) if dry.failed else "did not return a loss"
     if setup.trainer.label_names and split.label_column is None:
         if "did not return a loss" in words or not setup.own_loss:
             reason, fix = without_labels(split)
             yield f"The training data have no labels: {reason}. The model would return no loss.", fix
         return
-    explained = setup.dry.collated.get("train") is None or setup.errors & {"label-type", "label-range"}
+    explained = "train" not in dry.collated or setup.errors & {"label-type", "label-range"}
     if not explained and re.search("did not return a loss|unexpected keyword argument 'label", words):
         model = f"{type(setup.model).__name__} computes no loss from the labels"
         fix = "AutoModelForSequenceClassification.from_pretrained(...), or a compute_loss_func"
@@ -236,20 +228,17 @@ def single_class_split(setup):
     """select(range(n)) or a split of sorted rows: one class only, accuracy 1.0, falling loss"""
     if setup.task == "regression" or "label-range" in setup.errors:
         return
-    counted = {}
-    for name, split in setup.splits.items():
-        labels = split.labels
-        if labels is not None and len(labels) and labels.dtype.kind in "iub":
-            counted[name] = np.unique(labels[labels != IGNORED])
+    splits = {name: split for name, split in setup.splits.items() if split.classes is not None}
+    counted = {name: np.unique(split.classes) for name, split in splits.items()}
     train = counted.get("train")
     if train is not None:
         yield from _class_by_class(setup, counted)
     split_again = "train_test_split(test_size=0.15, seed=42, stratify_by_column='label')"
     stratify = f"dataset.class_encode_column('label').{split_again}"
-    for name, classes in counted.items():
-        split = setup.splits[name]
-        data, counts = f"The {split.role} data have", (split.rows or 0) > (0 if name == "train" else 1)
-        if len(classes) == 1 and (setup.num_labels or 2) > 1 and counts:
+    for name, split in splits.items():
+        classes, data = counted[name], f"The {split.role} data have"
+        enough = (split.rows or 0) > (0 if name == "train" else 1)
+        if len(classes) == 1 and (setup.num_labels or 2) > 1 and enough:
             one = f"are of one class, {_called(setup, classes)}: a model that always says so scores 100%."
             yield f"All {split.rows:,} rows of the {split.role} data {one}", stratify
         elif name != "train" and train is not None and not setup.train.stream and not split.stream:
@@ -277,26 +266,25 @@ def _class_by_class(setup, counted: Mapping[str, np.ndarray]):
     else:
         return
     labels = labels[labels != IGNORED]
-    first = f"first {len(labels):,} rows of the " if split.stream else ""
+    data = f"The first {len(labels):,} rows of the training data" if split.stream else "The training data"
     outcome = f"{reason}: the model would learn one class, and forget it for the next."
     others = [name for name in counted if len(np.setdiff1d(counted[name], classes))]
     if split.stream and len(classes) == 1 and len(labels) > 1 and others:
         other = setup.splits[others[0]]
         expected = len(labels) * (other.labels != classes[0]).mean()
         if len(labels) < SCRIPTED_ROWS or expected >= BY_CHANCE:
-            one = f"The {first}training data are of one class, {_called(setup, classes)}"
+            one = f"{data} are of one class, {_called(setup, classes)}"
             rest = f"the {other.role} data have {_called(setup, counted[others[0]])}"
             yield f"{one}, and {rest}; {outcome}", fix
     elif len(labels) >= 16:
-        starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
-        runs = pd.DataFrame({"label": labels[starts], "length": np.diff(starts, append=len(labels))})
+        ends = np.append(np.flatnonzero(np.diff(labels)), len(labels) - 1)
+        runs = pd.DataFrame({"label": labels[ends], "length": np.diff(ends, prepend=-1)})
         changes, longest = len(runs) - 1, runs.groupby("label")["length"].max().sum()
         by_chance = len(labels) * (1 - (pd.Series(labels).value_counts(normalize=True) ** 2).sum())
         if changes < RARELY * by_chance and longest > len(labels) / 2:
             counts = f"{changes} changes of class in {len(labels):,} rows; by chance {by_chance:,.0f}"
             heap = by_chance <= RARE_CLASS * len(labels) and len(labels) >= 200  # a few rows, no disaster
-            level = "warning" if heap else "error"
-            yield f"The {first}training data come class by class ({counts}), and {outcome}", fix, level
+            yield f"{data} come class by class ({counts}), and {outcome}", fix, "warning" if heap else "error"
 
 
 def _in_their_order(setup) -> str | None:
@@ -325,36 +313,35 @@ def label_map_drift(setup):
     if setup.task == "regression":
         return
     unnamed = not setup.names or all(name.startswith("LABEL_") for name in setup.names)
-    model = None if unnamed else setup.names
+    model = [] if unnamed else setup.names
     classes = "ClassLabel(names=labels) for every split, id2label=dict(enumerate(labels)) for the model"
     one_map = f"labels = sorted(set(table['label'])); {classes}"
     named = {split.role: split.class_labels for split in setup.splits.values() if split.class_labels}
     for role, names in named.items():
         first = next(iter(named))
-        for other_role, other in ((first, named[first]), ("model's", model)):
-            if other is None or other_role == role or (kind := _aligned(other, names)) == "same":
-                continue
-            lists = f"The {role} labels are {names[:8]}, in this order; the {other_role} are {other[:8]}."
-            if kind == "drift":
-                yield f"{lists} The same id means two things, and the scores will be wrong.", one_map
-            else:
-                yield f"{lists} Check that they mean the same.", one_map, "warning"
-            break
-    labels = setup.train.labels if setup.train is not None else None
-    if named or labels is None or labels.dtype.kind not in "iu":
+        others = {first: named[first], "model's": model}
+        kinds = {other: _aligned(others[other], names) for other in others if other != role and others[other]}
+        other = next((other for other, kind in kinds.items() if kind != "same"), None)
+        if other is None:
+            continue
+        lists = f"The {role} labels are {names[:8]}, in this order; the {other} are {others[other][:8]}."
+        if kinds[other] == "drift":
+            yield f"{lists} The same id means two things, and the scores will be wrong.", one_map
+        else:
+            yield f"{lists} Check that they mean the same.", one_map, "warning"
+    if named or setup.train is None or setup.train.classes is None:
         return
-    splits = [split for split in setup.splits.values() if split.labels is not None and not split.stream]
-    maps = {split.role: named_ids for split in splits if (named_ids := _map_of(split))}
-    known = {name: i for i, name in enumerate(model or [])}
+    splits = [split for split in setup.splits.values() if split.classes is not None and not split.stream]
+    maps = {split.role: found for split in splits if (found := _map_of(split))}
     for role, (column, ids) in maps.items():
         first = next(iter(maps))
-        for other_role, other in ((first, maps[first][1]), ("model", known)):
-            clash = [(name, i, other[name]) for name, i in ids.items() if other.get(name, i) != i]
-            if clash and other_role != role:
-                name, i, j = clash[0]
-                says = f"Column {column!r} says that {name!r} is label {i} for the {role} data"
-                yield f"{says} and {j} for the {other_role}. The scores will be wrong.", one_map
-                break
+        others = {first: maps[first][1], "model": {name: i for i, name in enumerate(model)}}
+        pairs = ((name, other) for other, theirs in others.items() for name in ids if name in theirs)
+        clash = next(((name, other) for name, other in pairs if others[other][name] != ids[name]), None)
+        if clash:
+            name, other = clash
+            says = f"Column {column!r} says that {name!r} is label {ids[name]} for the {role} data"
+            yield f"{says} and {others[other][name]} for the {other}. The scores will be wrong.", one_map
 
 
 def _aligned(one: Sequence[str], other: Sequence[str]) -> str:
@@ -411,11 +398,9 @@ def label_noise(setup):
     for same in variants(names):
         message = f"Class names that may be one class: {', '.join(map(in_escapes, same))}."
         yield message, "Write each in one way before encoding: table['label'].map(utils.labels.comparable)"
-    if split is None or split.stream or split.labels is None or setup.task != "single_label":
+    if setup.task != "single_label" or split is None or split.stream or split.classes is None:
         return
-    if split.labels.dtype.kind not in "iu":
-        return
-    ids, counts = np.unique(split.labels[split.labels != IGNORED], return_counts=True)
+    ids, counts = np.unique(split.classes, return_counts=True)
     rare = [(int(i), int(n)) for i, n in zip(ids, counts, strict=True) if n < 5]
     if rare:
         known = dict(enumerate(map(repr, names)))

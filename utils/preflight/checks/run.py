@@ -5,7 +5,6 @@ import functools
 import inspect
 import json
 import math
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,6 @@ from safetensors import safe_open
 from transformers.trainer_utils import denumpify_detensorize
 from transformers.utils import cached_file
 
-from utils.preflight.catalogue import CATALOGUE
 from utils.preflight.checks.arguments import chooses_by_metric
 from utils.preflight.checks.common import check
 from utils.preflight.setup import each_tensor, untouched
@@ -49,9 +47,8 @@ def resume_mismatch(setup):
     try:
         state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        reason = f"its trainer_state.json cannot be read ({type(error).__name__})"
-        fix = "Resume another checkpoint, or start in a new folder"
-        yield f"{folder.name} cannot be resumed: {reason}.", fix
+        message = f"{folder.name} cannot be resumed: its trainer_state.json cannot be read"
+        yield f"{message} ({type(error).__name__}).", "Resume another checkpoint, or start in a new folder"
         return
     new = "A new output_dir, without resume_from_checkpoint; or set the arguments back to those of that run"
     done, planned, batch = state.get("global_step", 0), state.get("max_steps"), state.get("train_batch_size")
@@ -65,8 +62,8 @@ def resume_mismatch(setup):
         batches = f"{folder.name} was trained in batches of {batch}, this run has {rows}"
         yield f"{batches}: rows would be skipped or seen twice.", new
     with contextlib.suppress(Exception):  # no schedule saved, or one that does not load without running code
-        rates = torch.load(folder / "scheduler.pt", weights_only=True).get("base_lrs", [])
-        if rates and not isinstance(rate, str) and not any(math.isclose(old, rate) for old in rates):
+        rates = torch.load(folder / "scheduler.pt", weights_only=True)["base_lrs"]
+        if not any(math.isclose(old, rate) for old in rates):
             old = f"{folder.name} was trained with learning_rate={rates[0]:g}"
             yield f"{old}, and that is what would be used, not {rate:g}.", new
 
@@ -75,12 +72,10 @@ def resume_mismatch(setup):
 def disk_full(setup):
     """No limit on checkpoints: each is more than three times the weights"""
     args = setup.args
-    counted = isinstance(args.num_train_epochs, str) or args.max_steps > 0
-    saves = {"epoch": 1 if counted else math.ceil(args.num_train_epochs), "best": 2}
+    by_steps = isinstance(args.num_train_epochs, str) or args.max_steps > 0
+    saves = {"epoch": 1 if by_steps else math.ceil(args.num_train_epochs), "best": 2}
     saves["steps"] = math.ceil((setup.steps or 0) / max(1, setup.every("save_steps")))
-    count = saves.get(str(args.save_strategy.value), 0)
-    if args.save_total_limit:
-        count = min(count, args.save_total_limit + 1)
+    count = min(saves.get(str(args.save_strategy.value), 0), (args.save_total_limit or math.inf) + 1)
     sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in setup.model.parameters()]
     optimizer = 0 if args.save_only_model else 2.3 * sum(size for size, on in sizes if on)
     each = sum(size for size, _ in sizes) + optimizer
@@ -113,12 +108,11 @@ def frozen(setup):
     all_off = bool(off) and len(off) == len(parameters)
     nothing = "there is nothing to train, and the first step would fail."
     if hasattr(setup.model, "peft_config"):
-        if setup.train is not None:  # to evaluate with it, an adapter is loaded frozen
-            heads = list(_beside_adapter(setup))
-            yield from heads
-            if all_off and not heads:
-                again = "PeftModel.from_pretrained(model, folder, is_trainable=True)"
-                yield f"All weights are frozen, the adapter's too: {nothing}", again, "error"
+        heads = list(_beside_adapter(setup)) if setup.train is not None else []
+        yield from heads  # to evaluate with it, an adapter is loaded frozen
+        if all_off and not heads and setup.train is not None:
+            again = "PeftModel.from_pretrained(model, folder, is_trainable=True)"
+            yield f"All weights are frozen, the adapter's too: {nothing}", again, "error"
         return
     thaw, stay = "model.requires_grad_(True)", "would stay as they are"
     prefix = getattr(setup.model, "base_model_prefix", "")
@@ -127,7 +121,7 @@ def frozen(setup):
     share = sum(sizes[name] for name in off) / max(1, sum(sizes.values()))
     if all_off:
         yield f"All weights are frozen (requires_grad=False): {nothing}", thaw, "error"
-    elif head and all(name in off for name in head):
+    elif head and set(head) <= set(off):
         names = ", ".join(head[:3])
         yield f"The classification head ({names}) is frozen: its random numbers {stay}.", thaw
     elif share > 0.05:
@@ -137,33 +131,30 @@ def frozen(setup):
 
 def _beside_adapter(setup):
     """Find parts of the head that are new, frozen, and not saved with the adapter (PEFT's) of the model."""
-    adapters = setup.model.peft_config
+    adapters, model = setup.model.peft_config, setup.base_model
     adapters = adapters if isinstance(adapters, Mapping) else {"": adapters}
-    by_peft, model = hasattr(setup.model, "get_base_model"), setup.base_model
     if not setup.classifier or not getattr(model, "base_model_prefix", ""):
         return
-    path = getattr(setup.config, "_name_or_path", None)
-    checkpoint = dict(_shapes(path)) if path else {}
+    checkpoint = dict(_shapes(setup.path)) if setup.path else {}
     saved = [name for config in adapters.values() for name in getattr(config, "modules_to_save", None) or ()]
-    lost, thawed, trained = [], [], False
-    for head, module in model.named_children():
-        if head == model.base_model_prefix:
-            continue
-        parameters = dict(module.named_parameters(prefix=head))
-        trained = trained or any(p.requires_grad for p in parameters.values())
-        if head.endswith(tuple(saved)):
-            continue
+    heads = {name: part for name, part in model.named_children() if name != model.base_model_prefix}
+    trained = any(p.requires_grad for part in heads.values() for p in part.parameters())
+    lost, thawed = [], []
+    for head, part in heads.items():
         # neither an adapter's parts, which bear its name, nor the old copy of what is saved with it
         own = {
             name.replace(".base_layer", ""): p
-            for name, p in parameters.items()
+            for name, p in part.named_parameters(prefix=head)
             if not {*adapters, "original_module"} & set(name.split("."))
         }
+        on = [name for name, p in own.items() if p.requires_grad]
         known = all(checkpoint.get(name) == tuple(p.shape) for name, p in own.items())
+        if head.endswith(tuple(saved)):
+            continue
         # biases can be saved with an adapter
-        if by_peft and any(p.requires_grad for name, p in own.items() if not name.endswith("bias")):
+        if hasattr(setup.model, "get_base_model") and not all(name.endswith("bias") for name in on):
             thawed.append(head)
-        elif not known and not any(p.requires_grad for p in own.values()):
+        elif not known and not on:
             lost.append(head)
     first = next(iter(adapters.values()), None)
     kind = type(first).__name__ if type(first).__name__.endswith("Config") else "LoraConfig"
@@ -178,7 +169,7 @@ def _beside_adapter(setup):
         named = all(head.endswith(("classifier", "score")) for head in lost)  # what PEFT takes for the head
         if unset and named and not getattr(model, "_hf_peft_config_loaded", False):
             fix = f'{kind}(..., task_type="SEQ_CLS") with get_peft_model, or {fix}'
-        unsure = path and not checkpoint  # it cannot be read here: its head may have been trained
+        unsure = setup.path and not checkpoint  # it cannot be read here: its head may have been trained
         part = "A part of the head" if trained else "The classification head"
         head = f"{part} ({', '.join(lost)}) is frozen, and not saved with the adapter"
         random, level = "perhaps random" if unsure else "random", "warning" if trained or unsure else "error"
@@ -188,15 +179,14 @@ def _beside_adapter(setup):
 @check("head-reinitialised", "P", "warning", "Mean it")
 def head_reinitialised(setup):
     """ignore_mismatched_sizes=True threw a trained head away; only the load report says so"""
-    path = getattr(setup.config, "_name_or_path", None)
-    if not path or moved_since(setup.model):
+    if not setup.path or moved_since(setup.model):
         return
     resized = set()  # on purpose, when tokens are added
     for get in ("get_input_embeddings", "get_output_embeddings"):
         with contextlib.suppress(Exception):
             resized.add(id(getattr(setup.model, get)().weight))
     now = {name: tuple(p.shape) for name, p in setup.model.named_parameters() if id(p) not in resized}
-    changed = [(name, shape) for name, shape in _shapes(path) if now.get(name, shape) != shape]
+    changed = [(name, shape) for name, shape in _shapes(setup.path) if now.get(name, shape) != shape]
     if changed:
         name, before = changed[0]
         shapes = f"{name!r} has the shape {before} in the checkpoint and {now[name]} in the model"
@@ -223,13 +213,11 @@ def old_compute_loss(setup):
     kind, function = type(setup.trainer), setup.trainer.compute_loss_func
     functions = {f"{kind.__name__}.compute_loss": kind.compute_loss, "compute_loss_func": function}
     for name, function in functions.items():
-        if function is None:
-            continue
-        try:
+        known = {}
+        with contextlib.suppress(TypeError, ValueError):  # None, or a signature that cannot be read
             known = inspect.signature(function).parameters
-        except (TypeError, ValueError):
-            continue
-        if "num_items_in_batch" not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        if known and not takes_all and "num_items_in_batch" not in known:
             message = f"{name} does not take num_items_in_batch, which Trainer hands to it"
             fix = f"def {name.rpartition('.')[2]}({', '.join(known)}, num_items_in_batch=None):"
             yield f"{message}: the first step would fail.", fix
@@ -240,13 +228,11 @@ def ga_loss(setup):
     """Gradient accumulation: the logged loss and gradients are N times too large"""
     trainer, batch = setup.trainer, setup.dry.collated.get("train")
     many = setup.args.gradient_accumulation_steps
-    if many < 2 or setup.dry.loss is None or not isinstance(batch, Mapping):
-        return
-    scaled = getattr(trainer, "loss_is_scaled_for_ga", None)
+    scaled = getattr(trainer, "loss_is_scaled_for_ga", None)  # 5.15 has none
     if scaled is None:
         scaled = trainer.model_accepts_loss_kwargs or trainer.compute_loss_func is not None
-    if not scaled:
-        return  # Trainer divides
+    if many < 2 or setup.dry.loss is None or batch is None or not scaled:
+        return  # where it is not scaled, Trainer divides
     with untouched(setup), torch.no_grad():
         inputs = trainer._prepare_inputs(dict(batch))
         compute = functools.partial(trainer.compute_loss, setup.model)
@@ -343,19 +329,14 @@ def best_metric_missing(setup):
 @check("eval-memory", "P", "warning", "eval_accumulation_steps", dry=True)
 def eval_memory(setup):
     """All predictions of an evaluation are kept on the device, worse with hidden states"""
-    trainer = setup.trainer
-    if (
-        setup.dry.logits is None
-        or trainer.compute_metrics is None
-        or trainer.preprocess_logits_for_metrics is not None
-    ):
+    trainer, outputs = setup.trainer, []
+    reduces = trainer.compute_metrics is None or trainer.preprocess_logits_for_metrics is not None
+    if setup.dry.logits is None or reduces:
         return
-    outputs = []
     each_tensor(setup.dry.logits, outputs.append)
     width, needed = sum(math.prod(output.shape[1:]) for output in outputs), setup.num_labels or 1
     rows = max((split.rows or 0 for split in setup.evals), default=0)
-    size = 4 * rows * width
-    on_gpu = setup.args.device.type == "cuda"
+    size, on_gpu = 4 * rows * width, setup.args.device.type == "cuda"
     room = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
     kept = not on_gpu or setup.args.eval_accumulation_steps is None
     if (len(outputs) > 1 and width > 100 * needed) or (size > 0.25 * room and kept):
@@ -365,24 +346,24 @@ def eval_memory(setup):
         yield f"An evaluation keeps {kept}, until its end; the labels need {needed} of them.", fix
 
 
-# what a failed dry run says -> the entry that explains it
-MESSAGES = {
-    "excessive nesting|Unable to create tensor|expected sequence of length": "not-tokenised",
-    "stack expects each tensor to be equal size": "not-tokenised",
-    "should supply an encoding|You have to specify either input_ids": "not-tokenised",
-    r"Target -?\d+ is out of bounds": "label-range",
-    "index out of range in self": "tokenizer-mismatch",
-    "padding token": "pad-token",
-    "did not return a loss": "no-loss",
-    "must be the same as input size": "label-float",
-    "match target batch_size|can't be cast to the desired output type": "multi-label-ints",
-    "num_items_in_batch": "old-compute-loss",
-    "expanded size of the tensor": "too-long",
-    "gather": "smoothing-float",
-    "same number of <eos> tokens": "special-in-text",
+# these say why a first batch fails, and better than its own message
+EXPLAIN = {
+    "not-tokenised",
+    "label-type",
+    "label-range",
+    "label-float",
+    "num-labels-one",
+    "problem-type-stuck",
 }
-EXPLAIN = {*MESSAGES.values(), "label-type", "problem-type-stuck", "num-labels-one", "wrong-container"}
-EXPLAIN |= {"two-label-columns", "empty-tokenizer"}
+EXPLAIN |= {
+    "multi-label-ints",
+    "no-loss",
+    "two-label-columns",
+    "smoothing-float",
+    "old-compute-loss",
+    "too-long",
+}
+EXPLAIN |= {"wrong-container", "tokenizer-mismatch", "empty-tokenizer", "pad-token", "special-in-text"}
 
 
 @check("dry-run", "P", "error", "Read the message", loud=True, dry=True)
@@ -395,6 +376,4 @@ def dry_run(setup):
     failures = {f"making a batch of the {setup.splits[name].role} data": error for name, error in refused}
     failures |= {"the first forward pass": setup.dry.failed} if setup.dry.failed is not None else {}
     for what, error in failures.items() if not setup.errors & EXPLAIN else ():
-        known = next((id for words, id in MESSAGES.items() if re.search(words, error_text(error))), None)
-        fix = f"See {known!r} in the catalogue: {CATALOGUE[known].fix}" if known else "Mend what it names"
-        yield f"In a dry run, {what} fails: {error_text(error)}", fix
+        yield f"In a dry run, {what} fails: {error_text(error)}", "Mend what it names"

@@ -17,7 +17,7 @@ from transformers.data.data_collator import default_data_collator
 from utils.models import padded_tokens
 from utils.preflight.catalogue import places
 from utils.preflight.checks.common import check, listed, rows_of, tokenised, without_labels
-from utils.preflight.setup import text_config, untouched
+from utils.preflight.setup import EMPTY, text_config, untouched
 from utils.preflight.split import Split, container_fault, error_text, is_list, plain, shared_rows
 
 
@@ -30,9 +30,9 @@ def wrong_container(setup):
             yield f"{kind}, without rows dataset[0], dataset[1], ...; no batch can be made.", f"Give {better}"
 
 
-@check("two-label-columns", "P", "error", "Remove one of them", loud=True)
+@check("two-label-columns", "P", "error", "Remove one of them")
 def two_label_columns(setup):
-    """Both label and labels are there: label wins"""
+    """Both label and labels are there: label wins, without a word"""
     for split in setup.splits.values():
         taken, *lost = split.label_columns or [None]
         if lost:
@@ -56,22 +56,17 @@ def eval_labels_missing(setup):
 @check("not-tokenised", "P", "error", "Tokenise; a padding collator", loud=True, dry=True)
 def not_tokenised(setup):
     """The first batch fails: 'You should supply an encoding', or rows of different lengths"""
-    needed = setup.input_name
+    needed, dry = setup.input_name, setup.dry
     for split in setup.splits.values():
-        embedded = needed not in split.columns and "inputs_embeds" in split.columns
-        if not len(split.index) or embedded:
-            continue
-        if setup.own_collator and needed in setup.dry.collated.get(split.name, ()):
-            continue  # it tokenises
-        if needed not in split.columns:
+        tokenises = setup.own_collator and needed in dry.collated.get(split.name, ())  # the collator does
+        if len(split.index) and not tokenises and not {needed, "inputs_embeds"} & set(split.columns):
             names = f"only {listed(split.columns)}" if split.columns else "none at all"
             fix = "dataset = dataset.map(lambda row: tokenizer(row['text'], truncation=True))"
             yield f"The {split.role} data have no column {needed!r} ({names}): the model gets no text.", fix
-        elif needed == "input_ids":
+        elif len(split.index) and not tokenises and needed == "input_ids" and needed in split.columns:
             yield from _no_batches(setup, split)
-    for split in setup.splits.values():
         texts = [name for name in split.text_columns if name in split.columns]
-        if texts and not setup.args.remove_unused_columns and split.name in setup.dry.refused:
+        if texts and not setup.args.remove_unused_columns and split.name in dry.refused:
             column = f"the text column {texts[0]!r} of the {split.role} data"
             fix = f"remove_unused_columns=True, or dataset = dataset.remove_columns({texts[0]!r})"
             yield f"remove_unused_columns=False hands {column} to the collator, which fails.", fix
@@ -84,29 +79,27 @@ def _no_batches(setup, split: Split):
         shape = "is a list of lists" if is_list(kind) else f"holds {kind or 'values of several kinds'}"
         fix = "Tokenise without return_tensors: tokenizer(text, truncation=True)"
         yield f"'input_ids' of the {split.role} data {shape}; it must hold a flat list of numbers a row.", fix
-    elif split.tokens is not None and setup.collator is default_data_collator:
+    elif setup.collator is default_data_collator and split.tokens and np.ptp(split.tokens.widths):
         low, high = split.tokens.widths.min(), split.tokens.widths.max()
-        if low < high:
-            sizes = f"The rows of the {split.role} data have {low} to {high} tokens"
-            fix = "Trainer(..., processing_class=tokenizer), or a DataCollatorWithPadding(tokenizer)"
-            yield f"{sizes}, and the collator in use does not pad, so a batch cannot be made.", fix
+        sizes = f"The rows of the {split.role} data have {low} to {high} tokens"
+        fix = "Trainer(..., processing_class=tokenizer), or a DataCollatorWithPadding(tokenizer)"
+        yield f"{sizes}, and the collator in use does not pad, so a batch cannot be made.", fix
 
 
 @check("empty-tokenizer", "PS", "error", "Save the tokenizer with the model")
 def empty_tokenizer(setup):
     """A folder without tokenizer files gives a tokenizer of 5 tokens: every word is [UNK]"""
-    vocabulary, split = getattr(text_config(setup.config), "vocab_size", None), setup.train
+    vocabulary, size = getattr(text_config(setup.config), "vocab_size", None) or 0, setup.tokenizer_size
+    tokens = setup.train.tokens if setup.train is not None else None
     load = "AutoTokenizer.from_pretrained(checkpoint) with the model's checkpoint, then tokenise again"
-    size = len(setup.tokenizer) if hasattr(setup.tokenizer, "__len__") else None
-    if vocabulary and size is not None and size <= 50 and vocabulary > 10 * size:
+    if size is not None and size <= EMPTY and vocabulary > 10 * size:
         sizes = f"The tokenizer knows {size} tokens, the model {vocabulary:,}"
         yield f"{sizes}: it was loaded without its vocabulary, and nearly every word is unknown.", load
-    elif split is not None and split.tokens is not None and split.tokens.content.sum() > 0:
-        unknown, highest = split.tokens.unknown.sum() / split.tokens.content.sum(), split.tokens.highest.max()
-        large = setup.tokenizer is None and (vocabulary or 0) > 1000 and len(split.index) >= 20
+    elif tokens is not None and tokens.content.sum():
+        unknown, highest = tokens.unknown.sum() / tokens.content.sum(), tokens.highest.max()
         if unknown > 0.5:
             yield f"{unknown:.0%} of all training tokens are the unknown token: hardly a word is read.", load
-        elif large and highest < 10:
+        elif setup.tokenizer is None and vocabulary > 1000 and len(tokens.widths) >= 20 and highest < 10:
             ids = f"No training token has an id above {highest}, of {vocabulary:,} that the model knows"
             yield f"{ids}: the tokenizer had no vocabulary.", load
 
@@ -114,36 +107,32 @@ def empty_tokenizer(setup):
 @check("tokenizer-mismatch", "P", "error", "Both from one checkpoint", loud=True)
 def tokenizer_mismatch(setup):
     """A tokenizer of another checkpoint: silent, or 'index out of range in self'"""
-    if not hasattr(setup.model, "get_input_embeddings"):
-        return
-    rows = getattr(getattr(setup.model.get_input_embeddings(), "weight", None), "shape", [None])[0]
-    if not rows:
-        return
+    embeddings = setup.model.get_input_embeddings() if hasattr(setup.model, "get_input_embeddings") else None
+    rows = getattr(getattr(embeddings, "weight", None), "shape", [0])[0]
     both, stops = "Tokenizer and model from one checkpoint", "stops with 'index out of range in self'"
-    over = False
-    for split in tokenised(setup):
-        highest, lowest = split.tokens.highest, split.tokens.lowest
-        outside = (highest >= rows) | (lowest < 0)
-        if outside.any():
-            over = True
-            bad = highest.max() if highest.max() >= rows else lowest.min()
-            message = f"The {split.role} data hold the token id {bad:,}, but the model knows {rows:,} tokens"
-            yield f"{message} (0 to {rows - 1:,}): {places(outside, split)}. Such a batch {stops}.", both
-    if over or "empty-tokenizer" in setup.errors or not hasattr(setup.tokenizer, "__len__"):
+    outside = {
+        split: (split.tokens.highest >= rows) | (split.tokens.lowest < 0) for split in tokenised(setup)
+    }
+    outside = {split: mask for split, mask in outside.items() if rows and mask.any()}
+    for split, mask in outside.items():
+        highest, lowest = split.tokens.highest.max(), split.tokens.lowest.min()
+        bad = highest if highest >= rows else lowest
+        message = f"The {split.role} data hold the token id {bad:,}, but the model knows {rows:,} tokens"
+        yield f"{message} (0 to {rows - 1:,}): {places(mask, split)}. Such a batch {stops}.", both
+    size = setup.tokenizer_size
+    if not rows or outside or "empty-tokenizer" in setup.errors or size is None:
         return
-    size = len(setup.tokenizer)
     sizes = f"The tokenizer knows {size:,} tokens, the model {rows:,}"
     resize = "model.resize_token_embeddings(len(tokenizer))"
-    if size > rows and (by_hand := _only_by_hand(setup, rows)):
-        others = f"No row has one of the others ({listed(by_hand[:3])}), which are special tokens"
-        fix = f"Nothing, if no text will have them; else {resize}"
-        yield f"{sizes}. {others}; a text with them {stops}.", fix, "warning"
-    elif size > rows:
+    if size > rows and not (by_hand := _only_by_hand(setup, rows)):
         message = f"{sizes}: a text with one of the others {stops}."
         yield message, f"{both}; after tokenizer.add_tokens(...): {resize}"
         return
-    mine = str(getattr(setup.tokenizer, "name_or_path", "") or "")
-    its = str(getattr(setup.config, "_name_or_path", "") or "")
+    if size > rows:
+        others = f"No row has one of the others ({listed(by_hand[:3])}), which are special tokens"
+        fix = f"Nothing, if no text will have them; else {resize}"
+        yield f"{sizes}. {others}; a text with them {stops}.", fix, "warning"
+    mine, its = (str(path or "") for path in (getattr(setup.tokenizer, "name_or_path", ""), setup.path))
     if not mine or not its or mine == its:
         return
     different = _other_ids(setup.tokenizer, its)
@@ -174,20 +163,16 @@ def _other_ids(tokenizer: Any, checkpoint: str) -> tuple | None:
 
     () where all ids agree, None where the checkpoint's tokenizer is not on this machine.
     """
-    try:
+    its, mine = {}, tokenizer.get_vocab()
+    with contextlib.suppress(Exception):  # no folder, no tokenizer in it, not in the cache
         its = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).get_vocab()
-    except Exception:  # no folder, no tokenizer in it, not in the cache
+    if len(its) <= EMPTY:  # a folder with the weights only gives an empty tokenizer
         return None
-    if len(its) <= 50:  # a folder with the weights only gives an empty tokenizer
-        return None
-    mine = tokenizer.get_vocab()
     clash = [word for word, i in mine.items() if its.get(word, i) != i]
-    if not clash and len(set(mine) & set(its)) < 0.5 * min(len(mine), len(its)):
-        clash = [next(iter(set(mine) - set(its)))]
-    if not clash:
-        return ()
-    word = min(clash, key=lambda word: (not word.isalpha(), mine[word]))
-    return word, mine[word], its.get(word, "unknown")
+    if not clash and len(mine.keys() & its.keys()) < 0.5 * min(len(mine), len(its)):
+        clash = [next(iter(mine.keys() - its.keys()))]
+    word = min(clash, key=lambda word: (not word.isalpha(), mine[word]), default=None)
+    return (word, mine[word], its.get(word, "unknown")) if clash else ()
 
 
 @check("too-long", "P", "error", "max_length", loud=True)
@@ -243,11 +228,10 @@ def truncation(setup):
     heap = at_limit.sum() >= 3 * just_below / 4  # a cut makes one at its place
     if limit < 8 or at_limit.mean() <= 0.1 or not heap:
         return
+    cut = len(np.unique(lengths)) >= 4  # rows of one length or a few were made so
     if split.text_column is not None and setup.tokenizer is not None:
         _, whole = _whole_lengths(setup, split, np.flatnonzero(at_limit))
         cut = np.mean(whole > limit) * at_limit.mean() > 0.1
-    else:
-        cut = len(np.unique(lengths)) >= 4  # rows of one length or a few were made so
     if cut:
         rows = f"{at_limit.mean():.0%} of the training rows have exactly {limit} tokens, the most there are"
         fix = f"tokenizer(..., truncation=True, max_length={2 * limit}), as far as model and patience go"
@@ -297,9 +281,8 @@ def special_in_text(setup):
         elif more.any():
             first = more.argmax()
             ids = plain(split.sample([first])[0][setup.input_name])
-            row, texts = split.source(first), split.text_columns
-            words = " ".join(str(row[column]) for column in texts)
-            held = {i: name for i, name in names.items() if (name in words if texts else i in ids[1:-1])}
+            words = " ".join(split.texts(first))
+            held = {i: name for i, name in names.items() if (name in words if words else i in ids[1:-1])}
             held = held or {i: name for i, name in names.items() if i in ids}
             rows = f"{rows_of(more, split)} hold {listed(held.values())} within the text"
             fix = f"{_split_special(setup, held)}; nothing, if you put it there for the model"
@@ -310,31 +293,29 @@ def _more_marks(setup, split: Split, names: Mapping[int, str]) -> np.ndarray:
     """Mark the rows whose texts themselves hold tokens that begin, part or end a text."""
     marks = split.tokens.marks
     usual = int(np.bincount(marks).argmax())  # BERT: 2 for texts, 3 for pairs; more where that is on purpose
-    if split.text_column is not None and marks.min() != marks.max():
+    if split.text_column is not None and np.ptp(marks):
         usual = min(usual, setup.tokenizer.num_special_tokens_to_add())
     more = marks > usual
     if split.text_columns:  # pairs, and marks that whoever made the rows put there, are not in the texts
-        some = [split.source(i) for i in np.flatnonzero(more)[:50]]
-        cells = [str(row[column]) for row in some for column in split.text_columns]
+        cells = [cell for i in np.flatnonzero(more)[:50] for cell in split.texts(i)]
         on_purpose = not any(name in cell for cell in cells for name in names.values())
     else:  # many rows with as many marks are pairs
         on_purpose = more.sum() > 2 and more.mean() > FEW_ALIKE and len(np.unique(marks[more])) == 1
-    return np.zeros(len(marks), bool) if on_purpose else more
+    return more & (not on_purpose)
 
 
 def _refuses_together(setup, split: Split, uneven: np.ndarray) -> Exception | None:
     """Return the model's error at a batch of rows with different numbers of end tokens."""
     if setup.args.device.type != "cpu" and setup.errors & {"tokenizer-mismatch", "too-long"}:
         return None  # on a GPU such a trial would take the process along
-    with contextlib.suppress(Exception), untouched(setup), torch.no_grad():
-        rows = split.sample([uneven.argmax(), uneven.argmin()])
-        inputs = dict(setup.trainer._prepare_inputs(dict(setup.collator(rows))))
-        for name in (*setup.trainer.label_names, "label", "label_ids"):
-            inputs.pop(name, None)
-        try:
-            setup.model(**inputs)
-        except ValueError as error:
-            return error if "<eos>" in str(error) else None
+    labels = {*setup.trainer.label_names, "label", "label_ids"}
+    try:
+        with untouched(setup), torch.no_grad():
+            batch = setup.collator(split.sample([uneven.argmax(), uneven.argmin()]))
+            inputs = setup.trainer._prepare_inputs(dict(batch))
+            setup.model(**{name: value for name, value in inputs.items() if name not in labels})
+    except Exception as error:
+        return error if "<eos>" in str(error) else None
     return None
 
 
@@ -360,27 +341,24 @@ def padding_waste(setup):
     if setup.args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
         order = np.argsort(widths, kind="stable")
     share = 1 - real.sum() / padded_tokens(widths[order], size)
-    if share <= 0.5:
-        return
-    if widths.min() == widths.max():
+    why = f"batches of {size} are as long as their longest row"
+    fix = "train_sampling_strategy='group_by_length'"
+    if not np.ptp(widths):
         why = f"all rows are padded to {widths.max()} tokens"
         fix = "tokenizer(..., truncation=True) without padding, and DataCollatorWithPadding(tokenizer)"
-    else:
-        why = f"batches of {size} are as long as their longest row"
-        fix = "train_sampling_strategy='group_by_length'"
-    texts = f"the texts have {real.mean():.0f} tokens on average, and {why}"
-    yield f"{share:.0%} of what the model would compute is padding: {texts}.", fix
+    if share > 0.5:
+        texts = f"the texts have {real.mean():.0f} tokens on average, and {why}"
+        yield f"{share:.0%} of what the model would compute is padding: {texts}.", fix
 
 
 def _fixed_width(setup, split: Split) -> int | None:
     """Return the width to which the collator pads each batch; None where it pads to the longest row."""
-    batch = setup.dry.collated.get("train")
-    if not isinstance(batch, Mapping) or not isinstance(batch.get(setup.input_name), torch.Tensor):
+    ids = setup.dry.collated.get("train", {}).get(setup.input_name)
+    if not isinstance(ids, torch.Tensor):
         return None
-    width = batch[setup.input_name].shape[1]
     longest = max(len(plain(row[setup.input_name])) for row in split.sample(setup.dry.choose(split)))
     multiple = getattr(setup.collator, "pad_to_multiple_of", None) or 1
-    return width if width > math.ceil(longest / multiple) * multiple else None
+    return ids.shape[1] if ids.shape[1] > math.ceil(longest / multiple) * multiple else None
 
 
 FEW_ALIKE = 0.05  # the share of rows that may differ for readers only ("ok!" and "ok !") by chance
@@ -389,47 +367,44 @@ FEW_ALIKE = 0.05  # the share of rows that may differ for readers only ("ok!" an
 @check("split-leak", "P", "error", "Drop repeats before splitting")
 def split_leak(setup):
     """The same text in two splits, or one text with two labels: the score rewards memory"""
-    splits = [split for split in setup.splits.values() if split.keys is not None and not split.stream]
+    splits = [s for s in setup.splits.values() if s.keys is not None and not s.stream and len(s.index)]
     unique = "table[~utils.labels.normalise(table['text']).duplicated()]"
-    drop = f"table = {unique} before splitting, as utils.data.split_table does"
     memory = "their scores would reward memory"
-    for one, other in itertools.combinations([split for split in splits if len(split.index)], 2):
+    for one, other in itertools.combinations(splits, 2):
         in_train = one.name == "train"
-        if ("train" in other.name and in_train) or (not in_train and other.name.startswith("eval")):
+        if ("train" in other.name) if in_train else other.name.startswith("eval"):
             continue  # to evaluate on some training rows, or on parts of one set, is on purpose
         shared, alike = shared_rows(one, other)
         if other.name == "test" and not in_train and (shared | alike).mean() > 0.9:
             continue  # test-as-validation says it
         if shared.any():
             rows = f"{rows_of(shared, other)} are also in the {one.role} data ({shared.mean():.0%})"
-            yield f"{rows}, for example {other.show(shared.argmax())}: {memory}.", drop
+            fix = f"table = {unique} before splitting, as utils.data.split_table does"
+            yield f"{rows}, for example {other.show(shared.argmax())}: {memory}.", fix
         if alike.any():
             words = f"the token ids of rows of the {one.role} data ({alike.mean():.0%})"
             ids = f"set(map(tuple, {'train' if in_train else 'validation'}['input_ids']))"
             fix = f"seen = {ids}; dataset = dataset.filter(lambda row: tuple(row['input_ids']) not in seen)"
             yield _alike(setup, other, alike, words, memory, fix)
-    split = setup.train
-    known = split is not None and split.keys is not None and split.labels is not None
-    if not known or setup.task == "regression" or len(split.labels) != len(split.keys):
+    split, both = setup.train, "nobody can learn both"
+    if split is None or split.keys is None or split.labels is None or setup.task == "regression":
         return
     twice = _two_labels(split.keys, split.labels)
     decide = "Decide on one label for each text, or leave these rows out"
     if twice.any():
         rows = f"{rows_of(twice, split)} hold texts that carry two labels"
-        yield f"{rows}, for example {split.show(twice.argmax())}: nobody can learn both.", decide
+        yield f"{rows}, for example {split.show(twice.argmax())}: {both}.", decide
     alike = _two_labels(split.sure_keys, split.labels) & ~twice
     if split.text_keys is not None and alike.any():
-        yield _alike(setup, split, alike, "token ids that carry two labels", "nobody can learn both", decide)
+        yield _alike(setup, split, alike, "token ids that carry two labels", both, decide)
 
 
 def _two_labels(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mark the rows whose key, unless it is 0, comes with several labels."""
-    repeated = (keys != 0) & pd.Series(keys).duplicated(keep=False).to_numpy()
-    frame = pd.DataFrame({"key": keys, "label": labels})[repeated]
-    pairs = frame.drop_duplicates()
-    twice = np.zeros(len(keys), bool)
-    twice[frame.index] = frame["key"].isin(pairs["key"][pairs["key"].duplicated()])
-    return twice
+    frame = pd.DataFrame({"key": keys, "label": labels})
+    repeated = frame[(keys != 0) & frame["key"].duplicated(keep=False)]  # few, where there are a million
+    labels_of = repeated.groupby("key")["label"].nunique(dropna=False)
+    return frame["key"].isin(labels_of.index[labels_of > 1]).to_numpy()
 
 
 def _alike(setup, split: Split, alike: np.ndarray, has: str, so: str, fix: str) -> tuple[str, str, str]:
@@ -452,14 +427,13 @@ def test_as_validation(setup):
     test = setup.splits.get("test")
     three = "Split twice: training, validation (eval_dataset, for decisions) and test (looked at once)"
     for split in setup.evals:
-        named = str(getattr(split.dataset, "split", None) or "")
-        if test is not None:
-            same = split.dataset is test.dataset
-            if not same and split.keys is not None and test.keys is not None and len(test.keys):
-                same = np.logical_or(*shared_rows(split, test)).mean() > 0.9
-            if same:
-                yield "The test data are the evaluation data: a choice made on them flatters them.", three
-        elif named.startswith("test") and setup.chooses_best:
+        named, same = str(getattr(split.dataset, "split", None) or ""), test is not None
+        if same and split.dataset is not test.dataset:
+            same = split.keys is not None and test.keys is not None and len(test.keys) > 0
+            same = same and np.logical_or(*shared_rows(split, test)).mean() > 0.9
+        if same:
+            yield "The test data are the evaluation data: a choice made on them flatters them.", three
+        elif test is None and named.startswith("test") and setup.chooses_best:
             data = f"The {split.role} data are the split {named!r}"
             yield f"{data}, and they decide which checkpoint is kept: no test set is left.", three
 
@@ -472,14 +446,13 @@ SEES_RARE = re.compile("f1|recall|auc|roc|mcc|matthews|balanced|kappa|precision"
 def imbalance(setup):
     """The accuracy is the share of the commonest class"""
     split = setup.evals[0] if setup.evals else setup.train
-    if split is None or split.labels is None or setup.task == "regression":
+    labels = None if split is None or setup.task == "regression" else split.classes
+    if labels is None or len(labels) < 5 or setup.dry.metrics_failed is not None:
         return
-    if split.labels.dtype.kind not in "iub" or len(split.labels) < 5:
-        return
-    share = np.unique(split.labels, return_counts=True)[1].max() / len(split.labels)
+    share = np.unique(labels, return_counts=True)[1].max() / len(labels)
     metrics = [str(key) for key in setup.dry.metrics or {}]
     unweighted = [key for key in metrics if not re.search("micro|weighted", key, re.IGNORECASE)]
-    if 0.8 < share < 1 and not any(map(SEES_RARE.search, unweighted)) and setup.dry.metrics_failed is None:
+    if 0.8 < share < 1 and not any(map(SEES_RARE.search, unweighted)):
         scores = f"the metrics are {', '.join(metrics)}" if metrics else "there is no metric but the loss"
         rows = f"{share:.0%} of the {split.role} rows are of one class"
         score = "Return f1_score(labels, predicted, average='macro') from compute_metrics"
