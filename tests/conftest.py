@@ -17,7 +17,7 @@ LONGEST += ["test_tasks", "test_batch", "test_site", "test_browser"]
 FULL_NOTEBOOKS = {  # `make test` runs 04 on fewer rows, through papermill
     "04_training": "three epochs of 2,520 sentences: a third of all that `make test` may take",
     "template": "three epochs of 2,896 tweets; the tests run it with papermill, on fewer rows",
-    "06_batch_runs": "ten runs of the template, and a search with eight trials",
+    "06_batch_runs": "eight runs of the template, and a search with eight trials",
 }
 LEFT_OUT = pytest.StashKey[Counter]()
 

@@ -31,7 +31,7 @@ def stale_checkpoints(setup):
     checkpoints = saved_checkpoints(Path(setup.args.output_dir))
     own = setup.trainer.state.global_step > 0  # this trainer made them; trained-twice says so
     if checkpoints and setup.resumes_from is None and not own:
-        names = ", ".join(path.name for path in checkpoints[:3])
+        names = ", ".join(path.name for path in checkpoints[:3]) + (", ..." if checkpoints[3:] else "")
         output = f"output_dir holds {len(checkpoints)} checkpoint(s) of an earlier run ({names})"
         resume = "resume_from_checkpoint=True in TrainingArguments(...) and in trainer.train(...)"
         fix = f"A new output_dir for each run; to continue that run: {resume}"

@@ -455,6 +455,6 @@ def imbalance(setup):
     if 0.8 < share < 1 and not any(map(SEES_RARE.search, unweighted)):
         scores = f"the metrics are {', '.join(metrics)}" if metrics else "there is no metric but the loss"
         rows = f"{share:.0%} of the {split.role} rows are of one class"
-        score = "Return f1_score(labels, predicted, average='macro') from compute_metrics"
+        score = "return {'f1_macro': f1_score(labels, predicted, average='macro')} in compute_metrics"
         fix = f"{score}, and choose by it: metric_for_best_model='f1_macro'"
         yield f"{rows}, and {scores}: a model that always gives it has an accuracy of {share:.2f}.", fix
