@@ -597,15 +597,7 @@ def test_labels_turned_round_come_first(tweets):
     assert found.equals(suspicious_labels(rows["text"], labels, rows=rows["row"]))
 
 
-def test_embeddings_help_and_odd_tables_work():
-    rng = np.random.default_rng(0)
-    ids = rng.integers(0, 3, 300)
-    vectors = np.eye(3)[ids] + rng.normal(0, 0.2, (300, 3))
-    given = ids.copy()
-    given[:10] = (ids[:10] + 1) % 3
-    found = suspicious_labels(["the same text"] * 300, given, embeddings=vectors)
-    assert set(found["row"].head(10)) == set(range(10))  # the texts say nothing, the vectors all
-    assert found["suggested"].head(10).tolist() == ids[found["row"].head(10)].tolist()
+def test_labels_of_odd_tables():
     alone = suspicious_labels(["a b", "a b", "a c", "x y", "x z", "odd"], ["A", "A", "A", "X", "X", "lonely"])
     assert "lonely" not in set(alone["label"])
     assert suspicious_labels(["a", "b", "c"], ["A", "A", "A"]).empty

@@ -17,8 +17,6 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
-    T5Config,
-    T5Model,
     Trainer,
     TrainingArguments,
     XLNetConfig,
@@ -31,7 +29,7 @@ from transformers.utils import logging
 from utils import predict, quote_formula, unquote_formula
 from utils.data import TableError
 from utils.models import ModelError, find_model
-from utils.predict import WINDOW, embed, label_texts, load_classifier, main, predict_file, predict_in_order
+from utils.predict import WINDOW, label_texts, load_classifier, main, predict_file, predict_in_order
 
 TEXTS = ["a good film", " ", "=SUM(A1:A9)", "bad " * 30, "", 'so-so, "they" said\nand left', "good", "😀 ok"]
 
@@ -433,34 +431,6 @@ def test_the_task_is_read_from_the_config(tmp_path):
     assert load_classifier(folder)[2:] == ("regression", ["LABEL_0"])
     folder = tiny(tmp_path / "n", problem_type=None)
     assert load_classifier(folder)[2:] == ("single_label", ["bad", "good", "x,y"])
-
-
-def test_embeddings_are_the_mean_over_real_tokens_in_the_order_of_the_texts():
-    folder, texts = find_model("minilm-l6"), ["a good film", "x", "a much longer text than the others are"]
-    vectors = embed(texts, folder, batch_size=2)
-    from transformers import AutoModel
-
-    tokenizer, encoder = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    for text, vector in zip(texts, vectors, strict=True):
-        with torch.no_grad():
-            expected = encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state.mean(dim=1)[0]
-        assert np.allclose(vector, expected, atol=1e-5)
-
-
-def test_embeddings_of_an_encoder_and_decoder_are_the_encoders(tmp_path):
-    set_seed(0)
-    model = T5Model(T5Config(vocab_size=30522, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)).eval()
-    model.save_pretrained(tmp_path)
-    tokenizer = AutoTokenizer.from_pretrained(find_model("minilm-l6"))
-    tokenizer.save_pretrained(tmp_path)
-    texts = ["a good film", "a much longer text than the others are"]
-    for text, vector in zip(texts, embed(texts, tmp_path), strict=True):
-        encoded = tokenizer(text, return_tensors="pt")
-        with torch.no_grad():
-            expected = model.encoder(
-                input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]
-            ).last_hidden_state.mean(dim=1)[0]
-        assert np.allclose(vector, expected, atol=1e-5)
 
 
 def test_a_model_without_a_padding_token_predicts_in_batches(tmp_path):

@@ -16,7 +16,6 @@ from sklearn.metrics import accuracy_score, classification_report, f1_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from utils.labels import TASKS, decode_labels
 
@@ -542,18 +541,14 @@ def per_label(encoded, predicted, labels: list[str], task: str = "single_label")
     return groups.agg(rows=("size", "size"), mean_error=("off_by", "mean"), mae=("size", "mean"))
 
 
-def suspicious_labels(
-    texts: Sequence[str], labels, rows=None, embeddings=None, folds: int = 5, seed: int = 0
-) -> pd.DataFrame:
+def suspicious_labels(texts: Sequence[str], labels, rows=None, folds: int = 5, seed: int = 0) -> pd.DataFrame:
     """Return the rows whose label a model trained on other rows believes least, the most suspicious first.
 
     A row is judged by the probability of its own label: the self-confidence of confident learning (Northcutt,
-    Jiang and Chuang 2021), of logistic regression on TF-IDF, fitted inside the folds; with `embeddings`, the
-    mean of that and of logistic regression on them, which finds about a quarter more.
+    Jiang and Chuang 2021), of logistic regression on TF-IDF, fitted inside the folds.
 
     Args:
         texts, labels, rows: training rows, labels as names or ids; numbers for the list (None counts from 0).
-        embeddings: shape (len(texts), size), as `utils.predict.embed` makes them.
 
     Returns:
         row, text, label, suggested (the label believed most) and probability (of the label, 0 to 1) of the
@@ -561,22 +556,17 @@ def suspicious_labels(
     """
     rows = np.arange(len(texts)) if rows is None else np.asarray(rows)
     table = pd.DataFrame({"row": rows, "text": list(texts), "label": np.asarray(labels)})
-    judged = table["label"].duplicated(keep=False).to_numpy()
-    table = table[judged]
+    table = table[table["label"].duplicated(keep=False)]
     names, ids, sizes = np.unique(table["label"], return_inverse=True, return_counts=True)
     if len(names) < 2:
         return table.iloc[:0].assign(suggested=[], probability=[])
     features = len(_word_weights().fit(table["text"]).vocabulary_)
-    views = [(make_pipeline(_word_weights(), _logistic((len(ids), features), len(names))), table["text"])]
-    if embeddings is not None:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
-        views.append((model, np.asarray(embeddings)[judged]))
+    model = make_pipeline(_word_weights(), _logistic((len(ids), features), len(names)))
     parts = StratifiedKFold(min(folds, sizes.max()), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # two rows of a class are never in one part, so that each model learns from one of them
         warnings.filterwarnings("ignore", "The least populated class")
-        beliefs = [cross_val_predict(*view, ids, cv=parts, method="predict_proba") for view in views]
-    believed = np.mean(beliefs, axis=0)
+        believed = cross_val_predict(model, table["text"], ids, cv=parts, method="predict_proba")
     best, own = believed.argmax(axis=1), believed[np.arange(len(ids)), ids]
     table = table.assign(suggested=names[best], probability=own)[best != ids]
     return table.sort_values("probability", kind="stable", ignore_index=True)

@@ -209,34 +209,6 @@ def load_classifier(model: str | Path, device: str | None = None):
         raise ModelError(f"device={device!r} cannot be used ({reason}). Write cpu.") from None
 
 
-def embed(
-    texts: Sequence[str], checkpoint: str | Path, batch_size: int = 64, max_length: int = 128, device=None
-) -> np.ndarray:
-    """Return a vector for each text: the mean over its tokens of the checkpoint's last hidden states.
-
-    Args:
-        checkpoint: a folder of `find_model`, best the one that you start fine-tuning from.
-
-    Returns:
-        float32, shape (len(texts), hidden size), in the order of the texts.
-    """
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer = add_pad_token(AutoTokenizer.from_pretrained(checkpoint))
-    encoder = AutoModel.from_pretrained(checkpoint, dtype=torch.float32, use_safetensors=True).eval()
-    if encoder.config.is_encoder_decoder:
-        encoder = encoder.get_encoder()  # the other half of T5 asks for an answer to go on from
-    encoder.to(_device(device))
-    vectors = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
-    for places, batch, _ in length_sorted_batches(tokenizer, list(texts), batch_size, max_length):
-        with torch.inference_mode():
-            hidden = encoder(**batch.to(encoder.device)).last_hidden_state
-        mask = batch["attention_mask"][..., None]
-        vectors[places] = ((hidden * mask).sum(dim=1) / mask.sum(dim=1)).cpu().numpy()
-    return vectors
-
-
 def _logits(classifier, tokenizer, texts, batch_size: int, max_length: int) -> tuple[np.ndarray, int]:
     """Return the texts' logits, shape (len(texts), outputs), and how many texts were cut."""
     import torch

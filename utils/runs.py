@@ -243,7 +243,7 @@ def write_predictions(folder: Path, review, probabilities=None, names: Sequence[
             writer.writerow([*map(quote_formula, values), *(f"{p:.6f}" for p in share)])
 
 
-def write_suspicious(folder: Path, rows, task: str, embeddings=None):
+def write_suspicious(folder: Path, rows, task: str):
     """Write suspicious_labels.csv, the training rows of `utils.metrics.suspicious_labels`, and return them.
 
     Only for single_label; for other tasks no file is written, and the table is empty.
@@ -252,7 +252,7 @@ def write_suspicious(folder: Path, rows, task: str, embeddings=None):
 
     if task != "single_label":
         return rows.iloc[:0]
-    doubts = suspicious_labels(rows["text"], rows["label"], rows["row"], embeddings)
+    doubts = suspicious_labels(rows["text"], rows["label"], rows["row"])
     with atomic_path(folder / "suspicious_labels.csv") as partial:
         doubts.map(quote_formula).to_csv(partial, index=False)
     return doubts
