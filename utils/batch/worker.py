@@ -110,7 +110,7 @@ def run_one() -> None:
 
 
 def _wait(job: Mapping[str, Any], attempt: Callable[[], AbstractContextManager], reason: str) -> Any:
-    """Try to take a lock until it is free, and return what releases it. The driver says a long wait's note."""
+    """Try to take a lock until it is free; return what releases it. The driver shows a long wait's note."""
     note, deadline = note_of(job), time.monotonic() + SAY_SECONDS
     while True:
         with suppress(Timeout):
