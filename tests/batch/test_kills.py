@@ -28,7 +28,7 @@ from filelock import FileLock
 
 import utils.batch.runner
 from notebooks import printed, read
-from utils import ROOT
+from utils import ROOT, read_json
 from utils.batch.plan import BatchError, read_plan
 from utils.batch.runner import jobs_of, run_batch
 from utils.batch.worker import LEFT_BEHIND, PROGRAM
@@ -351,8 +351,8 @@ def cluster(tmp_path):
     file = tmp_path / "scheduler.json"
     here = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
     start("dask_scheduler", *here, "--scheduler-file", str(file))
-    wait_for(file.exists)
-    start.address = json.loads(file.read_text())["address"]
+    wait_for(lambda: read_json(file))  # it is there before it is written
+    start.address = read_json(file)["address"]
     one = [start.address, "--no-nanny", "--no-dashboard", "--nthreads", "1"]
     one += ["--local-directory", str(tmp_path)]
     start.worker = lambda *options, **environment: start("dask_worker", *one, *options, **environment)

@@ -518,6 +518,7 @@ USE = {  # how the control of each notebook is used
     "02_data_prep": move_slider,
     "03_training_arguments": move_slider,
     "06_batch_runs": choose_runs,
+    "template": type_words_and_markup,
 }
 SHORT = ("01_loading", "02_data_prep", "03_training_arguments")
 

@@ -23,7 +23,8 @@ LIVE = """() => [
     ...(window.hacked ? ["window.hacked is set"] : []),
     ...[
         ...document.querySelectorAll("img[src=x], [onerror], [onload], a[href*='javascript:' i]"),
-        ...[...document.scripts].filter(script => script.textContent.includes("hacked")),
+        ...[...document.scripts].filter(script => script.textContent.includes("hacked")
+            && !script.type.endsWith("json")),  // data: what controls hold
     ].map(element => element.outerHTML),
 ]"""
 
