@@ -201,8 +201,11 @@ def test_logits_become_probabilities_and_answers():
     assert probabilities_of(logits, "multi_label") == pytest.approx(np.array([[0.5, 0.75], [0.75, 0.5]]))
     assert probabilities_of([[1.5], [2]], "regression").tolist() == [1.5, 2]
     assert decide(probabilities_of(logits)).tolist() == [1, 0]
+    assert decide(probabilities_of(logits), thresholds=0.2).tolist() == [1, 1]
     assert decide([[0.5, 0.4]], "multi_label").tolist() == [[1, 0]]
     assert decide([[0.5, 0.4]], "multi_label", [0.6, 0.3]).tolist() == [[0, 1]]
+    with pytest.raises(ValueError, match="A threshold is for two classes; there are 3"):
+        decide([[0.2, 0.3, 0.5]], thresholds=0.5)
 
 
 # --- intervals and judgement --------------------------------------------------------------------------------

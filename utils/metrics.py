@@ -118,9 +118,18 @@ def decide(probabilities, task: str = "single_label", thresholds=None) -> np.nda
     """Return the predictions that follow from `probabilities_of`, shaped as for `score`.
 
     Args:
-        thresholds: multi_label: those of `choose_thresholds`; None means 0.5 for all.
+        thresholds: multi_label: those of `choose_thresholds`; None means 0.5 for all. single_label with two
+            classes: from which probability on class 1 is the answer; None means the more probable class.
     """
     return functions_of(task).decide(np.asarray(probabilities), thresholds)
+
+
+def _decide_class(probabilities: np.ndarray, threshold) -> np.ndarray:
+    if threshold is None:
+        return probabilities.argmax(axis=-1)
+    if probabilities.shape[1] != 2:
+        raise ValueError(f"A threshold is for two classes; there are {probabilities.shape[1]}.")
+    return (probabilities[:, 1] >= float(threshold)).astype(int)
 
 
 def choose_thresholds(labels, probabilities, least: int = 10) -> np.ndarray:
@@ -351,7 +360,7 @@ FUNCTIONS = {
         as_array=np.asarray,
         scores=_class_scores,
         probabilities=partial(special.softmax, axis=-1),
-        decide=lambda shares, thresholds: shares.argmax(axis=-1),
+        decide=_decide_class,
         loss=lambda logits, ids: -special.log_softmax(logits, axis=1)[np.arange(len(ids)), ids].mean(),
         baselines=lambda shape, y: (DummyClassifier(), _logistic(shape, len(np.unique(y)))),
     ),

@@ -167,7 +167,7 @@ def tree(folder):
 
 
 def open_in(folder, **changes):
-    return open_run(GOOD | {"output_dir": str(folder)} | changes, [])
+    return open_run(GOOD | {"output_dir": str(folder)} | changes)
 
 
 @pytest.mark.parametrize("saved", ["whole", "in shards", "save_only_model"])
