@@ -178,15 +178,13 @@ def weighted_loss(encoded: np.ndarray, task: str):
     if not TASKS[task].classes:
         raise ValueError(f"class_weights=True needs classes, and task is {task!r}. Set it to False.")
     if TASKS[task].joined:
-        totals = encoded.sum(axis=0)
-        loss_of, name, weights = (
-            binary_cross_entropy_with_logits,
-            "pos_weight",
-            (len(encoded) - totals) / totals,
-        )
+        counts = encoded.sum(axis=0)
+        loss_of, name = binary_cross_entropy_with_logits, "pos_weight"
+        weights = (len(encoded) - counts) / counts
     else:
         counts = np.bincount(encoded)
-        loss_of, name, weights = cross_entropy, "weight", len(encoded) / (len(counts) * counts)
+        loss_of, name = cross_entropy, "weight"
+        weights = len(encoded) / (len(counts) * counts)
     weights = torch.tensor(weights).float()
 
     def loss_of_batch(outputs, labels, num_items_in_batch=None):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from utils import atomic_path, quote_formula
 from utils.findings import Finding, TableError
-from utils.labels import SEPARATOR, TASKS, decode_labels
+from utils.labels import TASKS, decode_labels, rows_of_label
 from utils.metrics import decide, probabilities_of
 from utils.models import ModelError, add_pad_token, find_model, has_head, head_and_tail, longest_input
 from utils.reading.files import free_name, read_frame
@@ -91,11 +91,7 @@ def predict_file(
     logits, cut = _logits(classifier, tokenizer, table[text_column][filled].tolist(), batch_size, max_length)
     answered, probabilities = _answers(classifier, logits, task, names)
     names = names if TASKS[task].classes else []  # nobody counts a number
-    counts = dict.fromkeys(names, 0)
-    for answer in answered if names else ():
-        for name in answer.split(SEPARATOR) if TASKS[task].joined else [answer]:
-            if name:
-                counts[name] += 1
+    counts = rows_of_label(pd.Series(answered), task).reindex(names, fill_value=0).to_dict()
 
     added = ["predicted", *(f"probability_{name}" for name in names)]
     own = {name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table}
