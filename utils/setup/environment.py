@@ -4,6 +4,7 @@ Standard library only, in a syntax that an old Python can read: it has to say in
 """
 
 import argparse
+import ast
 import hashlib
 import os
 import re
@@ -23,6 +24,22 @@ UNREACHABLE = re.compile(  # what pip says where it reaches no package index
     "NewConnectionError|ConnectTimeout|Connection refused|Temporary failure in name resolution"
     r"|ProxyError|SSLError|\(from versions: none\)"
 )
+# uv reads none of pip's settings. These it knows by another name; HARMLESS ones change nothing that is installed.
+FOR_UV = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_NO_INDEX",
+    "constraint": "UV_CONSTRAINT",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "proxy": "ALL_PROXY",
+    "timeout": "UV_HTTP_TIMEOUT",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+}
+HARMLESS = {"break-system-packages", "cache-dir", "disable-pip-version-check", "no-cache-dir", "no-color"}
+HARMLESS |= {"no-input", "no-warn-script-location", "progress-bar", "quiet", "require-virtualenv", "retries"}
+HARMLESS |= {"root-user-action", "verbose"}
 
 
 def fail(message):
@@ -46,7 +63,7 @@ def fingerprint(requirements):
 
 
 def explain(errors):
-    """Turn pip's error output into one sentence that says what to do."""
+    """Turn the installer's error output into one sentence that says what to do."""
     if "No space left on device" in errors:
         needed = "about 10 GB (with CUDA, PyTorch alone takes half of that)"
         return f"the disk is full. Free {needed} and run the same command again."
@@ -68,6 +85,41 @@ def make(folder):
         fail(f"python -m venv failed; {remedy}. It said: {answer}")
 
 
+def uv_settings(listing):
+    """Return what `pip config list` says as environment variables of uv, and the names that uv does not know."""
+    found = {}
+    for place in ("global", "install", ":env:"):  # a later one wins
+        for name, value in re.findall("^" + place + r"\.(\S+?)=(.*)$", listing, flags=re.MULTILINE):
+            found[name] = " ".join(ast.literal_eval(value).split())
+    # pip takes the newest version of all indexes; uv by itself that of the first index which has any
+    settings = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+    settings.update({FOR_UV[name]: value for name, value in found.items() if name in FOR_UV})
+    return settings, sorted(set(found) - set(FOR_UV) - HARMLESS)
+
+
+def install(python, arguments):
+    """Install with uv, in a fifth of pip's time; with pip where uv cannot be had, set up or used."""
+    pip = [str(python), "-m", "pip"]
+    listing = subprocess.run([*pip, "config", "list"], stdout=subprocess.PIPE, text=True).stdout
+    settings, unknown = uv_settings(listing)
+    pip += ["install", "--quiet", "--disable-pip-version-check", "--retries=3"]
+    constraints = ["--constraint", str(ROOT / "constraints.txt")]
+    if unknown:
+        reason = "it does not know pip's setting " + ", ".join(unknown)
+    elif subprocess.run([*pip, "uv", *constraints], stderr=subprocess.DEVNULL).returncode:
+        reason = "pip cannot get it"
+    else:
+        command = [str(python), "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
+        environment = {"UV_SYSTEM_CERTS": "1", **settings, **os.environ}  # what is set for uv itself wins
+        command += [*arguments, *constraints]
+        result = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment)
+        if not result.returncode or "No space left on device" in result.stderr:
+            return result
+        reason = (result.stderr.strip().splitlines() or ["it says nothing"])[0]
+    print(f"Without uv, because {reason}: pip installs instead, and takes longer ...", flush=True)
+    return subprocess.run([*pip, *arguments, *constraints], stderr=subprocess.PIPE, text=True)
+
+
 def main(name="work"):
     """Create the environment and install into it, unless that was done for these requirements already."""
     check_python(sys.version_info[:2])
@@ -87,11 +139,10 @@ def main(name="work"):
         stamp.unlink()
     else:  # none yet, half made, or made by another Python
         make(folder)
-    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries=3"]
-    command += ["--requirement", str(ROOT / requirements), "--constraint", str(ROOT / "constraints.txt")]
+    arguments = ["--requirement", str(ROOT / requirements)]
     if name == "work":
-        command += ["--editable", str(ROOT)]  # so that `import utils` works in every folder
-    installed = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        arguments += ["--editable", str(ROOT)]  # so that `import utils` works in every folder
+    installed = install(python, arguments)
     if installed.returncode:
         fail(explain(installed.stderr))
     stamp.write_text(now)  # last: an interrupted set-up is done again
