@@ -92,6 +92,87 @@ def test_what_is_installed_is_not_installed_again(bare, monkeypatch):
     assert os.stat(bare / ".venv" / "ready").st_mtime_ns == made
 
 
+LISTING = """:env:.find-links='/wheels'
+global.extra-index-url='https://a/simple\\nhttps://b/simple'
+global.find-links='/old'
+global.timeout='60'
+download.no-binary=':all:'
+"""
+
+
+def test_pips_settings_are_handed_to_uv():
+    settings, unknown = environment.uv_settings(LISTING)
+    assert settings == {
+        "UV_FIND_LINKS": "/wheels",  # the environment's goes before the file's
+        "UV_INDEX": "https://a/simple https://b/simple",
+        "UV_HTTP_TIMEOUT": "60",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+    }
+    assert unknown == []
+    assert environment.uv_settings("install.no-binary='all'\nglobal.quiet='1'\n")[1] == ["no-binary"]
+
+
+class Recorder:
+    """Stands for subprocess.run: remembers the commands, and fails where one holds a word of `failing`."""
+
+    def __init__(self, listing="", failing=(), stderr="error: no route\n  Caused by: x"):
+        self.listing, self.failing, self.stderr, self.commands = listing, set(failing), stderr, []
+
+    def __call__(self, command, **options):
+        self.commands.append(command[1:])
+        failed = bool(self.failing & set(command[2:4]))
+        return types.SimpleNamespace(returncode=failed, stdout=self.listing, stderr=self.stderr * failed)
+
+    @property
+    def installer(self):
+        return self.commands[-1][1]
+
+
+def test_uv_installs_with_the_same_constraints(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", run := Recorder())
+    assert environment.install("python", ["--editable", "."]).returncode == 0
+    assert run.installer == "uv"
+    assert [command[-2:] for command in run.commands[1:]] == [
+        ["--constraint", str(ROOT / "constraints.txt")]
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (Recorder(listing="global.only-binary=':all:'\n"), "it does not know pip's setting only-binary"),
+        (Recorder(failing={"uv"}), "error: no route"),
+    ],
+    ids=["a setting that uv does not know", "uv fails"],
+)
+def test_pip_installs_where_uv_cannot_and_it_is_said(run, reason, monkeypatch, capsys):
+    monkeypatch.setattr(subprocess, "run", run)
+    assert environment.install("python", ["--editable", "."]).returncode == 0
+    assert run.installer == "pip"
+    assert f"Without uv, because {reason}: pip installs instead" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_not_tried_again(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", run := Recorder(failing={"uv"}, stderr="No space left on device"))
+    result = environment.install("python", [])
+    assert run.installer == "uv"
+    assert "the disk is full" in environment.explain(result.stderr)
+
+
+@pytest.mark.slow
+def test_a_package_comes_through_uv_for_real(bare):
+    """From the index that this machine's pip uses; `make setup` has asked it for uv before."""
+    (bare / "requirements.txt").write_text("iniconfig\n")
+    (bare / "pyproject.toml").write_text('[project]\nname = "empty"\nversion = "1"\n[tool.setuptools]\n')
+    environment.main()
+    python = bare / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    installer = (
+        "from importlib.metadata import distribution as d; print(d('iniconfig').read_text('INSTALLER'))"
+    )
+    answer = subprocess.run([python, "-c", installer], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "uv"
+
+
 def test_pip_errors_become_sentences():
     assert "the disk is full" in environment.explain(
         "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
