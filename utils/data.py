@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from utils.findings import Finding, TableError, rows_in_words
+from utils.findings import Finding, TableError, in_words, rows_in_words
 from utils.labels import MAX_CLASSES, SEPARATOR, TASKS, in_order, label_names, normalise
-from utils.reading.files import in_words
 from utils.reading.table import Table, check_dropped, read_table
 
 __all__ = ["Splits", "Table", "TableError", "read_table", "split_table"]

@@ -14,7 +14,7 @@ from utils.lessons.controls import control
 from utils.plots import GREEN, ORANGE, SKY, VERMILION, finish, plain_axes
 
 
-def scoreboard(labels: Sequence, answers: Mapping[str, Sequence]) -> pd.DataFrame:
+def score_table(labels: Sequence, answers: Mapping[str, Sequence]) -> pd.DataFrame:
     """Return a line of scores (accuracy, f1_macro) for each of several answers to the same rows.
 
     Args:

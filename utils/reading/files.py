@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from utils.findings import Finding, TableError, did_you_mean, rows_in_words
+from utils.findings import Finding, TableError, did_you_mean, in_words, rows_in_words
 from utils.labels import NO_LABEL, SEPARATOR
 from utils.reading.encodings import CHUNK, characters, find_encoding, opened
 from utils.reading.swallowed import NEARLY_ALL, as_rows, look_for_swallowed
@@ -375,13 +375,6 @@ def free_name(name: str, taken: Iterable[str]) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def in_words(names: Iterable[str], most: int = 5) -> str:
-    """Return the first names, in quotes, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(name[:60]) for name in names[:most]) + more
 
 
 def _as_required(names: list[str], required: list[str]) -> list[str]:

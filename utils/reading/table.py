@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from utils import find_input
-from utils.findings import Finding, TableError, rows_in_words
+from utils.findings import Finding, TableError, in_words, rows_in_words
 from utils.labels import NO_LABEL, SEPARATOR, TASKS, comparable, in_escapes, in_order, rows_of_label, variants
 from utils.reading.bundled import BUNDLED, DATA_DIR, fetch
-from utils.reading.files import free_name, in_words, read_frame
+from utils.reading.files import free_name, read_frame
 
 NA_WORDS = {  # what pandas.read_csv takes for missing, and a table may mean
     *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
