@@ -96,9 +96,8 @@ def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS
     Raises:
         ParameterError: with every fault found, and the list of valid parameters.
     """
-    faults = []
-    for name in sorted(_injected(namespace.get("In", ())) - set(names)):
-        faults.append(f"there is no parameter {name!r}. {did_you_mean(name, names)}".rstrip(". "))
+    unknown = sorted(_injected(namespace.get("In", ())) - set(names))
+    faults = [f"there is no parameter {name!r}. {did_you_mean(name, names)}".rstrip(". ") for name in unknown]
     for name in names:
         rule = PARAMETERS[name]
         if name not in namespace:
@@ -128,7 +127,6 @@ def _as_text(name: str, value: Any) -> str:
 def _injected(history: Iterable[str]) -> set[str]:
     """Return the names that papermill's injected cell assigns; it begins with a comment of its own."""
     cells = (ast.parse(source) for source in history if source.startswith("# Parameters\n"))
-    statements = (node for cell in cells for node in cell.body if isinstance(node, ast.Assign))
-    targets = (target for statement in statements for target in statement.targets)
-    names = {target.id for target in targets if isinstance(target, ast.Name)}
+    nodes = (node for cell in cells for node in ast.walk(cell) if isinstance(node, ast.Name))
+    names = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
     return {name for name in names if not name.startswith("PAPERMILL_")}

@@ -17,9 +17,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from utils import atomic_path
+from utils import atomic_path, read_json
 from utils.batch.plan import SCORE_COLUMNS
-from utils.runs import read_json, saved_checkpoints, without_home
+from utils.reading.checkpoints import saved_checkpoints
+from utils.runs import without_home
 from utils.setup.gpu import visible_gpus
 
 # The variables by which mathematical libraries know how many threads they may use.

@@ -14,8 +14,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from transformers import get_scheduler
 
 from utils.lessons.controls import Picture, control
-from utils.models import optimizer_steps
 from utils.plots import BLUE, COLOURS, GREEN, ORANGE, finish, plain_axes
+from utils.preflight.setup import optimizer_steps
 
 
 def learning_rate_curves(

@@ -13,13 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from utils import unquote_formula
+from utils import read_json, unquote_formula
 from utils.batch.figures import deciding_score, settings_in_words
 from utils.batch.leaderboard import predictions_of, task_of, varied
 from utils.batch.plan import SCORE_COLUMNS
 from utils.lessons.controls import Picture, control
 from utils.plots import draw_confusion, draw_losses, finish, loss_name, plain_axes
-from utils.runs import read_json, saved_checkpoints
+from utils.reading.checkpoints import saved_checkpoints
 
 MOST_RUNS = 3  # side by side
 

@@ -14,13 +14,20 @@ import pyarrow.compute as pc
 import torch
 from transformers import default_data_collator
 
-from utils.labels import comparable
+from utils.reading.same import comparable
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
 CHUNK = 50_000  # rows looked at together, so that a million rows need little memory
 SCRIPTED_ROWS = 2_000  # rows read together outside an Arrow table; all that are read of a stream
 ROLES = {"train": "training", "eval": "evaluation"}
 USUAL_TEXT_COLUMNS = ("text", "sentence", "review", "content", "tweet", "document")
+
+
+def padded_tokens(lengths: np.ndarray, batch_size: int) -> int:
+    """Return the tokens that a model computes where each batch, in order, is padded to its longest row."""
+    starts = np.arange(0, len(lengths), batch_size)
+    rows = np.diff(starts, append=len(lengths))
+    return int((rows * np.maximum.reduceat(lengths, starts)).sum())
 
 
 class Tokens(NamedTuple):

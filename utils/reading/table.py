@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from utils import find_input
 from utils.findings import Finding, TableError, in_words, rows_in_words
-from utils.labels import NO_LABEL, SEPARATOR, TASKS, comparable, in_escapes, in_order, rows_of_label, variants
+from utils.labels import NO_LABEL, SEPARATOR, TASKS, in_order, rows_of_label
+from utils.reading import find_input
 from utils.reading.bundled import BUNDLED, DATA_DIR, fetch
 from utils.reading.files import free_name, read_frame
+from utils.reading.same import comparable, in_escapes, variants
 
 NA_WORDS = {  # what pandas.read_csv takes for missing, and a table may mean
     *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
