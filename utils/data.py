@@ -9,7 +9,7 @@ import pandas as pd
 from utils.findings import Finding, TableError, in_words, rows_in_words
 from utils.labels import MAX_CLASSES, TASKS, in_order, label_names
 from utils.reading.dealing import deal, sample
-from utils.reading.same import normalise
+from utils.reading.same import normalise, without_repeats
 from utils.reading.table import Table, check_dropped, read_table
 
 __all__ = ["Splits", "Table", "TableError", "read_table", "split_table"]
@@ -62,7 +62,7 @@ def split_table(
     findings = list(table.findings)
     # The text as compared is the index until the end, so that no column of the table can be in its way.
     frames = {name: part.rows.set_axis(normalise(part.rows["text"]), axis=0) for name, part in tables.items()}
-    frames["training"], conflicts, repeats = _without_repeats(frames["training"], target, findings)
+    frames["training"], conflicts, repeats = without_repeats(frames["training"], target, findings)
     lost = {name: dict(part.dropped) for name, part in tables.items()}
     lost["training"] |= {"conflicting_labels": conflicts, "repeated_text": repeats}
     findings += [finding for part in (validation, test) if part for finding in part.findings]
@@ -111,28 +111,6 @@ def split_table(
         dropped["not_sampled"] = len(train) - max_train_samples
     splits = (parts[name].reset_index(drop=True) for name in ("train", "validation", "test"))
     return Splits(*splits, findings, dict(dropped))
-
-
-def _without_repeats(
-    rows: pd.DataFrame, target: str, findings: list[Finding]
-) -> tuple[pd.DataFrame, int, int]:
-    """Return one row a text, none where it has two labels; and how many rows these were, how many repeats."""
-    several = rows[target].groupby(level=0, sort=False).transform("nunique").to_numpy() > 1
-    conflicts, rows = rows[several], rows[~several]
-    if len(conflicts):
-        example = conflicts.iloc[0]
-        labels = sorted({*conflicts.loc[conflicts.index == conflicts.index[0], "label"]})
-        numbers, one = rows_in_words(conflicts["row"]), f"{example['text'][:60]!r}: {in_words(labels)}"
-        message = f"{numbers} hold texts that carry two labels, for example {one}. All are left out."
-        fix = "Decide on one label for each text."
-        findings.append(Finding("conflicting-labels", "warning", message, fix))
-    again = rows.index.duplicated()
-    if again.any():
-        numbers = rows_in_words(rows.loc[again, "row"])
-        message = f"{numbers} repeat an earlier text with the same label and are left out."
-        fix = "Nothing to do: kept twice, they could end up in two splits."
-        findings.append(Finding("repeated-text", "warning", message, fix))
-    return rows[~again], len(conflicts), int(again.sum())
 
 
 def _check_train(train: pd.DataFrame, names: set[str], target: str) -> None:

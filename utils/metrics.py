@@ -190,7 +190,7 @@ def _bootstrap(metric, labels, predicted, baseline, resamples=10_000, seed=0) ->
         raise ValueError(f"metric must be one of {', '.join(WEIGHTED)}, not {metric!r}.")
     of_classes = "multi_label" if np.ndim(labels) == 2 else "single_label"
     task = "regression" if metric in ("pearson", "mae") else of_classes
-    tables = [labels, predicted] if baseline is None else [labels, predicted, baseline]
+    tables = [table for table in (labels, predicted, baseline) if table is not None]
     tables = _arrays(tables, FUNCTIONS[task].as_array)
     if task == "single_label":  # names to numbers, the same for all
         tables = np.split(np.unique(np.concatenate(tables), return_inverse=True)[1], len(tables))
@@ -439,10 +439,8 @@ def fold_temperature(model, temperature: float) -> None:
         raise ValueError(f"The temperature must be a number above 0, not {temperature!r}.")
     config, outputs = model.config, model.config.num_labels
     if getattr(config, "folded_temperature", None) is not None:
-        raise ValueError(
-            f"This model was divided by {config.folded_temperature} already. Load it anew from before; to "
-            "train on from a saved model, call utils.models.forget_last_run(model) first."
-        )
+        remedy = "Load it anew; to train on from a saved one, first call utils.models.forget_last_run(model)."
+        raise ValueError(f"This model was divided by {config.folded_temperature} already. {remedy}")
     kind, yourself = type(model).__name__, f"divide them by {temperature:g} yourself."
     linear = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
     heads = [(name, layer) for name, layer in linear if layer.out_features == outputs]
@@ -523,9 +521,9 @@ def per_label(encoded, predicted, labels: list[str], task: str = "single_label")
     For a number: rows, mean error and mean absolute error in each fifth of the true values.
     """
     if TASKS[task].classes:
+        names = ("precision", "recall", "f1-score", "support")
         options = {"labels": range(len(labels)), "zero_division": 0}
         scores = precision_recall_fscore_support(encoded, predicted, **options)
-        names = ("precision", "recall", "f1-score", "support")
         return pd.DataFrame(dict(zip(names, scores, strict=True)), index=labels)
     table = pd.DataFrame({"off_by": predicted - encoded, "size": np.abs(predicted - encoded)})
     groups = table.groupby(pd.qcut(encoded, 5, duplicates="drop"), observed=True)

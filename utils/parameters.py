@@ -113,14 +113,13 @@ def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS
 
 def _as_text(name: str, value: Any) -> str:
     """Say how to give a text that looks like a number: papermill's -p makes 2024 a number."""
+    text, way = value, ""
     if isinstance(value, list):
         text = [str(item) if isinstance(item, (int, float)) else item for item in value]
         way = f"write names that are numbers in quotes: {text!r}"
     elif isinstance(value, (int, float)):
         text = str(value)
         way = f"if it is meant as a text, put it in quotes, or write `-r {name} {text}` instead of `-p`"
-    else:
-        return ""
     return f" ({way})" if text != value and PARAMETERS[name].fits(text) else ""
 
 

@@ -153,7 +153,7 @@ def draw_confusion(axes, labels: Sequence[int], predicted: Sequence[int], names:
 
 
 def regression_scatter(labels: Sequence[float], predicted: Sequence[float], name: str = "value") -> Figure:
-    """Draw predicted against true numbers (in units of `name`), a point a row; on the dotted line they are equal."""
+    """Draw predicted against true numbers, in units of `name`; on the dotted line they are equal."""
     labels, predicted = np.asarray(labels, dtype=float), np.asarray(predicted, dtype=float)
     figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
     both = np.concatenate([labels, predicted])

@@ -107,14 +107,11 @@ def predict_file(
 
 
 def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, dict[str, float]]:
-    """Return a Trainer's logits for a tokenised data set, in the order of its rows, and its metrics.
+    """Return a Trainer's logits, shape (rows, outputs), for a tokenised data set in the order of its rows.
 
     With `train_sampling_strategy="group_by_length"`, `trainer.predict` returns the rows grouped by length:
     the metrics are right, and row 17 is not row 17. Here the rows are sorted, longest first, which pads as
-    little, and put back.
-
-    Returns:
-        logits, shape (rows, outputs); metrics with the names `<prefix>_loss`, ...
+    little, and put back. Beside the logits: the metrics, called `<prefix>_loss`, ...
     """
     order = np.argsort([-len(ids) for ids in rows["input_ids"]], kind="stable")
     trainer.args.train_sampling_strategy = "random"  # for predict() that means: in the order given
@@ -158,7 +155,7 @@ def _answers(loaded, texts: list[str], batch_size: int, max_length: int) -> tupl
     predicted = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
     table = pd.DataFrame({"predicted": decode_labels(predicted, names, task)})
     if TASKS[task].classes:
-        table[[f"probability_{name}" for name in names]] = probabilities
+        table = table.join(pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in names]))
     return table, cut
 
 

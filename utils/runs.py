@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from utils import ROOT, atomic_path, quote_formula, read_json, sha256
 from utils.parameters import NOT_IDENTITY, PATHS
 from utils.reading.checkpoints import (
@@ -136,8 +138,7 @@ def _is_run(folder: Path) -> bool:
 def _keep_previous(folder: Path, model_name: str) -> str:
     """Move a run aside, in place of an older one, and return a remark. What no run has made is kept.
 
-    Raises:
-        RunError: the new run starts from a model in one of the two folders.
+    Refuse where the new run starts from a model in one of the two folders.
     """
     previous, model = folder.with_name(f"{folder.name}-previous"), local_model(model_name)
     if model and any(model.is_relative_to(place.resolve()) for place in (folder, previous)):
@@ -206,7 +207,8 @@ def write_predictions(folder: Path, review, probabilities=None, names: Sequence[
     """
     table = review[["row", "text", "label", "predicted"]].map(quote_formula)
     if len(names):
-        table[[f"probability_{name}" for name in names]] = probabilities
+        columns = [f"probability_{name}" for name in names]
+        table = table.join(pd.DataFrame(probabilities, table.index, columns))
     with atomic_path(folder / "predictions.csv") as partial:
         table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\r\n")
 

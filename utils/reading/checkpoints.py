@@ -38,7 +38,7 @@ def free_path(path: Path) -> Path:
 
 
 def set_aside(checkpoints: Path) -> Iterator[tuple[str, str, Path]]:
-    """Move away what Trainer would mistake for a checkpoint; yield name, reason and new place. Nothing is lost.
+    """Move away what Trainer would mistake for a checkpoint; yield name, reason and new place of each.
 
     Trainer continues from the newest folder called checkpoint-<step>, whole or not; its `save_total_limit`
     deletes old folders called checkpoint-<anything>.

@@ -1,4 +1,4 @@
-"""Rows dealt to splits so that classes, labels or ranges of a value keep their shares, and samples of rows."""
+"""Rows dealt to splits, or sampled, so that classes, labels or ranges of a value keep their shares."""
 
 import numpy as np
 import pandas as pd

@@ -7,6 +7,8 @@ from decimal import Decimal
 
 import pandas as pd
 
+from utils.findings import Finding, in_words, rows_in_words
+
 # What nobody sees: control characters and Unicode's default ignorables (zero-width blanks and joiners,
 # marks of direction, soft hyphens, variation selectors, fillers).
 UNSEEN = re.compile(
@@ -42,6 +44,31 @@ def comparable(text: str) -> str:
 def normalise(texts: pd.Series) -> pd.Series:
     """Return the texts as `comparable` writes them."""
     return pd.Series([comparable(text) for text in texts], index=texts.index, dtype=str, name=texts.name)
+
+
+def without_repeats(
+    rows: pd.DataFrame, target: str, findings: list[Finding]
+) -> tuple[pd.DataFrame, int, int]:
+    """Return one row a text, none where it has two labels; and how many rows these were, how many repeats.
+
+    The index of `rows` has the texts as `comparable` writes them; what is left out is added to `findings`.
+    """
+    several = rows[target].groupby(level=0, sort=False).transform("nunique").to_numpy() > 1
+    conflicts, rows = rows[several], rows[~several]
+    if len(conflicts):
+        example = conflicts.iloc[0]
+        labels = sorted({*conflicts.loc[conflicts.index == conflicts.index[0], "label"]})
+        numbers, one = rows_in_words(conflicts["row"]), f"{example['text'][:60]!r}: {in_words(labels)}"
+        message = f"{numbers} hold texts that carry two labels, for example {one}. All are left out."
+        fix = "Decide on one label for each text."
+        findings.append(Finding("conflicting-labels", "warning", message, fix))
+    again = rows.index.duplicated()
+    if again.any():
+        numbers = rows_in_words(rows.loc[again, "row"])
+        message = f"{numbers} repeat an earlier text with the same label and are left out."
+        fix = "Nothing to do: kept twice, they could end up in two splits."
+        findings.append(Finding("repeated-text", "warning", message, fix))
+    return rows[~again], len(conflicts), int(again.sum())
 
 
 def variants(names: Iterable[str]) -> list[list[str]]:
