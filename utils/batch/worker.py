@@ -40,10 +40,8 @@ def run_on_worker(
     """Be the Dask task of one run: start its process, and end it when nobody waits for it any more.
 
     Dask pickles it as a module and a name, which scheduler and workers import: all of them need this package
-    installed. `job` is one of `utils.batch.runner.jobs_of`; `threads` are the workers' threads by host.
-
-    Returns:
-        the exit code of the process, its last line of output, and the record in run.json.
+    installed. `job` is one of `utils.batch.runner.jobs_of`; `threads` are the workers' threads by host. What
+    comes back: the exit code of the process, its last line of output, and the record in run.json.
     """
     from dask.system import CPU_COUNT
     from distributed import get_worker

@@ -138,8 +138,7 @@ def training_plan(
 ) -> Plan:
     """Count steps as Trainer does: a smaller last batch counts, and so does a smaller last step of an epoch.
 
-    Args:
-        warmup: as `TrainingArguments.warmup_steps`: a number of steps, or a share of them below 1.
+    `warmup` is as `TrainingArguments.warmup_steps`: a number of steps, or a share of them below 1.
 
     Raises:
         ValueError: a number that no run can have.

@@ -78,7 +78,6 @@ def _groups(rows: pd.DataFrame, task: str) -> list[np.ndarray]:
     if task == "single_label":
         return [places for _, places in sorted(labels.groupby(labels).indices.items())]
     names = labels.str.split(SEPARATOR, regex=False).explode()  # a row for each label of a row
-    groups = {
-        name: names.index[places].to_numpy() for name, places in names.groupby(names.array).indices.items()
-    }
+    places = names.groupby(names.array).indices
+    groups = {name: names.index[where].to_numpy() for name, where in places.items()}
     return [groups[name] for name in sorted(groups, key=lambda name: (name == "", len(groups[name]), name))]

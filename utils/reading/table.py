@@ -94,9 +94,8 @@ def read_table(
     joined = task == "multi_label" and isinstance(label_column, str)
     named = task == "single_label" or joined  # else the numbers are what counts
     required, lists = [text_column, *label_columns], label_column if joined else None
-    frame, source, findings = read_frame(
-        path, required, encoding=encoding, delimiter=delimiter, class_names=named, listed=lists
-    )
+    reading = {"encoding": encoding, "delimiter": delimiter, "class_names": named, "listed": lists}
+    frame, source, findings = read_frame(path, required, **reading)
     frame.index += 1  # the number of each row
     blank_text = _blank(frame[text_column])
     blank_labels = [_blank(frame[name], joined) for name in label_columns]

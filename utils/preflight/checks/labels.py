@@ -397,10 +397,8 @@ def label_noise(setup):
     names = (split.class_labels if split is not None else None) or setup.names or []
     for same in variants(names):
         message = f"Class names that may be one class: {', '.join(map(in_escapes, same))}."
-        yield (
-            message,
-            "Write each in one way before encoding: table['label'].map(utils.reading.same.comparable)",
-        )
+        fix = "Write each in one way before encoding: table['label'].map(utils.reading.same.comparable)"
+        yield message, fix
     if setup.task != "single_label" or split is None or split.stream or split.classes is None:
         return
     ids, counts = np.unique(split.classes, return_counts=True)
