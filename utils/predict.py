@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from utils.findings import Finding, TableError
 from utils.labels import TASKS, decode_labels, rows_of_label
 from utils.metrics import decide, probabilities_of
 from utils.models import ModelError, add_pad_token, find_model, has_head, head_and_tail, longest_input
-from utils.reading.files import free_name, read_frame
+from utils.reading.files import free_name, read_frame, refuse_output
 from utils.reading.table import locate
 
 WINDOW = 20_000  # texts tokenised and sorted at a time: enough to pad little, few enough for any memory
@@ -77,7 +76,7 @@ def predict_file(
         ModelError: there is no such model, it is no classifier, or a batch_size or max_length not for it.
     """
     path, target = locate(data_file), Path(output_file).expanduser()
-    _refuse_output(target, path, text_column)
+    refuse_output(target, path, text_column)
     loaded = load_classifier(model, device)
     for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 3)):
         if value is not None and value < least:  # two tokens are special ones
@@ -157,24 +156,6 @@ def _answers(loaded, texts: list[str], batch_size: int, max_length: int) -> tupl
     if TASKS[task].classes:
         table = table.join(pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in names]))
     return table, cut
-
-
-def _refuse_output(target: Path, data_file: Path, text_column: str) -> None:
-    """Refuse an output that is no CSV or would overwrite somebody's data, as where two files are swapped."""
-    fault = None
-    if target.suffix.lower() != ".csv":
-        fault = "is no CSV, and the predictions are written as CSV"
-    elif target.is_dir():
-        fault = "is a folder"
-    elif target.exists():
-        with open(target, encoding="utf-8-sig", errors="replace") as file:
-            header = re.split(r'[,;|\t\n"]', file.readline())
-        if target.samefile(data_file):
-            fault = "is the table itself"
-        elif text_column in header and "predicted" not in header:
-            fault = f"is there already, a table with texts in {text_column!r} and no predictions"
-    if fault:
-        raise TableError(f"{target.name} {fault}. Give another output file.")
 
 
 def load_classifier(model: str | Path, device: str | None = None):

@@ -455,3 +455,24 @@ def _without_headers(
     message = f"{path.name}: the header stands again in {numbers}; it is no row and left out."
     fix = "Nothing to do, if the files that were joined have the same columns."
     return frame.drop(index=again), [Finding("repeated-header", "warning", message, fix)]
+
+
+# --- what an output would overwrite -------------------------------------------------------------------------
+
+
+def refuse_output(target: Path, data_file: Path, text_column: str) -> None:
+    """Refuse an output that is no CSV or would overwrite somebody's data, as where two files are swapped."""
+    fault = None
+    if target.suffix.lower() != ".csv":
+        fault = "is no CSV, and the predictions are written as CSV"
+    elif target.is_dir():
+        fault = "is a folder"
+    elif target.exists():
+        with open(target, encoding="utf-8-sig", errors="replace") as file:
+            header = re.split(r'[,;|\t\n"]', file.readline())
+        if target.samefile(data_file):
+            fault = "is the table itself"
+        elif text_column in header and "predicted" not in header:
+            fault = f"is there already, a table with texts in {text_column!r} and no predictions"
+    if fault:
+        raise TableError(f"{target.name} {fault}. Give another output file.")
