@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from utils.lessons.controls import Picture, control
 from utils.plots import BLUE, GREEN, ORANGE, VERMILION, finish
-from utils.preflight.split import padded_tokens
+from utils.preflight.setup import padded_tokens
 
 
 def ratings(valence: Sequence[float], rating_std: Sequence[float]) -> Figure:

@@ -34,6 +34,13 @@ def optimizer_steps(batches: int, accumulation: int, epochs: float) -> int:
     return math.ceil(epochs * math.ceil(batches / accumulation))
 
 
+def padded_tokens(lengths: np.ndarray, batch_size: int) -> int:
+    """Return the tokens that a model computes where each batch, in order, is padded to its longest row."""
+    starts = np.arange(0, len(lengths), batch_size)
+    rows = np.diff(starts, append=len(lengths))
+    return int((rows * np.maximum.reduceat(lengths, starts)).sum())
+
+
 class Setup:
     """A Trainer and what the checks want to know about it, each thing looked up once."""
 

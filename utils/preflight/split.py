@@ -23,13 +23,6 @@ ROLES = {"train": "training", "eval": "evaluation"}
 USUAL_TEXT_COLUMNS = ("text", "sentence", "review", "content", "tweet", "document")
 
 
-def padded_tokens(lengths: np.ndarray, batch_size: int) -> int:
-    """Return the tokens that a model computes where each batch, in order, is padded to its longest row."""
-    starts = np.arange(0, len(lengths), batch_size)
-    rows = np.diff(starts, append=len(lengths))
-    return int((rows * np.maximum.reduceat(lengths, starts)).sum())
-
-
 class Tokens(NamedTuple):
     """What all rows of a split say about their tokens, one number a row.
 

@@ -16,16 +16,8 @@ from transformers.data.data_collator import default_data_collator
 
 from utils.preflight.catalogue import places
 from utils.preflight.checks.common import check, listed, rows_of, tokenised, without_labels
-from utils.preflight.setup import EMPTY, text_config, untouched
-from utils.preflight.split import (
-    Split,
-    container_fault,
-    error_text,
-    is_list,
-    padded_tokens,
-    plain,
-    shared_rows,
-)
+from utils.preflight.setup import EMPTY, padded_tokens, text_config, untouched
+from utils.preflight.split import Split, container_fault, error_text, is_list, plain, shared_rows
 
 
 @check("wrong-container", "P", "error", "Hand over one Dataset", loud=True)
