@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sample_tables import as_table, is_refused, write
 
 from utils.data import TableError, read_table, split_table
-from utils.labels import SEPARATOR, label_names, normalise
+from utils.labels import SEPARATOR, label_names
+from utils.reading.same import normalise
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6).filter(
     str.strip

@@ -499,7 +499,7 @@ def test_a_head_made_for_other_labels_is_refused(checkpoint):
 
 
 def test_a_refused_folder_in_the_repository_is_named_without_the_machines_path(tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.ROOT", tmp_path)
+    monkeypatch.setattr("utils.reading.ROOT", tmp_path)
     monkeypatch.setattr("utils.models.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()

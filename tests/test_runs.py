@@ -24,15 +24,8 @@ import utils.runs
 from utils import ROOT, atomic_path, unquote_formula
 from utils.data import read_table, split_table
 from utils.parameters import PARAMETERS, ParameterError, check_parameters
-from utils.runs import (
-    RunError,
-    model_card,
-    open_run,
-    saved_checkpoints,
-    summary,
-    write_predictions,
-    write_record,
-)
+from utils.reading.checkpoints import saved_checkpoints
+from utils.runs import RunError, model_card, open_run, summary, write_predictions, write_record
 
 GOOD = {
     "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text",

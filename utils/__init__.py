@@ -1,7 +1,7 @@
 """What the notebooks share: nine files to read in an hour, in this order, and five rooms that you may skip.
 
 findings.py    Finding, Report, TableError: remarks, and the errors that stop
-labels.py      the three tasks, label maps, when two texts are the same
+labels.py      the three tasks, label maps
 parameters.py  what the parameters cell may hold
 data.py        a table read, and split
 models.py      a name, a folder or a Hub id -> a folder that from_pretrained loads
@@ -10,7 +10,8 @@ plots.py       the figures of the template and of 04
 predict.py     a new file labelled
 runs.py        the run folder, metrics.json, the model card
 
-reading/       bytes -> rows: encodings, delimiters, JSONL, Parquet; bundled sets; where checkpoints come from
+reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; bundled sets; when two texts are
+               the same; where checkpoints come from and what they hold
 preflight/     what is wrong with a Trainer before, during and after training
 batch/         many papermill runs, on Dask; the leaderboard
 lessons/       figures, controls and exercises of single chapters
@@ -30,24 +31,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-
-
-def find_input(path: str | Path) -> Path:
-    """Return the absolute path of a file or folder to read.
-
-    A relative path is looked up from the working directory, then from the repository root: the same parameter
-    works in JupyterLab (which starts in notebooks/), in papermill and in a batch.
-
-    Raises:
-        FileNotFoundError: it is in neither place; the message names both.
-    """
-    places = dict.fromkeys([Path.cwd(), ROOT])  # often the same
-    for place in places:
-        candidate = place / os.path.expanduser(path)
-        if candidate.exists():
-            return candidate.resolve()
-    missing = f"There is no {str(path)!r} in {' nor in '.join(map(str, places))}."
-    raise FileNotFoundError(f"{missing} Give the path from one of these folders, or an absolute path.")
 
 
 def read_json(path: Path) -> dict:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from utils.findings import Finding, TableError, rows_in_words
-from utils.labels import MAX_CLASSES, SEPARATOR, TASKS, in_order, label_names, normalise
-from utils.reading.files import in_words
+from utils.findings import Finding, TableError, in_words, rows_in_words
+from utils.labels import MAX_CLASSES, TASKS, in_order, label_names
+from utils.reading.dealing import deal, sample
+from utils.reading.same import normalise, without_repeats
 from utils.reading.table import Table, check_dropped, read_table
 
 __all__ = ["Splits", "Table", "TableError", "read_table", "split_table"]
@@ -61,7 +62,7 @@ def split_table(
     findings = list(table.findings)
     # The text as compared is the index until the end, so that no column of the table can be in its way.
     frames = {name: part.rows.set_axis(normalise(part.rows["text"]), axis=0) for name, part in tables.items()}
-    frames["training"], conflicts, repeats = _without_repeats(frames["training"], target, findings)
+    frames["training"], conflicts, repeats = without_repeats(frames["training"], target, findings)
     lost = {name: dict(part.dropped) for name, part in tables.items()}
     lost["training"] |= {"conflicting_labels": conflicts, "repeated_text": repeats}
     findings += [finding for part in (validation, test) if part for finding in part.findings]
@@ -86,11 +87,9 @@ def split_table(
     training = frames.pop("training")
     shares = {"test": test_share, "validation": validation_share}
     shares = {name: share for name, share in shares.items() if name not in frames}
-    parts = frames | _deal(training, shares, task, rng)
+    parts = frames | deal(training, shares, task, rng)
     train = parts["train"]
-    classes = {name: set() for name in parts}
-    if task != "regression":
-        classes = {name: {*label_names(part["label"], task)} for name, part in parts.items()}
+    classes = {name: {*label_names(part["label"], task)} for name, part in parts.items()}
     names = classes["train"]
     _check_train(train, names, target)
     for name in ("validation", "test"):
@@ -106,35 +105,12 @@ def split_table(
             findings.append(Finding("single-class-split", "warning", message, fix))
     if max_train_samples is not None and max_train_samples < len(train):
         if max_train_samples < (least := max(len(names), 2)):
-            raise TableError(
-                f"max_train_samples={max_train_samples} is fewer than {least} classes. Raise it."
-            )
-        parts["train"] = _sample(train, max_train_samples, task, rng)
+            few = f"max_train_samples={max_train_samples} is fewer than {least} classes"
+            raise TableError(f"{few}. Raise it.")
+        parts["train"] = sample(train, max_train_samples, task, rng)
         dropped["not_sampled"] = len(train) - max_train_samples
     splits = (parts[name].reset_index(drop=True) for name in ("train", "validation", "test"))
     return Splits(*splits, findings, dict(dropped))
-
-
-def _without_repeats(
-    rows: pd.DataFrame, target: str, findings: list[Finding]
-) -> tuple[pd.DataFrame, int, int]:
-    """Return one row a text, none where it has two labels; and how many rows these were, how many repeats."""
-    several = rows[target].groupby(level=0, sort=False).transform("nunique").to_numpy() > 1
-    conflicts, rows = rows[several], rows[~several]
-    if len(conflicts):
-        example = conflicts.iloc[0]
-        labels = sorted({*conflicts.loc[conflicts.index == conflicts.index[0], "label"]})
-        numbers, one = rows_in_words(conflicts["row"]), f"{example['text'][:60]!r}: {in_words(labels)}"
-        message = f"{numbers} hold texts that carry two labels, for example {one}. All are left out."
-        fix = "Decide on one label for each text."
-        findings.append(Finding("conflicting-labels", "warning", message, fix))
-    again = rows.index.duplicated()
-    if again.any():
-        numbers = rows_in_words(rows.loc[again, "row"])
-        message = f"{numbers} repeat an earlier text with the same label and are left out."
-        fix = "Nothing to do: kept twice, they could end up in two splits."
-        findings.append(Finding("repeated-text", "warning", message, fix))
-    return rows[~again], len(conflicts), int(again.sum())
 
 
 def _check_train(train: pd.DataFrame, names: set[str], target: str) -> None:
@@ -147,93 +123,3 @@ def _check_train(train: pd.DataFrame, names: set[str], target: str) -> None:
         label = f"the same label, {train['label'].iloc[0]!r}" if len(train) else "no label"
         reason = f"All {len(train):,} training rows have {label}: there is nothing to tell apart"
         raise TableError(f"{reason}. Add rows with other labels.")
-
-
-def _deal(
-    rows: pd.DataFrame, shares: dict, task: str, rng: np.random.RandomState, sampling: bool = False
-) -> dict[str, pd.DataFrame]:
-    """Deal each group's shuffled rows out by share; the rest is "train". Row order is kept.
-
-    (scikit-learn's refuses classes of one row, and more classes than rows to deal.) In multi_label a row is
-    in several groups: each deals what those before it have left, and counts what they gave to each part.
-    """
-    names = [*shares, "train"]
-    place = np.full(len(rows), -1)  # of each row, the part it goes to
-    groups = _groups(rows, task)
-    for group in groups:
-        free = rng.permutation(group[place[group] < 0])
-        enough = len(group) > len(shares) or sampling  # one row for each part, training included
-        for k, share in enumerate(shares.values()):
-            count = max(1, round(len(group) * share)) - np.count_nonzero(place[group] == k) if enough else 0
-            place[free[: max(0, count)]] = k
-            free = free[max(0, count) :]
-        place[free] = len(shares)
-    if task == "multi_label":
-        _mend(place, groups, parts=len(shares), essential=0 if sampling else len(shares))
-    return {name: rows[place == k] for k, name in enumerate(names)}
-
-
-def _mend(place: np.ndarray, groups: list[np.ndarray], parts: int, essential: int) -> None:
-    """Move single rows: the `essential` part gets every label, the others one that it can spare."""
-    for group in groups:
-        if not (place[group] == essential).any():
-            place[group[0]] = essential
-    if essential < parts:  # a sample: nobody looks at the rows outside it
-        return
-
-    def can_spare(row: int) -> bool:
-        return all(np.count_nonzero(place[other] == essential) > 1 for other in groups if row in other)
-
-    for group in groups:
-        for k in range(parts):
-            if len(group) > parts and not (place[group] == k).any():
-                learnt = group[place[group] == essential]
-                if (row := next(filter(can_spare, learnt[:100]), None)) is not None:
-                    place[row] = k
-
-
-def _sample(rows: pd.DataFrame, size: int, task: str, rng: np.random.RandomState) -> pd.DataFrame:
-    """Return exactly `size` rows, in file order, with groups in their shares and a row of each label.
-
-    Rounding gives a few too many or too few: rows are taken away or added one by one where the groups are
-    furthest from their share.
-    """
-    share = size / len(rows)
-    dealt = _deal(rows, {"kept": share}, task, rng, sampling=True)["kept"]
-    surplus = len(dealt) - size
-    kept, groups = rows.index.isin(dealt.index), _groups(rows, task)
-    groups_of: list[list[int]] = [[] for _ in kept]
-    over = np.zeros(len(rows))  # of each row, how far its groups are over their share, or under it
-    for k, group in enumerate(groups):
-        over[group] += np.sign(surplus) * (kept[group].sum() - share * len(group))
-        for row in group:
-            groups_of[row].append(k)
-    # The rows without any label come last.
-    essential = range(min(size, len(groups))) if task != "regression" and surplus > 0 else range(0)
-    able = kept == (surplus > 0)
-    for k in essential:
-        able[groups[k]] &= kept[groups[k]].sum() > 1
-    for _ in range(abs(surplus)):
-        row = rng.choice(np.flatnonzero(able & (over == over[able].max())))
-        kept[row], able[row] = surplus < 0, False
-        for k in groups_of[row]:
-            over[groups[k]] -= 1
-            if k in essential and kept[groups[k]].sum() == 1:
-                able[groups[k]] = False
-    return rows[kept]
-
-
-def _groups(rows: pd.DataFrame, task: str) -> list[np.ndarray]:
-    """Return the positions of the rows of each class, label (rarest first) or tenth of the values."""
-    if task == "regression":
-        order = np.argsort(rows["value"].to_numpy(), kind="stable")
-        return np.array_split(order, max(1, min(10, len(rows) // 10)))
-    classes = rows.groupby(rows["label"].to_numpy()).indices
-    if task == "single_label":
-        return [positions for _, positions in sorted(classes.items())]
-    groups: dict[str, list] = {}
-    for joined, positions in sorted(classes.items()):
-        for name in joined.split(SEPARATOR):
-            groups.setdefault(name, []).append(positions)
-    whole = {name: np.sort(np.concatenate(positions)) for name, positions in groups.items()}
-    return [whole[name] for name in sorted(whole, key=lambda name: (name == "", len(whole[name]), name))]

@@ -71,6 +71,13 @@ def rows_in_words(numbers, what: str = "row") -> str:
     return f"{len(numbers):,} {what}s ({first}{', ...' if len(numbers) > 10 else ''})"
 
 
+def in_words(names: Iterable[str], most: int = 5) -> str:
+    """Return the first names, in quotes, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name[:60]) for name in names[:most]) + more
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'text'?" for a name close to one of the known ones, otherwise nothing."""
     near = difflib.get_close_matches(str(name), list(known), n=1)

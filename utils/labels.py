@@ -1,10 +1,6 @@
-"""The three tasks, label maps, and when two texts or labels are the same."""
+"""The three tasks, and label maps."""
 
 import math
-import re
-import unicodedata
-from collections.abc import Iterable
-from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -43,22 +39,6 @@ TASKS = {
     ),
 }
 
-# What nobody sees: control characters and Unicode's default ignorables (zero-width blanks and joiners,
-# marks of direction, soft hyphens, variation selectors, fillers).
-UNSEEN = re.compile(
-    "[\\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
-    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
-# What shows all the same: a joiner between emoji, which makes one picture of two; the tags that say whose
-# flag a black flag is; and raised and lowered digits: 10 with a raised 2 is not 102, as NFKC has it.
-_EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
-SEEN = re.compile(
-    f"(\u200d(?<=[{_EMOJI}\ufe0f].)(?=[{_EMOJI}])"
-    "|\U0001f3f4[\U000e0020-\U000e007f]+|[\xb2\xb3\xb9\u2070-\u208e]+)"
-)
-ALIKE = str.maketrans("\u2010\u2012\u2013\u2014\u2212\u2018\u2019", "-----''")  # hyphens and apostrophes
-
 
 def _names_in(label: str, task: str) -> list[str]:
     return [name for name in label.split(SEPARATOR) if name] if TASKS[task].joined else [label]
@@ -90,30 +70,6 @@ def in_order(names: set[str]) -> list[str]:
         if all(math.isfinite(value) for value in values.values()):
             return sorted(by_character, key=values.get)
     return by_character
-
-
-def variants(names: Iterable[str]) -> list[list[str]]:
-    """Return the groups of names that are one by `comparable`, or differ as 1, 1.0, +1 and 1E+00 do."""
-    groups: dict[str, list[str]] = {}
-    for name in sorted(names):
-        key = unicodedata.normalize("NFKC", comparable(name)).translate(ALIKE)
-        # not 007, nor 1.10, which may be a section
-        if re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d{1,3})?", key):
-            key = re.sub(r"\.0+$", "", f"{Decimal(key):f}").removeprefix("+")
-        groups.setdefault(key, []).append(name)
-    return [same for _, same in sorted(groups.items()) if len(same) > 1]
-
-
-def in_escapes(name: str) -> str:
-    """Return a name's repr, with escapes for all that looks like something else, or like nothing."""
-    composed = unicodedata.is_normalized("NFC", name)
-
-    def plain(character: str) -> bool:
-        hidden = UNSEEN.match(character) or ord(character) in ALIKE
-        whole = composed or not unicodedata.combining(character)
-        return whole and not hidden and unicodedata.is_normalized("NFKC", character)
-
-    return "".join(character if plain(character) else ascii(character)[1:-1] for character in repr(name))
 
 
 def encode_labels(rows: pd.DataFrame, labels: list[str], task: str = "single_label") -> np.ndarray:
@@ -150,23 +106,3 @@ def decode_labels(predicted, labels: list[str], task: str = "single_label") -> l
         return [labels[i] for i in predicted]
     names = np.array(labels, dtype=object)
     return [SEPARATOR.join(names[np.asarray(row, dtype=bool)]) for row in predicted]
-
-
-def comparable(text: str) -> str:
-    """Return a text as it is compared: two are one if, capitals aside, a reader sees no difference.
-
-    Casefolded, runs of white space made one blank, in form NFKC, without characters that nobody sees. Raised
-    and lowered digits stay, for they change a number; so do the joiners inside one emoji. A joiner inside a
-    word goes: Persian, Hindi or Sinhala with and without it are the same words, and a text in two splits
-    harms more than a row too few.
-    """
-    if not (text.isascii() and text.isprintable()):
-        parts = SEEN.split(text)  # every second one is a match
-        parts[::2] = [unicodedata.normalize("NFKC", UNSEEN.sub("", part)) for part in parts[::2]]
-        text = "".join(parts)
-    return " ".join(text.casefold().split())
-
-
-def normalise(texts: pd.Series) -> pd.Series:
-    """Return the texts as `comparable` writes them."""
-    return pd.Series([comparable(text) for text in texts], index=texts.index, dtype=str, name=texts.name)

@@ -12,7 +12,7 @@ from scipy import optimize, sparse, special, stats
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
-from sklearn.metrics import accuracy_score, classification_report, f1_score
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
@@ -79,12 +79,11 @@ def _label_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]
 
 
 def _value_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    constant = np.ptp(labels) == 0 or np.ptp(predicted) == 0
-    return {
-        "pearson": 0.0 if constant else float(stats.pearsonr(labels, predicted).statistic),
-        "spearman": 0.0 if constant else float(stats.spearmanr(labels, predicted).statistic),
-        "mae": float(np.abs(labels - predicted).mean()),
-    }
+    scores = {"pearson": 0.0, "spearman": 0.0, "mae": float(np.abs(labels - predicted).mean())}
+    if np.ptp(labels) and np.ptp(predicted):
+        scores["pearson"] = float(stats.pearsonr(labels, predicted).statistic)
+        scores["spearman"] = float(stats.spearmanr(labels, predicted).statistic)
+    return scores
 
 
 def compute_metrics(prediction, task: str = "single_label") -> dict[str, float]:
@@ -117,9 +116,8 @@ def probabilities_of(logits, task: str = "single_label") -> np.ndarray:
 def decide(probabilities, task: str = "single_label", thresholds=None) -> np.ndarray:
     """Return the predictions that follow from `probabilities_of`, shaped as for `score`.
 
-    Args:
-        thresholds: multi_label: those of `choose_thresholds`; None means 0.5 for all. single_label with two
-            classes: from which probability on class 1 is the answer; None means the more probable class.
+    `thresholds` are for multi_label those of `choose_thresholds`, or None, 0.5 for all; for single_label with
+    two classes from which probability on class 1 is the answer, or None, the more probable class.
     """
     return functions_of(task).decide(np.asarray(probabilities), thresholds)
 
@@ -176,25 +174,23 @@ def bootstrap_interval(
     """Return a score with its 95% interval, or, with `baseline`, how much better the model is than it.
 
     Rows are drawn with replacement and each draw is scored (percentile bootstrap, Efron 1979), the same draws
-    for model and baseline. Luck in training is not in it.
+    for model and baseline. Luck in training is not in it. What is returned is value, low, high: with
+    `baseline`, above 0 the model is better; for mae, its error is smaller.
 
     Args:
         metric: "accuracy" (multi_label: all labels of a row right), "f1_macro", "pearson" or "mae".
         labels, predicted, baseline: shaped as for `score`.
-
-    Returns:
-        value, low, high. With `baseline`, above 0 the model is better; for mae, its error is smaller.
     """
     return _bootstrap(metric, labels, predicted, baseline, resamples, seed)[:3]
 
 
-def _bootstrap(metric, labels, predicted, baseline, resamples, seed) -> tuple[float, float, float, float]:
-    """Return the value on all rows, the ends of its 95% interval, and its standard error."""
+def _bootstrap(metric, labels, predicted, baseline, resamples=10_000, seed=0) -> tuple[float, ...]:
+    """Return what `bootstrap_interval` returns, and the value's standard error."""
     if metric not in WEIGHTED:
         raise ValueError(f"metric must be one of {', '.join(WEIGHTED)}, not {metric!r}.")
-    several = np.ndim(labels) == 2
-    task = "regression" if metric in ("pearson", "mae") else "multi_label" if several else "single_label"
-    tables = [labels, predicted] if baseline is None else [labels, predicted, baseline]
+    of_classes = "multi_label" if np.ndim(labels) == 2 else "single_label"
+    task = "regression" if metric in ("pearson", "mae") else of_classes
+    tables = [table for table in (labels, predicted, baseline) if table is not None]
     tables = _arrays(tables, FUNCTIONS[task].as_array)
     if task == "single_label":  # names to numbers, the same for all
         tables = np.split(np.unique(np.concatenate(tables), return_inverse=True)[1], len(tables))
@@ -203,17 +199,15 @@ def _bootstrap(metric, labels, predicted, baseline, resamples, seed) -> tuple[fl
     truth, *guesses = (table[first] for table in tables)
 
     def gains(weights: np.ndarray) -> np.ndarray:
-        scores = [WEIGHTED[metric](weights, truth, guess) for guess in guesses]
-        gain = scores[0] if baseline is None else scores[0] - scores[1]
-        return -gain if metric == "mae" and baseline is not None else gain
+        value, *rival = (WEIGHTED[metric](weights.astype(float), truth, guess) for guess in guesses)
+        return value if not rival else rival[0] - value if metric == "mae" else value - rival[0]
 
-    rng, rows = np.random.default_rng(seed), int(counts.sum())
+    rng, rows = np.random.default_rng(seed), counts.sum()
     chunk = max(1, 2_000_000 // len(counts))  # 16 MB of counts at a time
     sizes = np.diff([*range(0, resamples, chunk), resamples])
-    chunks = [gains(rng.multinomial(rows, counts / rows, size=size).astype(float)) for size in sizes]
-    draws = np.concatenate(chunks)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(gains(counts[None].astype(float))[0]), float(low), float(high), float(draws.std())
+    draws = np.concatenate([gains(rng.multinomial(rows, counts / rows, size=size)) for size in sizes])
+    numbers = gains(counts[None])[0], *np.percentile(draws, [2.5, 97.5]), draws.std()
+    return tuple(map(float, numbers))
 
 
 def _mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -238,12 +232,11 @@ def _f1_macro(weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray) ->
 
 def _pearson(weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     x, y = ((values - values.mean()) / (values.std() or 1) for values in (labels, predicted))
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
-        _mean(weights, values) for values in (x, y, x * x, y * y, x * y)
-    )
-    spread = np.maximum(mean_xx - mean_x**2, 0) * np.maximum(mean_yy - mean_y**2, 0)
-    covariance, varied = mean_xy - mean_x * mean_y, spread > 1e-20
-    return np.divide(covariance, np.sqrt(spread), out=np.zeros(len(weights)), where=varied)
+    mean_x, mean_y = _mean(weights, x), _mean(weights, y)
+    spread_x, spread_y = _mean(weights, x * x) - mean_x**2, _mean(weights, y * y) - mean_y**2
+    spread = np.maximum(spread_x, 0) * np.maximum(spread_y, 0)
+    covariance = _mean(weights, x * y) - mean_x * mean_y
+    return np.divide(covariance, np.sqrt(spread), out=np.zeros(len(weights)), where=spread > 1e-20)
 
 
 # From the weights of the rows in each draw, shape (draws, rows), the scores of the draws.
@@ -283,27 +276,21 @@ def compare(metric: str, labels, predicted, baseline) -> Comparison:
     significant in McNemar's exact test (2 * 0.5**5 > 0.05). `rows_needed`, the usual sample size for a paired
     difference (Miettinen 1968; Connor 1987), takes the gain seen here for the true one: it is rough.
     """
-    gain, low, high, error = _bootstrap(metric, labels, predicted, baseline, resamples=10_000, seed=0)
-    rows, needed = len(labels), None
-    model, rival = (np.asarray(guess).reshape(rows, -1) for guess in (predicted, baseline))
-    differing = int((model != rival).any(axis=1).sum())
+    gain, low, high, error = _bootstrap(metric, labels, predicted, baseline)
+    rows, needed, verdict, advice = len(labels), None, "better" if gain > 0 else "worse", ""
+    differing = int(np.asarray(np.not_equal(predicted, baseline)).reshape(rows, -1).any(axis=1).sum())
+    size = f"{metric} {abs(gain):.3f} {verdict} than the baseline's"
+    size += f", 95% interval of the gain {low:+.3f} to {high:+.3f}"
     if gain and error:
         quantiles = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
-        needed = math.ceil(rows * (quantiles * error / gain) ** 2)
-        needed = max(needed, math.ceil(6 * rows / differing))
-    sign = "better" if gain > 0 else "worse"
-    size = f"{metric} {abs(gain):.3f} {sign} than the baseline's"
-    size += f", 95% interval of the gain {low:+.3f} to {high:+.3f}"
-    if differing >= 6 and not low <= 0 <= high:
-        words = f"These {rows:,} rows tell the model from the baseline: {size}."
-        return Comparison(gain, low, high, sign, needed, words)
-    advice = ""
-    if needed is None:
-        size = f"their {metric} is equal"
-    else:
+        needed = math.ceil(max(rows * (quantiles * error / gain) ** 2, 6 * rows / differing))
         unit = 10 ** max(0, len(str(needed)) - 2)  # two digits, rounded up: more would be too precise
         about = f"{-(-needed // unit) * unit:,} test rows"
         advice = f" If the true gain is of this size, about {about} would show it."
+    if differing >= 6 and not low <= 0 <= high:
+        words = f"These {rows:,} rows tell the model from the baseline: {size}."
+        return Comparison(gain, low, high, verdict, needed, words)
+    size = size if gain else f"their {metric} is equal"
     words = f"These {rows:,} rows cannot tell the model from the baseline: {size}, {differing:,} rows differ."
     return Comparison(gain, low, high, "not distinguishable", needed, words + advice)
 
@@ -421,10 +408,8 @@ def fit_temperature(logits, labels, task: str = "single_label") -> float:
     """Return the number to divide logits by, so that probabilities fit the labels best (Guo et al. 2017).
 
     Above 1 the model was too sure, below 1 not sure enough; it is between 0.05 and 20, and 1.0 where every
-    answer is right. Predictions stay. Use validation rows, at least some hundred of them.
-
-    Args:
-        logits, labels: shape (rows, classes) and ids, shape (rows,), or both of shape (rows, labels).
+    answer is right. Predictions stay. Use validation rows, at least some hundred of them: logits of shape
+    (rows, classes) and labels as ids, shape (rows,), or both of shape (rows, labels).
     """
     loss = functions_of(task).loss
     if loss is None:
@@ -434,8 +419,7 @@ def fit_temperature(logits, labels, task: str = "single_label") -> float:
         raise ValueError("There are no rows to fit a temperature to.")
     if (decide(probabilities_of(logits, task), task) == labels).all():
         return 1.0
-    limits = (math.log(0.05), math.log(20))
-    best = optimize.minimize_scalar(lambda log: loss(logits / np.exp(log), labels), bounds=limits)
+    best = optimize.minimize_scalar(lambda t: loss(logits / np.exp(t), labels), bounds=np.log([0.05, 20]))
     return float(np.exp(best.x))
 
 
@@ -455,15 +439,13 @@ def fold_temperature(model, temperature: float) -> None:
         raise ValueError(f"The temperature must be a number above 0, not {temperature!r}.")
     config, outputs = model.config, model.config.num_labels
     if getattr(config, "folded_temperature", None) is not None:
-        raise ValueError(
-            f"This model was divided by {config.folded_temperature} already. Load it anew from before; to "
-            "train on from a saved model, call utils.models.forget_last_run(model) first."
-        )
+        remedy = "Load it anew; to train on from a saved one, first call utils.models.forget_last_run(model)."
+        raise ValueError(f"This model was divided by {config.folded_temperature} already. {remedy}")
+    kind, yourself = type(model).__name__, f"divide them by {temperature:g} yourself."
     linear = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
     heads = [(name, layer) for name, layer in linear if layer.out_features == outputs]
-    yourself = f"divide its logits by {temperature:g} yourself."
     if not heads:
-        raise ValueError(f"{type(model).__name__} has no linear layer with {outputs} outputs: {yourself}")
+        raise ValueError(f"{kind} has no linear layer with {outputs} outputs for its logits: {yourself}")
     name, head = heads[-1]
     divided = {f"{name}.{part}": weight.detach() / temperature for part, weight in head.named_parameters()}
     # Any text will do to compare. The last token ends it: models such as BART read their answer there.
@@ -479,8 +461,7 @@ def fold_temperature(model, temperature: float) -> None:
         model.train(training)
     rtol = 1e-3 if head.weight.dtype == torch.float32 else 0.05
     if not torch.allclose(after, before, rtol=rtol, atol=1e-5 * float(before.abs().max())):
-        last = f"The logits of {type(model).__name__} are not those of its last linear layer"
-        raise ValueError(f"{last}: divide them by {temperature:g} yourself.")
+        raise ValueError(f"The logits of {kind} are not those of its last linear layer: {yourself}")
     model.load_state_dict(divided, strict=False)
     config.folded_temperature = float(temperature)
 
@@ -540,17 +521,16 @@ def per_label(encoded, predicted, labels: list[str], task: str = "single_label")
     For a number: rows, mean error and mean absolute error in each fifth of the true values.
     """
     if TASKS[task].classes:
-        options = {"labels": range(len(labels)), "output_dict": True, "zero_division": 0}
-        report = classification_report(encoded, predicted, **options)
-        return pd.DataFrame({label: report[str(k)] for k, label in enumerate(labels)}).T.astype(
-            {"support": int}
-        )
+        names = ("precision", "recall", "f1-score", "support")
+        options = {"labels": range(len(labels)), "zero_division": 0}
+        scores = precision_recall_fscore_support(encoded, predicted, **options)
+        return pd.DataFrame(dict(zip(names, scores, strict=True)), index=labels)
     table = pd.DataFrame({"off_by": predicted - encoded, "size": np.abs(predicted - encoded)})
     groups = table.groupby(pd.qcut(encoded, 5, duplicates="drop"), observed=True)
     return groups.agg(rows=("size", "size"), mean_error=("off_by", "mean"), mae=("size", "mean"))
 
 
-def suspicious_labels(texts: Sequence[str], labels, rows=None, folds: int = 5, seed: int = 0) -> pd.DataFrame:
+def suspicious_labels(texts: Sequence[str], labels, rows=None) -> pd.DataFrame:
     """Return the rows whose label a model trained on other rows believes least, the most suspicious first.
 
     A row is judged by the probability of its own label: the self-confidence of confident learning (Northcutt,
@@ -571,7 +551,7 @@ def suspicious_labels(texts: Sequence[str], labels, rows=None, folds: int = 5, s
         return table.iloc[:0].assign(suggested=[], probability=[])
     features = len(_word_weights().fit(table["text"]).vocabulary_)
     model = make_pipeline(_word_weights(), _logistic((len(ids), features), len(names)))
-    parts = StratifiedKFold(min(folds, sizes.max()), shuffle=True, random_state=seed)
+    parts = StratifiedKFold(min(5, sizes.max()), shuffle=True, random_state=0)
     with warnings.catch_warnings():
         # two rows of a class are never in one part, so that each model learns from one of them
         warnings.filterwarnings("ignore", "The least populated class")

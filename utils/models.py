@@ -1,17 +1,15 @@
-"""A model name (bundled, a folder, a Hub id) as a folder for `from_pretrained`; what training costs."""
+"""A model name (bundled, a folder, a Hub id) as a folder for `from_pretrained`, and what a model takes."""
 
-import math
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from utils import ROOT, find_input
+from utils import ROOT
 from utils.findings import ModelError
 from utils.labels import TASKS
 from utils.reading.checkpoints import model_fault
-from utils.reading.hub import BUNDLED_HUB_ID, BUNDLED_MODEL, bundled, from_hub
+from utils.reading.hub import BUNDLED_MODEL, bundled, from_hub, local_model
 
 NOTES = ("folded_temperature", "thresholds", "long_texts")  # what a run adds to config.json
 NO_LIMIT = 2**31 - 1  # tokens: more than any text has, and every tokenizer takes it (fast ones refuse 1e30)
@@ -29,35 +27,15 @@ def find_model(model_name: str) -> Path:
     """
     if model_name == BUNDLED_MODEL:
         return _short(bundled())
-    if folder := local_model(model_name):
-        return _complete(_short(folder), model_name)
-    if model_name.startswith((".", "/", "~")) or model_name.count("/") > 1 or "\\" in model_name:
+    folder = local_model(model_name)
+    a_path = model_name.startswith((".", "/", "~")) or model_name.count("/") > 1 or "\\" in model_name
+    if a_path and not folder:
         remedy = f"Give a folder that save_model() wrote, {BUNDLED_MODEL!r}, or a Hub id."
         raise ModelError(f"There is no model folder {model_name!r}. {remedy}")
-    return _complete(_short(from_hub(model_name)), model_name)
-
-
-def hub_id(model_name: str) -> str | None:
-    """Return the Hub id behind a model's name, without the revision; None for a folder or another text."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    repo_id = BUNDLED_HUB_ID if model_name == BUNDLED_MODEL else model_name.partition("@")[0]
-    with suppress(HFValidationError):
-        validate_repo_id(repo_id)
-        return None if local_model(model_name) else repo_id
-    return None
-
-
-def local_model(model_name: str) -> Path | None:
-    try:
-        path = find_input(model_name)
-    except (OSError, ValueError):  # not there, or a name that no file can have
-        return None
-    if path.is_file():
-        remedy = "Give the folder with the config.json, the safetensors weights and the tokenizer."
-        raise ModelError(f"{model_name} is a file. {remedy}")
-    return path
+    folder = _short(folder or from_hub(model_name))
+    if fault := model_fault(folder):
+        raise ModelError(f"{model_name}: {fault}")
+    return folder
 
 
 def _short(folder: Path) -> Path:
@@ -68,12 +46,6 @@ def _short(folder: Path) -> Path:
     cwd = Path.cwd()
     near = any(folder.is_relative_to(place) and cwd.is_relative_to(place) for place in (ROOT, Path.home()))
     return Path(os.path.relpath(folder)) if near else folder
-
-
-def _complete(folder: Path, model_name: str) -> Path:
-    if fault := model_fault(folder):
-        raise ModelError(f"{model_name}: {fault}")
-    return folder
 
 
 def add_pad_token(tokenizer):
@@ -106,9 +78,8 @@ def longest_input(checkpoint: Path, max_length: int | None = None) -> int:
     unused = max((index + 1 for index in padding if index is not None), default=0)
     limit = min(positions - unused, NO_LIMIT)
     if max_length is not None and max_length > limit:
-        raise ModelError(
-            f"max_length={max_length} is more than the {limit} tokens of {checkpoint}. Lower it."
-        )
+        fault = f"max_length={max_length} is more than the {limit} tokens of {checkpoint}"
+        raise ModelError(f"{fault}. Lower it.")
     return limit
 
 
@@ -123,11 +94,8 @@ def head_and_tail(texts: list[str], tokenizer, max_length: int) -> dict[str, lis
     """Tokenise; of a text longer than `max_length` tokens keep the beginning and the end, half each.
 
     After Sun et al. (2019), How to Fine-Tune BERT for Text Classification?, where it did better than the
-    beginning alone. `pipeline` cannot do it: use `utils.predict`.
-
-    Returns:
-        what the tokenizer returns (input_ids, attention_mask, ...): for each text a list of at most
-        `max_length` numbers, special tokens included.
+    beginning alone. `pipeline` cannot do it: use `utils.predict`. Returns what the tokenizer does (input_ids,
+    attention_mask, ...): for each text a list of at most `max_length` numbers, special tokens included.
     """
     encoded = tokenizer(texts, truncation=False, verbose=False)
     head = max_length // 2
@@ -155,8 +123,7 @@ def check_head(checkpoint: Path, labels: list[str]) -> None:
 
     config = AutoConfig.from_pretrained(checkpoint)
     known = [config.id2label[i] for i in sorted(config.id2label)]
-    unnamed = known == [f"LABEL_{i}" for i in range(len(labels))]
-    if has_head(config) and known != labels and not unnamed:
+    if has_head(config) and known not in (labels, [f"LABEL_{i}" for i in range(len(labels))]):
         fault = f"{checkpoint} was fine-tuned for the labels {known}, your data have {labels}."
         remedy = "Name the checkpoint that it was fine-tuned from, or give your data the same labels."
         raise ModelError(f"{fault} {remedy}")
@@ -194,20 +161,3 @@ def weighted_loss(encoded: np.ndarray, task: str):
         return loss / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
 
     return loss_of_batch
-
-
-def optimizer_steps(batches: int, accumulation: int, epochs: float) -> int:
-    """Return a run's optimizer steps, counted as Trainer does: an epoch's last step may have fewer batches.
-
-    Args:
-        batches: in an epoch, on each device.
-        accumulation: batches a step, `gradient_accumulation_steps`.
-    """
-    return math.ceil(epochs * math.ceil(batches / accumulation))
-
-
-def padded_tokens(lengths: np.ndarray, batch_size: int) -> int:
-    """Return the tokens that a model computes where each batch, in order, is padded to its longest row."""
-    starts = np.arange(0, len(lengths), batch_size)
-    rows = np.diff(starts, append=len(lengths))
-    return int((rows * np.maximum.reduceat(lengths, starts)).sum())

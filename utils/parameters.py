@@ -96,9 +96,8 @@ def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS
     Raises:
         ParameterError: with every fault found, and the list of valid parameters.
     """
-    faults = []
-    for name in sorted(_injected(namespace.get("In", ())) - set(names)):
-        faults.append(f"there is no parameter {name!r}. {did_you_mean(name, names)}".rstrip(". "))
+    unknown = sorted(_injected(namespace.get("In", ())) - set(names))
+    faults = [f"there is no parameter {name!r}. {did_you_mean(name, names)}".rstrip(". ") for name in unknown]
     for name in names:
         rule = PARAMETERS[name]
         if name not in namespace:
@@ -114,21 +113,19 @@ def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS
 
 def _as_text(name: str, value: Any) -> str:
     """Say how to give a text that looks like a number: papermill's -p makes 2024 a number."""
+    text, way = value, ""
     if isinstance(value, list):
         text = [str(item) if isinstance(item, (int, float)) else item for item in value]
         way = f"write names that are numbers in quotes: {text!r}"
     elif isinstance(value, (int, float)):
         text = str(value)
         way = f"if it is meant as a text, put it in quotes, or write `-r {name} {text}` instead of `-p`"
-    else:
-        return ""
     return f" ({way})" if text != value and PARAMETERS[name].fits(text) else ""
 
 
 def _injected(history: Iterable[str]) -> set[str]:
     """Return the names that papermill's injected cell assigns; it begins with a comment of its own."""
     cells = (ast.parse(source) for source in history if source.startswith("# Parameters\n"))
-    statements = (node for cell in cells for node in cell.body if isinstance(node, ast.Assign))
-    targets = (target for statement in statements for target in statement.targets)
-    names = {target.id for target in targets if isinstance(target, ast.Name)}
+    nodes = (node for cell in cells for node in ast.walk(cell) if isinstance(node, ast.Name))
+    names = {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
     return {name for name in names if not name.startswith("PAPERMILL_")}

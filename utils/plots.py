@@ -41,10 +41,6 @@ def save(figure: Figure, path: Path) -> Figure:
     return figure
 
 
-def _percent(axis) -> None:
-    axis.set_major_formatter(PercentFormatter(1, decimals=0))
-
-
 def label_balance(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     """Draw each split's share of every label. `counts` maps split -> label -> rows."""
     labels = list(dict.fromkeys(label for split in counts.values() for label in split))
@@ -57,7 +53,7 @@ def label_balance(counts: Mapping[str, Mapping[str, int]]) -> Figure:
         axes.barh(places + k * height, shares, height, color=colour, label=name)
     axes.set_yticks(places + 0.4 - height / 2, [plain_axes(label) for label in labels])
     axes.invert_yaxis()
-    _percent(axes.xaxis)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(title="Label balance", xlabel="share of the split's rows", ylabel="label")
     axes.legend(loc="best", fontsize="small")
     return finish(figure)
@@ -66,9 +62,7 @@ def label_balance(counts: Mapping[str, Mapping[str, int]]) -> Figure:
 def balance(splits: Mapping[str, Sequence], task: str, name: str = "value") -> Figure:
     """Draw how labels, or a regression's numbers, are distributed. `splits` maps split -> `rows["label"]`."""
     if not TASKS[task].classes:
-        return value_distribution(
-            {split: np.asarray(labels, float) for split, labels in splits.items()}, name
-        )
+        return value_distribution(splits, name)
     return label_balance({split: dict(rows_of_label(labels, task)) for split, labels in splits.items()})
 
 
@@ -83,17 +77,6 @@ def predictions(encoded, predicted, labels: Sequence[str], task: str, name: str 
         return confusion_matrix(encoded, predicted, labels)
     sums = {"true": np.sum(encoded, axis=0), "predicted": np.sum(predicted, axis=0)}
     return label_balance({side: dict(zip(labels, rows, strict=True)) for side, rows in sums.items()})
-
-
-def scoreboard(scores: Mapping[str, float], name: str) -> Figure:
-    """Draw one bar a model. `scores` maps what was scored -> score, 0 to 1; `name` is the score's."""
-    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.4 * len(scores)), layout="constrained")
-    colours = [BLUE if "epoch" in model or "test" in model else "0.6" for model in scores]
-    bars = axes.barh([plain_axes(model, 40) for model in scores], list(scores.values()), color=colours)
-    axes.bar_label(bars, fmt="%.3f", padding=3)
-    axes.invert_yaxis()
-    axes.set(title="What each step is worth", ylabel="model", xlabel=f"{name} (0 to 1)", xlim=(0, 1.08))
-    return finish(figure)
 
 
 def learning_curves(log_history: Sequence[Mapping], baselines: Mapping[str, float] | None = None) -> Figure:
@@ -170,11 +153,7 @@ def draw_confusion(axes, labels: Sequence[int], predicted: Sequence[int], names:
 
 
 def regression_scatter(labels: Sequence[float], predicted: Sequence[float], name: str = "value") -> Figure:
-    """Draw predicted against true numbers, one point a row; on the dotted line they are equal.
-
-    Args:
-        labels, predicted: shape (rows,), in the unit of `name`.
-    """
+    """Draw predicted against true numbers, in units of `name`; on the dotted line they are equal."""
     labels, predicted = np.asarray(labels, dtype=float), np.asarray(predicted, dtype=float)
     figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
     both = np.concatenate([labels, predicted])
@@ -192,13 +171,13 @@ def regression_scatter(labels: Sequence[float], predicted: Sequence[float], name
 def value_distribution(values: Mapping[str, Sequence[float]], name: str = "value") -> Figure:
     """Draw how a regression's numbers are distributed. `values` maps split -> numbers, in units of `name`."""
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    every = np.concatenate([np.asarray(numbers, dtype=float) for numbers in values.values()])
-    edges = np.histogram_bin_edges(every, bins=30)
+    values = {split: np.asarray(numbers, dtype=float) for split, numbers in values.items()}
+    edges = np.histogram_bin_edges(np.concatenate([*values.values()]), bins=30)
     for k, (split, numbers) in enumerate(values.items()):
         look = {"color": COLOURS[k % len(COLOURS)], "linestyle": ("-", "--", ":")[k % 3], "linewidth": 1.8}
         label = f"{plain_axes(split)} ({len(numbers):,} rows)"
         axes.stairs(np.histogram(numbers, edges)[0] / len(numbers), edges, label=label, **look)
-    _percent(axes.yaxis)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(title="Distribution of the values", xlabel=plain_axes(name), ylabel="share of the split's rows")
     axes.legend(loc="best", fontsize="small")
     return finish(figure)

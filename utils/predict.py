@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from utils.findings import Finding, TableError
 from utils.labels import TASKS, decode_labels, rows_of_label
 from utils.metrics import decide, probabilities_of
 from utils.models import ModelError, add_pad_token, find_model, has_head, head_and_tail, longest_input
-from utils.reading.files import free_name, read_frame
+from utils.reading.files import free_name, read_frame, refuse_output
 from utils.reading.table import locate
 
 WINDOW = 20_000  # texts tokenised and sorted at a time: enough to pad little, few enough for any memory
@@ -77,46 +76,41 @@ def predict_file(
         ModelError: there is no such model, it is no classifier, or a batch_size or max_length not for it.
     """
     path, target = locate(data_file), Path(output_file).expanduser()
-    _refuse_output(target, path, text_column)
-    classifier, tokenizer, task, names = load_classifier(model, device)
+    refuse_output(target, path, text_column)
+    loaded = load_classifier(model, device)
     for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 3)):
         if value is not None and value < least:  # two tokens are special ones
             raise ModelError(f"{name}={value} must be a whole number, {least} or more.")
-    limit = longest_input(Path(classifier.name_or_path), max_length)
-    # a run saves there where it cut texts
-    max_length = max_length or min(limit, int(tokenizer.model_max_length))
+    max_length = _limit(loaded, max_length)
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
     filled = [bool(text.strip()) for text in table[text_column]]
-    logits, cut = _logits(classifier, tokenizer, table[text_column][filled].tolist(), batch_size, max_length)
-    answered, probabilities = _answers(classifier, logits, task, names)
+    answers, cut = _answers(loaded, table[text_column][filled].tolist(), batch_size, max_length)
+    *_, task, names = loaded
     names = names if TASKS[task].classes else []  # nobody counts a number
-    counts = rows_of_label(pd.Series(answered), task).reindex(names, fill_value=0).to_dict()
+    counts = rows_of_label(answers["predicted"], task).reindex(names, fill_value=0).to_dict()
 
-    added = ["predicted", *(f"probability_{name}" for name in names)]
+    added = [*answers]
     own = {name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table}
     table = table.rename(columns=own)
-    results = zip(answered, probabilities, strict=True)
+    results = answers.itertuples(index=False, name=None)
     with atomic_path(target) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(map(quote_formula, [*table.columns, *added]))
         for row, has_text in zip(table.itertuples(index=False, name=None), filled, strict=True):
             cells = ["" if value is None or value != value else value for value in row]  # NaN is not itself
-            label, shares = next(results) if has_text else ("", [None] * len(names))
-            cells += [label, *("" if share is None else f"{share:.6f}" for share in shares)]
+            label, *shares = next(results) if has_text else [""] * len(added)
+            cells += [label, *(f"{share:.6f}" if has_text else "" for share in shares)]
             writer.writerow(map(quote_formula, cells))
     return Labelled(target, len(filled), filled.count(False), cut, counts, findings)
 
 
 def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, dict[str, float]]:
-    """Return a Trainer's logits for a tokenised data set, in the order of its rows, and its metrics.
+    """Return a Trainer's logits, shape (rows, outputs), for a tokenised data set in the order of its rows.
 
     With `train_sampling_strategy="group_by_length"`, `trainer.predict` returns the rows grouped by length:
     the metrics are right, and row 17 is not row 17. Here the rows are sorted, longest first, which pads as
-    little, and put back.
-
-    Returns:
-        logits, shape (rows, outputs); metrics with the names `<prefix>_loss`, ...
+    little, and put back. Beside the logits: the metrics, called `<prefix>_loss`, ...
     """
     order = np.argsort([-len(ids) for ids in rows["input_ids"]], kind="stable")
     trainer.args.train_sampling_strategy = "random"  # for predict() that means: in the order given
@@ -130,48 +124,38 @@ def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, d
 def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFrame:
     """Return a line a text: text, predicted, and probability_<label> for each label where there are classes.
 
-    Args:
-        loaded: what `load_classifier` returns.
+    `loaded` is what `load_classifier` returns.
     """
-    classifier, tokenizer, task, names = loaded
-    max_length = min(longest_input(Path(classifier.name_or_path)), int(tokenizer.model_max_length))
-    logits, _ = _logits(classifier, tokenizer, list(texts), batch_size, max_length)
-    answered, probabilities = _answers(classifier, logits, task, names)
-    columns = [f"probability_{name}" for name in names] if TASKS[task].classes else []
-    table = pd.DataFrame({"text": list(texts), "predicted": answered})
-    return table.join(pd.DataFrame(probabilities, columns=columns))
+    answers, _ = _answers(loaded, list(texts), batch_size, _limit(loaded))
+    return pd.DataFrame({"text": list(texts)}).join(answers)
 
 
-def _answers(classifier, logits: np.ndarray, task: str, names: list[str]) -> tuple[list[str], np.ndarray]:
-    """Return predictions as `decode_labels` writes them, and probabilities, shape (rows, labels or 0)."""
-    probabilities = probabilities_of(logits, task)
-    answers = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
-    shares = probabilities if TASKS[task].classes else np.empty((len(answers), 0))
-    return decode_labels(answers, names, task), shares
+def _limit(loaded, max_length: int | None = None) -> int:
+    """Return after how many tokens texts are cut: unless told, where the run cut, as its tokenizer says."""
+    limit = longest_input(Path(loaded[0].name_or_path), max_length)
+    return max_length or min(limit, int(loaded[1].model_max_length))
 
 
-def _refuse_output(target: Path, data_file: Path, text_column: str) -> None:
-    """Refuse an output that is no CSV or would overwrite somebody's data, as where two files are swapped."""
-    fault = None
-    if target.suffix.lower() != ".csv":
-        fault = "is no CSV, and the predictions are written as CSV"
-    elif target.is_dir():
-        fault = "is a folder"
-    elif target.exists():
-        with open(target, encoding="utf-8-sig", errors="replace") as file:
-            header = re.split(r'[,;|\t\n"]', file.readline())
-        if target.samefile(data_file):
-            fault = "is the table itself"
-        elif text_column in header and "predicted" not in header:
-            fault = f"is there already, a table with texts in {text_column!r} and no predictions"
-    if fault:
-        raise TableError(f"{target.name} {fault}. Give another output file.")
-
-
-def _device(name: str | None) -> str:
+def _answers(loaded, texts: list[str], batch_size: int, max_length: int) -> tuple[pd.DataFrame, int]:
+    """Return a line a text, as `label_texts` does but without the text; and how many texts were cut."""
     import torch
 
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+    classifier, tokenizer, task, names = loaded
+    logits, cut = np.zeros((len(texts), len(names)), dtype=np.float32), 0
+    long_texts = getattr(classifier.config, "long_texts", "head")
+    for places, batch, lengths in length_sorted_batches(tokenizer, texts, batch_size, max_length, long_texts):
+        with torch.inference_mode():
+            logits[places] = classifier(**batch.to(classifier.device)).logits.float().cpu().numpy()
+        # Only what fills the length can have been cut: tokenise it whole to know.
+        full = [texts[place] for place in places[lengths == max_length]]
+        whole = tokenizer(full, verbose=False)["input_ids"] if full else []
+        cut += sum(len(ids) > max_length for ids in whole)
+    probabilities = probabilities_of(logits, task)
+    predicted = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
+    table = pd.DataFrame({"predicted": decode_labels(predicted, names, task)})
+    if TASKS[task].classes:
+        table = table.join(pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in names]))
+    return table, cut
 
 
 def load_classifier(model: str | Path, device: str | None = None):
@@ -183,13 +167,12 @@ def load_classifier(model: str | Path, device: str | None = None):
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    folder, device = find_model(str(model)), _device(device)
+    folder, device = find_model(str(model)), device or ("cuda" if torch.cuda.is_available() else "cpu")
     config = AutoConfig.from_pretrained(folder)
     if not has_head(config):
         architectures = ", ".join(config.architectures or ["no architecture named"])
-        raise ModelError(
-            f"{model} has no classification head ({architectures}). Fine-tune it first, in template.ipynb."
-        )
+        fault = f"{model} has no classification head ({architectures})"
+        raise ModelError(f"{fault}. Fine-tune it first, in template.ipynb.")
     tokenizer = add_pad_token(AutoTokenizer.from_pretrained(folder))
     options = {"dtype": torch.float32, "use_safetensors": True}
     classifier = AutoModelForSequenceClassification.from_pretrained(folder, **options)
@@ -203,22 +186,6 @@ def load_classifier(model: str | Path, device: str | None = None):
     except (RuntimeError, AssertionError) as error:  # the second where PyTorch was built without CUDA
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(f"device={device!r} cannot be used ({reason}). Write cpu.") from None
-
-
-def _logits(classifier, tokenizer, texts, batch_size: int, max_length: int) -> tuple[np.ndarray, int]:
-    """Return the texts' logits, shape (len(texts), outputs), and how many texts were cut."""
-    import torch
-
-    logits, cut = np.zeros((len(texts), classifier.config.num_labels), dtype=np.float32), 0
-    long_texts = getattr(classifier.config, "long_texts", "head")
-    for places, batch, lengths in length_sorted_batches(tokenizer, texts, batch_size, max_length, long_texts):
-        with torch.inference_mode():
-            logits[places] = classifier(**batch.to(classifier.device)).logits.float().cpu().numpy()
-        # Only what fills the length can have been cut: tokenise it whole to know.
-        full = [texts[place] for place in places[lengths == max_length]]
-        whole = tokenizer(full, verbose=False)["input_ids"] if full else []
-        cut += sum(len(ids) > max_length for ids in whole)
-    return logits, cut
 
 
 def length_sorted_batches(

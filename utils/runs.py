@@ -1,8 +1,6 @@
 """One training run and the folder it leaves: nothing mixed up, the record written last, the model card."""
 
 import argparse
-import csv
-import itertools
 import json
 import math
 import os
@@ -11,15 +9,22 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from utils import ROOT, atomic_path, quote_formula, read_json, sha256
-from utils.models import hub_id, local_model
 from utils.parameters import NOT_IDENTITY, PATHS
-from utils.reading.checkpoints import missing_parts, missing_states, saved_checkpoints
+from utils.reading.checkpoints import (
+    free_path,
+    missing_states,
+    saved_checkpoints,
+    set_aside,
+    unexpected_files,
+)
+from utils.reading.hub import hub_id, local_model
 from utils.reading.table import locate
 
 DEFAULT_FOLDER = ROOT / "runs" / "training"
@@ -68,10 +73,7 @@ def open_run(parameters: Mapping[str, Any]) -> Run:
     `output_dir` None means runs/training in the repository; an earlier run moves to runs/training-previous. A
     folder that you name must be new, or empty, or with `resume` hold a run of the same parameters and data.
     What Trainer would wrongly take for a checkpoint moves to checkpoints/set_aside. TensorBoard's logs, if
-    asked for, will go to the folder.
-
-    Args:
-        parameters: those of `check_parameters`. To continue, the bytes of the files must be the same, too.
+    asked for, will go to the folder. To continue, the bytes of the files must be the same, too.
 
     Raises:
         RunError: the folder holds another run or something else, is or holds a link, or cannot be written.
@@ -96,7 +98,8 @@ def open_run(parameters: Mapping[str, Any]) -> Run:
 
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
-        remark += _set_aside(checkpoints)
+        moved = [f"{name} ({why}) to {display_path(aside)}" for name, why, aside in set_aside(checkpoints)]
+        remark += f" Moved {'; '.join(moved)}." if moved else ""
         (folder / "metrics.json").unlink(missing_ok=True)  # from here on the run is unfinished
         with atomic_path(checkpoints / "run.json") as partial:
             partial.write_text(json.dumps(identity, indent=1))
@@ -135,8 +138,7 @@ def _is_run(folder: Path) -> bool:
 def _keep_previous(folder: Path, model_name: str) -> str:
     """Move a run aside, in place of an older one, and return a remark. What no run has made is kept.
 
-    Raises:
-        RunError: the new run starts from a model in one of the two folders.
+    Refuse where the new run starts from a model in one of the two folders.
     """
     previous, model = folder.with_name(f"{folder.name}-previous"), local_model(model_name)
     if model and any(model.is_relative_to(place.resolve()) for place in (folder, previous)):
@@ -146,22 +148,10 @@ def _keep_previous(folder: Path, model_name: str) -> str:
     if _is_run(previous) and not previous.is_symlink() and not unexpected_files(previous, MADE):
         shutil.rmtree(previous, ignore_errors=True)
     elif os.path.lexists(previous):
-        kept = previous.rename(_free(previous))
+        kept = previous.rename(free_path(previous))
         remark += f", which is now {display_path(kept)}, for it holds more than a run leaves"
     folder.rename(previous)
     return f"{remark}."
-
-
-def _free(path: Path) -> Path:
-    """Return the path, with the first number behind it that makes it new if something is called so."""
-    numbered = (path.with_name(f"{path.name}-{k}") for k in itertools.count(2))
-    return next(other for other in itertools.chain([path], numbered) if not os.path.lexists(other))
-
-
-def unexpected_files(folder: Path, known: Iterable[str]) -> list[str]:
-    """Return the names in a folder that match none of the patterns, in order; none if there is no folder."""
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)]
 
 
 def _refuse_other(checkpoints: Path, identity: Mapping[str, Any]) -> None:
@@ -176,24 +166,6 @@ def _refuse_other(checkpoints: Path, identity: Mapping[str, Any]) -> None:
     if changes:
         fault = f"{checkpoints.parent} holds a run with other parameters: {changes}."
         raise RunError(f"{fault} Set them back, or give another output_dir.")
-
-
-def _set_aside(checkpoints: Path) -> str:
-    """Move away what Trainer would mistake for a checkpoint, and return a remark. Nothing is deleted.
-
-    Trainer continues from the newest folder called checkpoint-<step>, whole or not; its `save_total_limit`
-    deletes old folders called checkpoint-<anything>.
-    """
-    moved, ours = [], saved_checkpoints(checkpoints)
-    for folder in sorted(path for path in checkpoints.glob("checkpoint-*") if path.is_dir()):
-        missing = ", ".join(missing_parts(folder)) if folder in ours else ""
-        if missing or folder not in ours:
-            (checkpoints / "set_aside").mkdir(exist_ok=True)
-            aside = folder.rename(_free(checkpoints / "set_aside" / folder.name))
-            foreign = "not Trainer's, which would delete it in time"
-            reason = f"incomplete: no {missing}" if missing else foreign
-            moved.append(f"{folder.name} ({reason}) to {display_path(aside)}")
-    return f" Moved {'; '.join(moved)}." if moved else ""
 
 
 def display_path(path: Path) -> str:
@@ -233,14 +205,12 @@ def write_predictions(folder: Path, review, probabilities=None, names: Sequence[
             and `predicted`, as `utils.metrics.review` returns it.
         probabilities: shape (rows, labels), with the labels' `names`; without names none are written.
     """
-    shares = probabilities if len(names) else [()] * len(review)
-    columns = ["row", "text", "label", "predicted"]
-    path = folder / "predictions.csv"
-    with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*columns, *(f"probability_{name}" for name in names)])
-        for values, share in zip(review[columns].itertuples(index=False), shares, strict=True):
-            writer.writerow([*map(quote_formula, values), *(f"{p:.6f}" for p in share)])
+    table = review[["row", "text", "label", "predicted"]].map(quote_formula)
+    if len(names):
+        columns = [f"probability_{name}" for name in names]
+        table = table.join(pd.DataFrame(probabilities, table.index, columns))
+    with atomic_path(folder / "predictions.csv") as partial:
+        table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\r\n")
 
 
 def write_suspicious(folder: Path, rows, task: str):
@@ -268,11 +238,10 @@ def scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def history(log_history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the learning curves in `trainer.state.log_history`, whose checkpoints may be deleted.
+    """Return the learning curves in `trainer.state.log_history`, whose checkpoints may be deleted, in order.
 
-    Returns:
-        in the same order, {"epoch", "step", "loss", "learning_rate"} for each training loss and {"epoch",
-        "step", "eval_loss", "eval_<score>"...} for each evaluation; no times, and nothing that is not finite.
+    {"epoch", "step", "loss", "learning_rate"} for each training loss and {"epoch", "step", "eval_loss",
+    "eval_<score>"...} for each evaluation; no times, and nothing that is not finite.
     """
     kept = []
     for entry in log_history:
@@ -287,17 +256,15 @@ def data_record(table, splits, labels: list[str]) -> dict[str, Any]:
     """Return what metrics.json says of the data: rows by split, source, labels, rows left out, findings."""
     rows = {f"{name}_rows": len(getattr(splits, name)) for name in ("train", "validation", "test")}
     findings = [finding._asdict() for finding in splits.findings]
-    dropped = {"dropped": splits.dropped, "findings": findings}
-    return rows | {"source": table.source, "labels": labels} | dropped
+    return rows | {"source": table.source, "labels": labels, "dropped": splits.dropped, "findings": findings}
 
 
 def train_record(trainer, seconds: float, first_step: int = 0) -> dict[str, Any]:
     """Return what metrics.json says of the training; `first_step` is that of the checkpoint it began from."""
-    state = trainer.state
-    share = (state.global_step - first_step) / state.max_steps
+    share = (trainer.state.global_step - first_step) / trainer.state.max_steps
     rows = share * trainer.args.num_train_epochs * len(trainer.train_dataset)
     speed = {"samples_per_second": round(rows / seconds, 1), "continued_from_step": first_step}
-    return {"seconds": seconds, "steps": state.global_step} | speed
+    return {"seconds": seconds, "steps": trainer.state.global_step} | speed
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

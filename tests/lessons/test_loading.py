@@ -12,7 +12,7 @@ from notebooks import NOTEBOOKS, plain_python, read
 from utils.lessons.loading import (
     TEXT_LIMIT,
     embed,
-    scoreboard,
+    score_table,
     text_to_label,
     token_explorer,
     token_kinds,
@@ -110,7 +110,7 @@ def test_token_table_has_a_column_for_each_token(tokenizer):
 
 
 def test_the_scoreboard_has_a_line_for_each_answer():
-    board = scoreboard([0, 1, 1, 1], {"commonest label": [1] * 4, "better": [0, 1, 1, 0]})
+    board = score_table([0, 1, 1, 1], {"commonest label": [1] * 4, "better": [0, 1, 1, 0]})
     assert board.columns.tolist() == ["accuracy", "f1_macro"]
     assert board.loc["commonest label"].tolist() == pytest.approx([0.75, (0 + 6 / 7) / 2])
     assert board.loc["better"].tolist() == pytest.approx([0.75, (2 / 3 + 4 / 5) / 2])
@@ -162,7 +162,7 @@ def test_one_epoch_beats_the_free_answer_and_an_untrained_model_does_not(tmp_pat
     lesson = {"display": print}
     for cell in cells[: place + 1]:
         exec(compile(plain_python(cell), cell.id, "exec"), lesson)
-    board = lesson["loading"].scoreboard(lesson["data"].skip(800)["label"][:], lesson["answers"])
+    board = lesson["loading"].score_table(lesson["data"].skip(800)["label"][:], lesson["answers"])
     assert board.index.tolist() == ["commonest label", "untrained", "one epoch"]
     assert 0.6 < board.loc["commonest label", "accuracy"] < 0.75
     assert board.loc["untrained", "accuracy"] < board.loc["commonest label", "accuracy"] + 0.03

@@ -23,7 +23,8 @@ from notebooks import read
 from utils import ROOT, unquote_formula
 from utils.data import split_table
 from utils.preflight import Watch, WatchError
-from utils.runs import history, saved_checkpoints
+from utils.reading.checkpoints import saved_checkpoints
+from utils.runs import history
 
 TEMPLATE = ROOT / "notebooks" / "template.ipynb"
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"}

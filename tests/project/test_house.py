@@ -7,9 +7,8 @@ import pytest
 
 from notebooks import NOTEBOOKS, ROOT, read
 
-# Lines at most: utils/*.py, all of utils. The aim is 2,100 and 7,000. The helper has grown once, by what 04
-# did in the open and now is a function of the template's: lower these.
-HELPER, ALL = 2435, 9495
+# Lines at most: utils/*.py, all of utils. The aim is 2,100 and 7,000: lower these.
+HELPER, ALL = 2080, 9480
 WIDTH, CELL_WIDTH = 110, 88  # columns at most: Python files, and code in notebooks
 UTILS = sorted((ROOT / "utils").rglob("*.py"))
 FOLDERS = ("utils", "tests", "docs")

@@ -14,8 +14,8 @@ import pytest
 import utils.reading.bundled
 from utils import ROOT, sha256
 from utils.data import read_table
-from utils.labels import normalise
 from utils.reading.bundled import ARCHIVE_NAME, BUNDLED, DATA_DIR, INNER_ARCHIVE, FetchError, fetch
+from utils.reading.same import normalise
 
 RATED = {"tweets": 4200, "reviews": 10605, "products": 3708, "editorials": 5190}
 

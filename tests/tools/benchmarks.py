@@ -126,8 +126,8 @@ def regression(domain: str, repeats: list[int]) -> None:
     )
 
     from utils.data import read_table
-    from utils.labels import normalise
     from utils.models import find_model
+    from utils.reading.same import normalise
 
     rows = read_table(domain).rows
     target = pd.to_numeric(rows["valence"]).to_numpy(np.float32)

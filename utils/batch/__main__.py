@@ -27,10 +27,8 @@ def _print_plan(plan: Plan, output_dir: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 0 all completed, 1 some failed, 2 the sweep is refused, 130 interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.batch",
-        description="Run a notebook for many parameters; the same command again goes on.",
-    )
+    description = "Run a notebook for many parameters; the same command again goes on."
+    parser = argparse.ArgumentParser(prog="python -m utils.batch", description=description)
     add = parser.add_argument
     add("file", help="the sweep: YAML with notebook, parameters, grid, runs")
     add("--output-dir", required=True, help="a folder for each run and leaderboard.csv go here")

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from utils import atomic_path, quote_formula
+from utils import atomic_path, quote_formula, read_json
 from utils.batch import figures
 from utils.batch.figures import deciding_score, settings_in_words, short_value
 from utils.batch.plan import SCORE_COLUMNS, unknown_name
 from utils.metrics import bootstrap_interval
 from utils.plots import save
-from utils.runs import read_json
 
 ANSWERS = ["text", "label", "predicted"]  # of predictions.csv
 

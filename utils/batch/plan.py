@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from utils import find_input
 from utils.findings import did_you_mean
 from utils.parameters import PARAMETERS, ParameterError, check_parameters
+from utils.reading import find_input
 
 # The scores that a run may have in metrics.json, as columns of a leaderboard.
 SCORES = ("accuracy", "f1_macro", "pearson", "mae")

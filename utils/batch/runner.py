@@ -27,7 +27,8 @@ from utils import atomic_path, quote_formula
 from utils.batch import worker
 from utils.batch.plan import SCORE_COLUMNS, BatchError, Plan, read_plan
 from utils.batch.worker import ANSWER_SECONDS, SAY_SECONDS, one_line, run_lock
-from utils.runs import display_path, unexpected_files
+from utils.reading.checkpoints import unexpected_files
+from utils.runs import display_path
 from utils.setup.gpu import visible_gpus
 
 COLUMNS = ("run_id", "status", *SCORE_COLUMNS, "seconds", "error")

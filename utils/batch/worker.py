@@ -17,9 +17,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from utils import atomic_path
+from utils import atomic_path, read_json
 from utils.batch.plan import SCORE_COLUMNS
-from utils.runs import read_json, saved_checkpoints, without_home
+from utils.reading.checkpoints import saved_checkpoints
+from utils.runs import without_home
 from utils.setup.gpu import visible_gpus
 
 # The variables by which mathematical libraries know how many threads they may use.
@@ -39,10 +40,8 @@ def run_on_worker(
     """Be the Dask task of one run: start its process, and end it when nobody waits for it any more.
 
     Dask pickles it as a module and a name, which scheduler and workers import: all of them need this package
-    installed. `job` is one of `utils.batch.runner.jobs_of`; `threads` are the workers' threads by host.
-
-    Returns:
-        the exit code of the process, its last line of output, and the record in run.json.
+    installed. `job` is one of `utils.batch.runner.jobs_of`; `threads` are the workers' threads by host. What
+    comes back: the exit code of the process, its last line of output, and the record in run.json.
     """
     from dask.system import CPU_COUNT
     from distributed import get_worker

@@ -14,8 +14,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from transformers import get_scheduler
 
 from utils.lessons.controls import Picture, control
-from utils.models import optimizer_steps
 from utils.plots import BLUE, COLOURS, GREEN, ORANGE, finish, plain_axes
+from utils.preflight.setup import optimizer_steps
 
 
 def learning_rate_curves(
@@ -138,8 +138,7 @@ def training_plan(
 ) -> Plan:
     """Count steps as Trainer does: a smaller last batch counts, and so does a smaller last step of an epoch.
 
-    Args:
-        warmup: as `TrainingArguments.warmup_steps`: a number of steps, or a share of them below 1.
+    `warmup` is as `TrainingArguments.warmup_steps`: a number of steps, or a share of them below 1.
 
     Raises:
         ValueError: a number that no run can have.

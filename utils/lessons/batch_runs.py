@@ -13,13 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from utils import unquote_formula
+from utils import read_json, unquote_formula
 from utils.batch.figures import deciding_score, settings_in_words
 from utils.batch.leaderboard import predictions_of, task_of, varied
 from utils.batch.plan import SCORE_COLUMNS
 from utils.lessons.controls import Picture, control
 from utils.plots import draw_confusion, draw_losses, finish, loss_name, plain_axes
-from utils.runs import read_json, saved_checkpoints
+from utils.reading.checkpoints import saved_checkpoints
 
 MOST_RUNS = 3  # side by side
 
@@ -74,9 +74,8 @@ def run_explorer(
         raise ValueError(f"There is no run {unknown[0]!r} in the leaderboard.")
     failed = set(leaderboard["run_id"][leaderboard["status"] == "failed"])
     options = [(name + " (failed)" * (run in failed), run) for run, name in names.items()]
-    choice = ipywidgets.SelectMultiple(
-        options=options, value=tuple(chosen), description="runs", rows=min(9, len(options))
-    )
+    shown = {"description": "runs", "rows": min(9, len(options))}
+    choice = ipywidgets.SelectMultiple(options=options, value=tuple(chosen), **shown)
 
     def redraw(box: ipywidgets.VBox) -> None:
         runs = box.choice.value[:MOST_RUNS]
@@ -129,10 +128,8 @@ def _cell(value: Any) -> str:
 def curves_side_by_side(histories: Mapping[str, Sequence[Mapping]]) -> Figure:
     """Draw training and validation loss by epoch, a panel for each run, on the same axes.
 
-    The losses' axis is logarithmic where one run is ten times above the others.
-
-    Args:
-        histories: name of a run -> its `trainer.state.log_history`. A loss of None or nan leaves a gap.
+    The losses' axis is logarithmic where one run is ten times above the others. `histories` maps the name of
+    a run -> its `trainer.state.log_history`. A loss of None or nan leaves a gap.
     """
     number = len(histories)
     options = {"figsize": (1 + 3.2 * number, 3.4), "sharex": True, "sharey": True, "layout": "constrained"}

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from utils.lessons.controls import Picture, control
-from utils.models import padded_tokens
 from utils.plots import BLUE, GREEN, ORANGE, VERMILION, finish
+from utils.preflight.setup import padded_tokens
 
 
 def ratings(valence: Sequence[float], rating_std: Sequence[float]) -> Figure:

@@ -14,12 +14,10 @@ from utils.lessons.controls import control
 from utils.plots import GREEN, ORANGE, SKY, VERMILION, finish, plain_axes
 
 
-def scoreboard(labels: Sequence, answers: Mapping[str, Sequence]) -> pd.DataFrame:
+def score_table(labels: Sequence, answers: Mapping[str, Sequence]) -> pd.DataFrame:
     """Return a line of scores (accuracy, f1_macro) for each of several answers to the same rows.
 
-    Args:
-        labels: the true classes, shape (rows,).
-        answers: what was scored -> predicted classes, shape (rows,).
+    `labels` are the true classes, shape (rows,); `answers` maps what is scored -> predicted classes.
     """
     from utils.metrics import score  # it loads scikit-learn, which a reader of the first cells does without
 
@@ -68,19 +66,15 @@ def tree(folder: str | Path) -> str:
     """Return the files in a folder and below, a line each: name and size in MB."""
     folder = Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return "\n".join(
-        f"{path.relative_to(folder).as_posix():40} {path.stat().st_size / 1e6:8.3f} MB" for path in files
-    )
+    sizes = ((path.relative_to(folder).as_posix(), path.stat().st_size / 1e6) for path in files)
+    return "\n".join(f"{name:40} {size:8.3f} MB" for name, size in sizes)
 
 
 def embed(checkpoint: str | Path, texts: Sequence[str]) -> np.ndarray:
     """Return a vector of length 1 for each text: the mean of the encoder's vectors of its tokens.
 
-    Args:
-        checkpoint: a folder of `find_model`; its encoder is loaded without a head.
-
-    Returns:
-        float32, shape (texts, hidden size): the product of two is the cosine of the angle between them.
+    They are float32, shape (texts, hidden size): the product of two is the cosine of the angle between them.
+    `checkpoint` is a folder of `find_model`; its encoder is loaded without a head.
     """
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -110,12 +104,8 @@ KINDS = {"special": ORANGE, "word": SKY, "piece of a word": GREEN, "unknown": VE
 def token_kinds(tokenizer, text: str) -> list[tuple[str, int, str]]:
     """Return what a tokenizer makes of a text: one (piece, id, kind) a token, special tokens included.
 
-    Args:
-        tokenizer: of any checkpoint.
-        text: cut after 1,000 characters and 512 tokens.
-
-    Returns:
-        kind is "special", "unknown", "piece of a word" (which only WordPiece marks, by ##) or "word".
+    The text is cut after 1,000 characters and 512 tokens. A kind is "special", "unknown", "piece of a word"
+    (which only WordPiece marks, by ##) or "word".
     """
     text = text[:TEXT_LIMIT].encode("utf-8", "replace").decode()  # the tokenizer refuses half of an emoji
     ids = tokenizer(text, truncation=True, max_length=TOKEN_LIMIT)["input_ids"]

@@ -18,11 +18,27 @@ from accelerate.utils import recursively_apply
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
-from utils.models import optimizer_steps
 from utils.preflight.split import ROLES, SCRIPTED_ROWS, Split, container_fault, is_list
 
 EMPTY = 50  # tokens: a folder without tokenizer files gives one of the special tokens only
 TEXT_MARKS = ("cls", "sep", "bos", "eos")  # tokens that begin, part or end a text
+
+
+def optimizer_steps(batches: int, accumulation: int, epochs: float) -> int:
+    """Return a run's optimizer steps, counted as Trainer does: an epoch's last step may have fewer batches.
+
+    Args:
+        batches: in an epoch, on each device.
+        accumulation: batches a step, `gradient_accumulation_steps`.
+    """
+    return math.ceil(epochs * math.ceil(batches / accumulation))
+
+
+def padded_tokens(lengths: np.ndarray, batch_size: int) -> int:
+    """Return the tokens that a model computes where each batch, in order, is padded to its longest row."""
+    starts = np.arange(0, len(lengths), batch_size)
+    rows = np.diff(starts, append=len(lengths))
+    return int((rows * np.maximum.reduceat(lengths, starts)).sum())
 
 
 class Setup:

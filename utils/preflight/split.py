@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 from transformers import default_data_collator
 
-from utils.labels import comparable
+from utils.reading.same import comparable
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
 CHUNK = 50_000  # rows looked at together, so that a million rows need little memory

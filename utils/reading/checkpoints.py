@@ -1,6 +1,9 @@
 """What a folder with a model or a checkpoint holds, and what it lacks to be loaded or continued from."""
 
-from collections.abc import Iterable
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from utils import read_json
@@ -20,6 +23,34 @@ def saved_checkpoints(folder: Path) -> list[Path]:
     """Return Trainer's checkpoints in a folder, the newest last: the folders called checkpoint-<step>."""
     places = [path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name[11:].isdecimal()]
     return sorted(places, key=lambda path: int(path.name[11:]))
+
+
+def unexpected_files(folder: Path, known: Iterable[str]) -> list[str]:
+    """Return the names in a folder that match none of the patterns, in order; none if there is no folder."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in known)]
+
+
+def free_path(path: Path) -> Path:
+    """Return the path, with the first number behind it that makes it new if something is called so."""
+    numbered = (path.with_name(f"{path.name}-{k}") for k in itertools.count(2))
+    return next(other for other in itertools.chain([path], numbered) if not os.path.lexists(other))
+
+
+def set_aside(checkpoints: Path) -> Iterator[tuple[str, str, Path]]:
+    """Move away what Trainer would mistake for a checkpoint; yield name, reason and new place of each.
+
+    Trainer continues from the newest folder called checkpoint-<step>, whole or not; its `save_total_limit`
+    deletes old folders called checkpoint-<anything>.
+    """
+    ours = saved_checkpoints(checkpoints)
+    for folder in sorted(path for path in checkpoints.glob("checkpoint-*") if path.is_dir()):
+        missing = ", ".join(missing_parts(folder)) if folder in ours else ""
+        if missing or folder not in ours:
+            (checkpoints / "set_aside").mkdir(exist_ok=True)
+            aside = folder.rename(free_path(checkpoints / "set_aside" / folder.name))
+            foreign = "not Trainer's, which would delete it in time"
+            yield folder.name, f"incomplete: no {missing}" if missing else foreign, aside
 
 
 def missing_parts(checkpoint: Path) -> list[str]:

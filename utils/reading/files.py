@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from utils.findings import Finding, TableError, did_you_mean, rows_in_words
+from utils.findings import Finding, TableError, did_you_mean, in_words, rows_in_words
 from utils.labels import NO_LABEL, SEPARATOR
 from utils.reading.encodings import CHUNK, characters, find_encoding, opened
 from utils.reading.swallowed import NEARLY_ALL, as_rows, look_for_swallowed
@@ -377,13 +377,6 @@ def free_name(name: str, taken: Iterable[str]) -> str:
     return name
 
 
-def in_words(names: Iterable[str], most: int = 5) -> str:
-    """Return the first names, in quotes, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(name[:60]) for name in names[:most]) + more
-
-
 def _as_required(names: list[str], required: list[str]) -> list[str]:
     """Return the names, the required ones spelt as there: é is one character or two, which nobody sees."""
     spelling = {unicodedata.normalize("NFC", name): name for name in required if name not in names}
@@ -462,3 +455,24 @@ def _without_headers(
     message = f"{path.name}: the header stands again in {numbers}; it is no row and left out."
     fix = "Nothing to do, if the files that were joined have the same columns."
     return frame.drop(index=again), [Finding("repeated-header", "warning", message, fix)]
+
+
+# --- what an output would overwrite -------------------------------------------------------------------------
+
+
+def refuse_output(target: Path, data_file: Path, text_column: str) -> None:
+    """Refuse an output that is no CSV or would overwrite somebody's data, as where two files are swapped."""
+    fault = None
+    if target.suffix.lower() != ".csv":
+        fault = "is no CSV, and the predictions are written as CSV"
+    elif target.is_dir():
+        fault = "is a folder"
+    elif target.exists():
+        with open(target, encoding="utf-8-sig", errors="replace") as file:
+            header = re.split(r'[,;|\t\n"]', file.readline())
+        if target.samefile(data_file):
+            fault = "is the table itself"
+        elif text_column in header and "predicted" not in header:
+            fault = f"is there already, a table with texts in {text_column!r} and no predictions"
+    if fault:
+        raise TableError(f"{target.name} {fault}. Give another output file.")

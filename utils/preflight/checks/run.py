@@ -22,7 +22,7 @@ from utils.preflight.checks.common import check
 from utils.preflight.setup import each_tensor, untouched
 from utils.preflight.split import error_text
 from utils.preflight.weights import moved_since
-from utils.runs import saved_checkpoints
+from utils.reading.checkpoints import saved_checkpoints
 
 
 @check("stale-checkpoints", "P", "error", "A new folder for each run")

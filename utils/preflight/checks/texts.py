@@ -14,10 +14,9 @@ import torch
 from transformers import AutoTokenizer
 from transformers.data.data_collator import default_data_collator
 
-from utils.models import padded_tokens
 from utils.preflight.catalogue import places
 from utils.preflight.checks.common import check, listed, rows_of, tokenised, without_labels
-from utils.preflight.setup import EMPTY, text_config, untouched
+from utils.preflight.setup import EMPTY, padded_tokens, text_config, untouched
 from utils.preflight.split import Split, container_fault, error_text, is_list, plain, shared_rows
 
 
@@ -368,7 +367,7 @@ FEW_ALIKE = 0.05  # the share of rows that may differ for readers only ("ok!" an
 def split_leak(setup):
     """The same text in two splits, or one text with two labels: the score rewards memory"""
     splits = [s for s in setup.splits.values() if s.keys is not None and not s.stream and len(s.index)]
-    unique = "table[~utils.labels.normalise(table['text']).duplicated()]"
+    unique = "table[~utils.reading.same.normalise(table['text']).duplicated()]"
     memory = "their scores would reward memory"
     for one, other in itertools.combinations(splits, 2):
         in_train = one.name == "train"

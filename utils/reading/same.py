@@ -1,0 +1,95 @@
+"""When two texts, or two names of a label, are the same to a reader."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from decimal import Decimal
+
+import pandas as pd
+
+from utils.findings import Finding, in_words, rows_in_words
+
+# What nobody sees: control characters and Unicode's default ignorables (zero-width blanks and joiners,
+# marks of direction, soft hyphens, variation selectors, fillers).
+UNSEEN = re.compile(
+    "[\\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+# What shows all the same: a joiner between emoji, which makes one picture of two; the tags that say whose
+# flag a black flag is; and raised and lowered digits: 10 with a raised 2 is not 102, as NFKC has it.
+_EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
+SEEN = re.compile(
+    f"(\u200d(?<=[{_EMOJI}\ufe0f].)(?=[{_EMOJI}])"
+    "|\U0001f3f4[\U000e0020-\U000e007f]+|[\xb2\xb3\xb9\u2070-\u208e]+)"
+)
+ALIKE = str.maketrans("\u2010\u2012\u2013\u2014\u2212\u2018\u2019", "-----''")  # hyphens and apostrophes
+
+
+def comparable(text: str) -> str:
+    """Return a text as it is compared: two are one if, capitals aside, a reader sees no difference.
+
+    Casefolded, runs of white space made one blank, in form NFKC, without characters that nobody sees. Raised
+    and lowered digits stay, for they change a number; so do the joiners inside one emoji. A joiner inside a
+    word goes: Persian, Hindi or Sinhala with and without it are the same words, and a text in two splits
+    harms more than a row too few.
+    """
+    if not (text.isascii() and text.isprintable()):
+        parts = SEEN.split(text)  # every second one is a match
+        parts[::2] = [unicodedata.normalize("NFKC", UNSEEN.sub("", part)) for part in parts[::2]]
+        text = "".join(parts)
+    return " ".join(text.casefold().split())
+
+
+def normalise(texts: pd.Series) -> pd.Series:
+    """Return the texts as `comparable` writes them."""
+    return pd.Series([comparable(text) for text in texts], index=texts.index, dtype=str, name=texts.name)
+
+
+def without_repeats(
+    rows: pd.DataFrame, target: str, findings: list[Finding]
+) -> tuple[pd.DataFrame, int, int]:
+    """Return one row a text, none where it has two labels; and how many rows these were, how many repeats.
+
+    The index of `rows` has the texts as `comparable` writes them; what is left out is added to `findings`.
+    """
+    several = rows[target].groupby(level=0, sort=False).transform("nunique").to_numpy() > 1
+    conflicts, rows = rows[several], rows[~several]
+    if len(conflicts):
+        example = conflicts.iloc[0]
+        labels = sorted({*conflicts.loc[conflicts.index == conflicts.index[0], "label"]})
+        numbers, one = rows_in_words(conflicts["row"]), f"{example['text'][:60]!r}: {in_words(labels)}"
+        message = f"{numbers} hold texts that carry two labels, for example {one}. All are left out."
+        fix = "Decide on one label for each text."
+        findings.append(Finding("conflicting-labels", "warning", message, fix))
+    again = rows.index.duplicated()
+    if again.any():
+        numbers = rows_in_words(rows.loc[again, "row"])
+        message = f"{numbers} repeat an earlier text with the same label and are left out."
+        fix = "Nothing to do: kept twice, they could end up in two splits."
+        findings.append(Finding("repeated-text", "warning", message, fix))
+    return rows[~again], len(conflicts), int(again.sum())
+
+
+def variants(names: Iterable[str]) -> list[list[str]]:
+    """Return the groups of names that are one by `comparable`, or differ as 1, 1.0, +1 and 1E+00 do."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        key = unicodedata.normalize("NFKC", comparable(name)).translate(ALIKE)
+        # not 007, nor 1.10, which may be a section
+        if re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d{1,3})?", key):
+            key = re.sub(r"\.0+$", "", f"{Decimal(key):f}").removeprefix("+")
+        groups.setdefault(key, []).append(name)
+    return [same for _, same in sorted(groups.items()) if len(same) > 1]
+
+
+def in_escapes(name: str) -> str:
+    """Return a name's repr, with escapes for all that looks like something else, or like nothing."""
+    composed = unicodedata.is_normalized("NFC", name)
+
+    def plain(character: str) -> bool:
+        hidden = UNSEEN.match(character) or ord(character) in ALIKE
+        whole = composed or not unicodedata.combining(character)
+        return whole and not hidden and unicodedata.is_normalized("NFKC", character)
+
+    return "".join(character if plain(character) else ascii(character)[1:-1] for character in repr(name))
