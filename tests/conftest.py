@@ -14,7 +14,9 @@ LONG = 2700  # seconds for a training or a notebook's cell; nbval's own limit is
 LONGEST = ["06_batch_runs", "04_training", "template", "05_pitfalls", "test_training", "test_kills"]
 LONGEST += ["test_check_run", "test_check_labels", "test_check_texts", "test_check_arguments", "test_watch"]
 LONGEST += ["test_tasks", "test_batch", "test_site", "test_browser"]
-FULL_NOTEBOOKS = {  # `make test` runs 04 on fewer rows, through papermill
+FULL_NOTEBOOKS = {  # `make test` runs 04 on fewer rows, through papermill, and the `_small` copies of 02 and 03
+    "02_data_prep": "800 tweets through the bundled model; a small one runs the same cells",
+    "03_training_arguments": "a dozen epochs of the bundled model; a small one runs the same cells",
     "04_training": "three epochs of 2,520 sentences: a third of all that `make test` may take",
     "template": "three epochs of 2,896 tweets; the tests run it with papermill, on fewer rows",
     "06_batch_runs": "eight runs of the template, and a search with eight trials",
