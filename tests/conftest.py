@@ -10,11 +10,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG = 2700  # seconds for a training or a notebook's cell; nbval's own limit is 1200, and it names the cell
-# These files take minutes each. On several processes they begin first, so that none is left at the end.
-LONGEST = ["06_batch_runs", "04_training", "template", "05_pitfalls", "test_training", "test_kills"]
-LONGEST += ["test_check_run", "test_check_labels", "test_check_texts", "test_check_arguments", "test_watch"]
-LONGEST += ["test_tasks", "test_batch", "test_site", "test_browser"]
-FULL_NOTEBOOKS = {  # `make test` runs 04 on fewer rows, through papermill
+# What takes longest, by processor time, longest first. On several processes these files begin first, so that
+# none is left at the end; the others take less than half a minute each.
+LONGEST = ["06_batch_runs", "04_training", "template", "test_kills", "test_training", "03_training_arguments"]
+LONGEST += ["05_pitfalls", "02_data_prep", "test_batch", "01_loading", "test_lessons", "test_browser"]
+LONGEST += ["test_tasks", "test_watch", "test_site", "test_colab"]
+FULL_NOTEBOOKS = {  # `make test` runs 04 on fewer rows, through papermill, and the `_small` copies of 02 and 03
+    "02_data_prep": "800 tweets through the bundled model; a small one runs the same cells",
+    "03_training_arguments": "a dozen epochs of the bundled model; a small one runs the same cells",
     "04_training": "three epochs of 2,520 sentences: a third of all that `make test` may take",
     "template": "three epochs of 2,896 tweets; the tests run it with papermill, on fewer rows",
     "06_batch_runs": "eight runs of the template, and a search with eight trials",

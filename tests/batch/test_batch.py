@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from batches import completed_runs, errors_in, notebook_of
+from builders import save_small
 from filelock import Timeout
 
 import utils.batch.runner
@@ -299,7 +300,9 @@ def test_two_workers_run_side_by_side_and_give_what_one_gives(tmp_path, notebook
 def test_the_template_gives_what_a_plain_papermill_call_gives(tmp_path, tweets, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     tweets.rows[["text", "label"]].head(200).to_csv(tmp_path / "few.csv", index=False)
+    save_small(tmp_path / "small")
     common = {"data_file": str(tmp_path / "few.csv"), "max_train_samples": 32, "num_train_epochs": 1}
+    common |= {"model_name": str(tmp_path / "small")}
     words = [
         word
         for name, value in (common | {"seed": 3, "output_dir": "plain"}).items()
@@ -327,7 +330,7 @@ def test_the_template_gives_what_a_plain_papermill_call_gives(tmp_path, tweets, 
     assert table["test_accuracy"][0] == ours["test"]["accuracy"]
     assert table["validation_f1_macro"][0] == ours["validation"]["f1_macro"]
     assert table.columns.tolist() == [
-        "run_id", "data_file", "max_train_samples", "num_train_epochs", "seed", "status",
+        "run_id", "data_file", "max_train_samples", "num_train_epochs", "model_name", "seed", "status",
         "validation_accuracy", "validation_f1_macro", "test_accuracy", "test_f1_macro", "seconds", "error",
     ]  # fmt: skip
 

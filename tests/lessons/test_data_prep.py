@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from notebooks import cell_of, read
+from notebooks import read, stored_table
 from utils import ROOT
 from utils.lessons.data_prep import length_costs, length_explorer, length_numbers, three_ways
 
@@ -123,11 +123,9 @@ def test_sliders_and_picture_are_plain_core_widgets():
 
 
 def test_the_stored_scoreboard_of_02_bears_out_what_is_said_of_it():
-    output = cell_of(read(ROOT / "notebooks" / "02_data_prep.ipynb"), "scoreboard").outputs[0]
-    lines = [line.rsplit(maxsplit=2) for line in output.data["text/plain"].splitlines()[1:]]
-    scores = {name.strip(): (float(accuracy), float(f1_macro)) for name, accuracy, f1_macro in lines}
-    assert list(scores) == ["commonest label", "word counts", "one epoch"]
-    commonest, counts, trained = scores.values()
+    scores = stored_table(read(ROOT / "notebooks" / "02_data_prep.ipynb"), "scoreboard")
+    assert scores.index.tolist() == ["commonest label", "word counts", "one epoch"]
+    commonest, counts, trained = scores[["accuracy", "f1_macro"]].to_numpy()
     assert commonest == pytest.approx((0.694, 0.41), abs=0.001)
     assert counts == pytest.approx((0.763, 0.631), abs=0.02)
     assert trained[0] > counts[0] + 0.05

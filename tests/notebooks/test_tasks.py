@@ -1,21 +1,24 @@
-"""The template on other tables and for the other tasks, through papermill and with nothing but parameters."""
+"""The template on other tables and for the other tasks, with nothing but parameters. test_training.py runs it
+through papermill; here its cells run in the tests' process, which saves a kernel's start for each run.
+"""
 
 import json
-import subprocess
-import sys
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
+from builders import save_small
 from test_training import metrics_of, papermill
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
+from transformers import AutoTokenizer
 
-from notebooks import cell_of, printed, read
+from notebooks import TEMPLATE, cell_of, printed, read, run_here
 from utils import ROOT, unquote_formula
 from utils.data import read_table, split_table
 from utils.metrics import baseline_predictions, compare, fold_temperature, score
 from utils.models import find_model
 from utils.predict import label_texts, load_classifier
+from utils.predict import main as label_file
 
 WHOLE = "trains the bundled model, to see it beat the baselines; all else is in the small one"
 sizes = pytest.mark.parametrize(
@@ -24,11 +27,15 @@ sizes = pytest.mark.parametrize(
 SHORT = {"learning_rate": 2e-4, "num_train_epochs": 2, "per_device_train_batch_size": 16, "output_dir": "run"}
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 def run(folder, **parameters):
-    """Train in `folder`, and return metrics.json, predictions.csv and the executed notebook."""
-    result = papermill(folder, SHORT | parameters)
-    assert result.returncode == 0, result.stdout[-3000:]
-    return metrics_of(folder / "run"), predictions_in(folder), read(folder / "out.ipynb")
+    """Train in `folder`, and return metrics.json, predictions.csv and what each cell printed."""
+    _, prints = run_here(TEMPLATE, SHORT | parameters)
+    return metrics_of(folder / "run"), predictions_in(folder), prints
 
 
 def predictions_in(folder):
@@ -40,11 +47,10 @@ def config_in(folder):
 
 
 def label_again(folder, *options):
-    """Label the test texts with the saved model in another process, as a user would; return the answers."""
+    """Label the test texts with the saved model, as the command of a user does; return the answers."""
     predictions_in(folder)[["text"]].map(unquote_formula).to_csv(folder / "new.csv", index=False)
     paths = [folder / "run" / "model", folder / "new.csv", folder / "labelled.csv"]
-    command = [sys.executable, "-m", "utils.predict", *map(str, paths), *options]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    label_file([*map(os.fspath, paths), *options])
     return pd.read_csv(folder / "labelled.csv", dtype=str, keep_default_na=False)["predicted"].tolist()
 
 
@@ -61,19 +67,13 @@ def small_model(folder, task, labels):
 
     What that run noted in config.json, and where its tokenizer cut, says nothing of the next run.
     """
-    set_seed(0)
-    config = BertConfig(
-        vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=64, initializer_range=0.3,
-        id2label=dict(enumerate(labels)), label2id={name: k for k, name in enumerate(labels)},
-    )  # fmt: skip
-    model = BertForSequenceClassification(config)
+    tokenizer = AutoTokenizer.from_pretrained(find_model("minilm-l6"), model_max_length=16)
+    sizes = {"max_position_embeddings": 64, "initializer_range": 0.3}
+    model = save_small(folder / "first", labels, tokenizer, **sizes)
     if task != "regression":
         fold_temperature(model, 12.5)
     model.config.thresholds, model.config.long_texts = [0.9] * len(labels), "head_tail"
     model.save_pretrained(folder / "first")
-    tokenizer = AutoTokenizer.from_pretrained(find_model("minilm-l6"), model_max_length=16)
-    tokenizer.save_pretrained(folder / "first")
     return {"model_name": "first", "max_length": 40, "learning_rate": 1e-2}
 
 
@@ -211,11 +211,11 @@ def test_fifty_two_odd_classes_of_long_texts_in_jsonl(tmp_path, size):
         settings |= {"num_train_epochs": 1, "learning_rate": 1e-4}  # at 1e-2, Watch sees one class only
     settings |= {"max_length": 32, "long_texts": "head_tail"}
     columns = {"text_column": "body", "label_column": "topic"}
-    metrics, predictions, notebook = run(tmp_path, data_file="topics.jsonl", **columns, **settings)
+    metrics, predictions, prints = run(tmp_path, data_file="topics.jsonl", **columns, **settings)
     data = metrics["data"]
     assert sorted(data["labels"]) == sorted(names)
     accounted_for(data, len(rows))
-    assert "of the training texts fill 32 tokens" in printed(notebook, "long-texts")
+    assert "of the training texts fill 32 tokens" in prints["long-texts"]
     config = config_in(tmp_path)
     assert sorted(config["id2label"].values()) == sorted(names)
     assert config["long_texts"] == "head_tail"

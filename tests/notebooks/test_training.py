@@ -17,16 +17,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_browser
+import yaml
 from markup import DRAWING, FORMULA, IMAGE, IN_FILE_NAME, LINK, MARK, SCRIPT, look_at, markdown_pages
 
-from notebooks import read
+from notebooks import TEMPLATE, read, run_here
 from utils import ROOT, unquote_formula
 from utils.data import split_table
 from utils.preflight import Watch, WatchError
 from utils.reading.checkpoints import saved_checkpoints
-from utils.runs import history
+from utils.runs import RunError, history
 
-TEMPLATE = ROOT / "notebooks" / "template.ipynb"
+OWN_CSV = ROOT / "notebooks" / "params" / "own_csv.yaml"
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"}
 
 
@@ -316,32 +317,35 @@ def test_a_run_leaves_no_secret_and_no_path(own_run):
 
 
 @pytest.mark.slow
-def test_a_second_run_in_the_same_folder_is_refused(own_run):
-    result = papermill(own_run.parent, OWN)
-    assert result.returncode != 0
-    assert "holds an earlier run. Give another output_dir, or set resume=True" in result.stdout
+def test_a_second_run_in_the_same_folder_is_refused(own_run, monkeypatch):
+    monkeypatch.chdir(own_run.parent)
+    with pytest.raises(RunError, match="holds an earlier run. Give another output_dir, or set resume=True"):
+        run_here(TEMPLATE, OWN)
     assert (own_run / "metrics.json").exists()
 
 
 @pytest.mark.slow
 def test_wrong_parameters_stop_the_run_at_once(tmp_path):
-    result = papermill(tmp_path, {"lerning_rate": 1e-4, "num_train_epochs": "three", "output_dir": "run"})
+    wrong = {"lerning_rate": 1e-4, "num_train_epochs": "three", "output_dir": "run"}
+    result = papermill(tmp_path, wrong, file=OWN_CSV)
     assert result.returncode != 0
+    injected = next(cell for cell in read(tmp_path / "out.ipynb").cells if "lerning_rate" in cell.source)
+    assert 'data_file = "data/my_very_important_tweets.csv"' in injected.source  # of the file
     for words in (
         "there is no parameter 'lerning_rate'. Did you mean 'learning_rate'?",
         "num_train_epochs must be a number above 0, not 'three' (str)",
         "per_device_train_batch_size: a whole number, 1 or more",
     ):
         assert words in result.stdout
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]
 
 
 @pytest.mark.slow
-def test_the_parameter_file_for_an_own_csv_runs_from_any_directory(tmp_path):
+def test_the_parameter_file_for_an_own_csv_runs_from_any_directory(tmp_path, monkeypatch):
     """With class weights and a tracker on top, which take no time on so few rows."""
-    more = {"class_weights": True, "report_to": "tensorboard"}
-    result = papermill(tmp_path, more, file=ROOT / "notebooks" / "params" / "own_csv.yaml")
-    assert result.returncode == 0, result.stdout[-3000:]
+    monkeypatch.chdir(tmp_path)
+    parameters = yaml.safe_load(OWN_CSV.read_text(encoding="utf-8"))
+    run_here(TEMPLATE, parameters | {"class_weights": True, "report_to": "tensorboard"})
     folder = tmp_path / "runs" / "my_very_important_tweets"
     metrics = metrics_of(folder)
     assert metrics["data"]["labels"] == ["important", "not important"]

@@ -58,7 +58,13 @@ KINDS["shuffled"] = lambda rows, seed: many(rows, seed).shuffle(seed=1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "rows", "seconds"),
-    [("plain", 10_000, 1), ("shuffled", 10_000, 1), ("shuffled", 200_000, 3), ("with texts", 1_000_000, 10)],
+    [
+        ("plain", 10_000, 1),
+        ("shuffled", 10_000, 1),
+        ("shuffled", 200_000, 3),
+        ("with texts", 100_000, 2),
+        pytest.param("with texts", 1_000_000, 10, marks=pytest.mark.full(reason="a million rows with texts")),
+    ],  # fmt: skip
 )
 def test_many_rows_take_little_time_and_memory(tmp_path, kind, rows, seconds):
     train, evaluation = KINDS[kind](rows, 1), many(rows // 10, 2, kind == "with texts")

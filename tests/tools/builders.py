@@ -225,6 +225,15 @@ def minilm(labels=LABELS):
     return {"model": model, "tokenizer": AutoTokenizer.from_pretrained(checkpoint)}
 
 
+def save_small(folder, labels=LABELS, tokenizer=None, **settings):
+    """Save a model of 16 units that has the bundled model's tokenizer (some 2 MB), and return it."""
+    tokenizer = tokenizer or AutoTokenizer.from_pretrained(find_model("minilm-l6"))
+    model = tiny(labels, vocab_size=len(tokenizer), **{"max_position_embeddings": 512} | settings)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
 def as_the_template(rows, **how):
     """What the template builds of a table of `read_table`: model, tokenizer, three splits, arguments."""
     splits = split_table(rows, seed=42)

@@ -1,14 +1,17 @@
 """Reading the notebooks: their cells by id, and the exercises' solutions put in their places.
 
 `python tests/tools/notebooks.py FOLDER` solves the notebooks in a folder for nbval, which then compares the
-check cells with "right".
+check cells with "right". Beside the `SMALL` ones it writes a copy that trains a model of 16 units.
 """
 
 import argparse
+import contextlib
+import io
 import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,6 +19,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 TEMPLATE = ROOT / "notebooks" / "template.ipynb"  # what papermill, the batch and `make run` use
 WIDGET = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a control
+# `make test` runs these with a small model: what nbval compares in them hangs on the tokenizer, not on weights.
+SMALL = ("02_data_prep", "03_training_arguments")
 STATE = "application/vnd.jupyter.widget-state+json"  # in the notebook's metadata: what its controls hold
 
 
@@ -59,6 +64,41 @@ def printed(notebook, cell_id: str) -> str:
     )
 
 
+def stored_table(notebook, cell_id: str) -> pd.DataFrame:
+    """Return the table of numbers that a cell shows, as it is stored: the rows by name, the columns by name."""
+    (text,) = (output.data["text/plain"] for output in cell_of(notebook, cell_id).outputs if "data" in output)
+    head, *lines = text.splitlines()
+    columns = head.split()
+    parts = [line.rsplit(maxsplit=len(columns)) for line in lines]
+    rows = {name.strip(): values for name, *values in parts}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).astype(float)
+
+
+def with_parameters(notebook, parameters: dict):
+    """Put a cell with these values behind the parameters cell, as papermill does."""
+    place = notebook.cells.index(cell_of(notebook, "parameters"))
+    lines = [f"{name} = {value!r}" for name, value in parameters.items()]
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell("\n".join(lines), id="injected-parameters"))
+    return notebook
+
+
+def run_here(path: Path, parameters: dict, last: str | None = None) -> tuple[dict, dict[str, str]]:
+    """Run a notebook's cells, up to `last`, in this process: no kernel has to start and to import it all.
+
+    Returns:
+        The cells' variables, and what each cell printed, by its id. `display` shows nothing.
+    """
+    space, prints = {"__name__": "__main__", "display": lambda *shown: None}, {}
+    for cell in with_parameters(read(path), parameters).cells:
+        if cell.cell_type == "code":
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                exec(compile(plain_python(cell), f"{path.name}: {cell.id}", "exec"), space)
+            prints[cell.id] = said.getvalue()
+        if cell.id == last:
+            break
+    return space, prints
+
+
 def expect_right_answers(notebook):
     """Solve the exercises and make every check cell one that nbval compares, with "right" where the reader
     finds "not answered yet".
@@ -86,8 +126,20 @@ def work_on_copy(notebook, root: Path):
     return notebook
 
 
+def main(folder: Path) -> None:
+    """Prepare the notebooks of a copied repository's folder for nbval."""
+    for path in sorted(folder.glob("*.ipynb")):
+        notebook = work_on_copy(expect_right_answers(read(path)), folder.parent)
+        nbformat.write(notebook, path)
+        if path.stem in SMALL:
+            model = {"model_name": str(folder.parent / "small_model")}
+            nbformat.write(with_parameters(notebook, model), path.with_stem(f"{path.stem}_small"))
+    from builders import save_small  # loads PyTorch, which readers of notebooks need not
+
+    save_small(folder.parent / "small_model")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Solve the notebooks in a folder for nbval.")
     parser.add_argument("folder", type=Path)
-    for path in parser.parse_args().folder.resolve().glob("*.ipynb"):
-        nbformat.write(work_on_copy(expect_right_answers(read(path)), path.parents[1]), path)
+    main(parser.parse_args().folder.resolve())
