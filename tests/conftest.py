@@ -15,7 +15,8 @@ LONG = 2700  # seconds for a training or a notebook's cell; nbval's own limit is
 LONGEST = ["06_batch_runs", "04_training", "template", "test_kills", "test_training", "03_training_arguments"]
 LONGEST += ["05_pitfalls", "02_data_prep", "test_batch", "01_loading", "test_lessons", "test_browser"]
 LONGEST += ["test_tasks", "test_watch", "test_site", "test_colab"]
-FULL_NOTEBOOKS = {  # `make test` runs 04 on fewer rows, through papermill, and the `_small` copies of 02 and 03
+# `make test` runs 04 on fewer rows, through papermill, and `_small` copies of 02 and 03: tools/notebooks.py
+FULL_NOTEBOOKS = {
     "02_data_prep": "800 tweets through the bundled model; a small one runs the same cells",
     "03_training_arguments": "a dozen epochs of the bundled model; a small one runs the same cells",
     "04_training": "three epochs of 2,520 sentences: a third of all that `make test` may take",

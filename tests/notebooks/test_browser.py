@@ -1,8 +1,8 @@
 """The notebooks in a real browser: JupyterLab serves a temporary copy, and a headless Chromium uses it.
 
-`make browser` runs this file. `make test` leaves out what is marked `browser`, the chapters; it has `make lab`,
-and small notebooks that are made here. Every test leaves screenshots in runs/screenshots/. Nothing here waits a
-fixed time: each step waits for what it needs to see.
+`make browser` runs this file. `make test` leaves out what is marked `browser`, the chapters; it has `make
+lab`, and small notebooks that are made here. Every test leaves screenshots in runs/screenshots/. Nothing here
+waits a fixed time: each step waits for what it needs to see.
 """
 
 import json

@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 TEMPLATE = ROOT / "notebooks" / "template.ipynb"  # what papermill, the batch and `make run` use
 WIDGET = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a control
-# `make test` runs these with a small model: what nbval compares in them hangs on the tokenizer, not on weights.
+# `make test` runs these with a small model: what nbval compares in them hangs on the tokenizer alone.
 SMALL = ("02_data_prep", "03_training_arguments")
 STATE = "application/vnd.jupyter.widget-state+json"  # in the notebook's metadata: what its controls hold
 
@@ -65,7 +65,7 @@ def printed(notebook, cell_id: str) -> str:
 
 
 def stored_table(notebook, cell_id: str) -> pd.DataFrame:
-    """Return the table of numbers that a cell shows, as it is stored: the rows by name, the columns by name."""
+    """Return the table of numbers that is stored as a cell's output."""
     (text,) = (output.data["text/plain"] for output in cell_of(notebook, cell_id).outputs if "data" in output)
     head, *lines = text.splitlines()
     columns = head.split()
