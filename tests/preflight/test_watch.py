@@ -337,5 +337,5 @@ def test_the_bundled_model_fails_at_random_labels(tmp_path, tweets):
     texts, labels = tweets.rows["text"].head(64).tolist(), random_labels(64, 2, 1, 0.9)
     data = table(texts=texts, labels=labels, tokenizer=setup["tokenizer"], max_length=32)
     data = {"train": data.select(range(40)), "held_out": data.select(range(40, 64))}
-    settings = {"num_train_epochs": 3, "learning_rate": 1e-4, "per_device_train_batch_size": 8}
+    settings = {"num_train_epochs": 3, "learning_rate": 1e-4}
     goes_on(trainer_for(tmp_path, **UNCHOSEN | LOGGED | setup | data | settings))
