@@ -14,7 +14,7 @@ from sample_tables import as_table, is_refused, write
 
 from utils.data import TableError, read_table, split_table
 from utils.labels import SEPARATOR, label_names
-from utils.reading.same import normalise
+from utils.reading.same import comparable, normalise
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6).filter(
     str.strip
@@ -295,7 +295,7 @@ names = (
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.sets(st.integers(0, 7), max_size=4), min_size=6, max_size=150),
-    st.lists(names, min_size=8, max_size=8, unique=True),
+    st.lists(names, min_size=8, max_size=8, unique_by=comparable),
     st.integers(0, 1000),
 )
 def test_multi_label_splits_keep_every_row_and_teach_every_label(sets, called, seed):
@@ -404,3 +404,46 @@ for task in ("single_label", "multi_label"):
     assert len({run.stdout for run in runs}) == 1, [run.stderr for run in runs]
     names = sorted(["😀", "a,b", "سلبي", 'say "no"', "../x", "B", "b", "ä", "10", "9"])
     assert ascii(names) in runs[0].stdout
+
+
+@pytest.mark.parametrize(
+    ("spelt", "classes"),
+    [
+        (["yes", "Yes", "yes ", "YES", "no", "no\u200b"], ["no", "yes"]),
+        (["1", "1.0", "1", "0", "0.0", "0"], ["0", "1"]),
+        (["caf\u00e9", "cafe\u0301", "caf\u00e9", "bar", "bar", "bar"], ["bar", "caf\u00e9"]),
+    ],
+)
+def test_a_class_in_several_spellings_is_one_and_written_in_the_commonest(spelt, classes):
+    splits = split_table(as_table((spelt + 2 * classes) * 9))
+    assert label_names(splits.train["label"]) == classes
+    assert sum(map(len, splits[:3])) == 90
+
+
+def test_names_that_only_look_alike_stay_two_classes():
+    splits = split_table(as_table(["C", "c", "C++", "US", "us", "1", "01"] * 20))
+    assert {*splits.train["label"]} == {"C", "c", "C++", "US", "us", "1", "01"}
+
+
+def test_spellings_of_joined_labels_and_of_several_files_are_one():
+    joined = as_table(["food|Room", "food|room", "Food", "room", "staff"] * 16)
+    splits = split_table(joined, task="multi_label")
+    assert {*splits.train["label"]} == {"food|room", "food", "room", "staff"}
+    test = as_table(["yes", "No"] * 10, texts=[f"new {i}" for i in range(20)])
+    splits = split_table(as_table(["Yes", "No"] * 30), test=test)
+    assert {*splits.test["label"]} == {"Yes", "No"}
+    assert "the files write differently count as one class: 'Yes', 'yes'" in str(splits.findings)
+
+
+@pytest.mark.parametrize("kind", ["all different", "half repeated", "text and label swapped"])
+def test_a_label_column_of_free_text_is_refused(kind):
+    different = 120 if kind == "half repeated" else 160
+    texts = ["good", "bad"] * 80 if "swapped" in kind else None
+    table = as_table([f"remark {i % different}" for i in range(160)], texts=texts)
+    with pytest.raises(TableError, match=r"no classes to learn\. Is label_column the right one\?"):
+        split_table(table)
+
+
+def test_many_small_classes_are_not_taken_for_free_text():
+    labels = [f"intent {i % 77}" for i in range(231)] + [f"rare {i}" for i in range(30)]
+    assert sum(map(len, split_table(as_table(labels))[:3])) == 261

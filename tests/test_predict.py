@@ -372,7 +372,7 @@ def test_names_of_columns_and_labels_are_no_formulas_and_come_back(tmp_path):
 
 
 def test_a_wrong_column_or_model_is_named(model, tmp_path):
-    with pytest.raises(TableError, match="has no column 'txt'.*'text'"):
+    with pytest.raises(TableError, match=r"has no column 'txt'.*'text'.*Set text_column \(--text-column\)"):
         predict_file(model, table(tmp_path), tmp_path / "p.csv", text_column="txt")
     with pytest.raises(ModelError, match="has no classification head"):
         predict_file("minilm-l6", table(tmp_path), tmp_path / "p.csv")

@@ -356,6 +356,24 @@ def test_the_default_folder_moves_an_earlier_run_aside(tmp_path, data_file, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "training", "training-previous"]
 
 
+def test_a_run_that_did_not_finish_never_takes_the_place_of_one_that_did(tmp_path, data_file, monkeypatch):
+    monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")
+    (open_run(GOOD).folder / "metrics.json").write_text("finished")
+    for step in (10, 20):
+        checkpoint(open_run(GOOD).folder, step)  # and then it is interrupted
+    open_run(GOOD)
+    assert (tmp_path / "training-previous" / "metrics.json").read_text() == "finished"
+    left = (tmp_path / "training-unfinished" / "checkpoints").glob("checkpoint-*")
+    assert [path.name for path in left] == ["checkpoint-20"]
+
+
+def test_the_summary_names_what_was_warned_of(tmp_path):
+    checks = [{"id": "imbalance", "level": "warning", "message": "...", "fix": "..."}] * 2
+    write_record(tmp_path, record() | {"checks": checks})
+    assert summary(tmp_path).splitlines()[-1].endswith("imbalance")
+    assert "imbalance" not in (write_record(tmp_path, record() | {"checks": []}) or summary(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["thesis.docx", "notes/monday.txt", "mine.ipynb"])
 def test_what_no_run_made_is_kept_when_an_older_run_makes_room(tmp_path, data_file, monkeypatch, name):
     monkeypatch.setattr(utils.runs, "DEFAULT_FOLDER", tmp_path / "training")

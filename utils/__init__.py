@@ -10,8 +10,8 @@ plots.py       the figures of the template and of 04
 predict.py     a new file labelled
 runs.py        the run folder, metrics.json, the model card
 
-reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; bundled sets; when two texts are
-               the same; where checkpoints come from and what they hold
+reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; bundled sets; when two texts
+               are the same; where checkpoints come from and what they hold
 preflight/     what is wrong with a Trainer before, during and after training
 batch/         many papermill runs, on Dask; the leaderboard
 lessons/       figures, controls and exercises of single chapters

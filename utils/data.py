@@ -9,7 +9,7 @@ import pandas as pd
 from utils.findings import Finding, TableError, in_words, rows_in_words
 from utils.labels import MAX_CLASSES, TASKS, in_order, label_names
 from utils.reading.dealing import deal, sample
-from utils.reading.same import normalise, without_repeats
+from utils.reading.same import WRONG_COLUMN, normalise, refuse_free_text, spell_alike, without_repeats
 from utils.reading.table import Table, check_dropped, read_table
 
 __all__ = ["Splits", "Table", "TableError", "read_table", "split_table"]
@@ -43,14 +43,15 @@ def split_table(
     never touched: rows with the same text leave your `validation` and the training rows instead.
     `max_train_samples` keeps a stratified sample of so many training rows, with every class or label in it.
 
+    A class in several spellings, such as "yes" and "Yes ", is one, written as training has it most often.
     Each class keeps its share; in multi_label each label, the rarest dealt first (after Sechidis et al., On
     the Stratification of Multi-Label Data, 2011); in regression each of ten ranges of the value with equally
     many rows. A class with too few rows for every split goes to the training rows. A table's `max_dropped`
     limits the share of its rows that are lost; a repeat or a row not sampled is no loss.
 
     Raises:
-        TableError: too many rows lost, nothing to tell apart, more than 1,000 classes, labels that training
-            does not have, or a split without rows.
+        TableError: too many rows lost, nothing to tell apart, labels that are free text, more than 1,000
+            classes, labels that training does not have, or a split without rows.
     """
     if task not in TASKS:
         raise TableError(f"task={task!r} is none of {', '.join(TASKS)}.")
@@ -62,6 +63,10 @@ def split_table(
     findings = list(table.findings)
     # The text as compared is the index until the end, so that no column of the table can be in its way.
     frames = {name: part.rows.set_axis(normalise(part.rows["text"]), axis=0) for name, part in tables.items()}
+    if TASKS[task].classes:
+        spell_alike(frames, task, findings)
+    if task == "single_label":
+        refuse_free_text(frames["training"]["label"])
     frames["training"], conflicts, repeats = without_repeats(frames["training"], target, findings)
     lost = {name: dict(part.dropped) for name, part in tables.items()}
     lost["training"] |= {"conflicting_labels": conflicts, "repeated_text": repeats}
@@ -117,8 +122,7 @@ def _check_train(train: pd.DataFrame, names: set[str], target: str) -> None:
     """Refuse training rows with nothing to tell apart, or with far too many classes."""
     if len(names) > MAX_CLASSES:
         classes = f"{len(names):,} classes, more than {MAX_CLASSES:,}: {in_words(in_order(names), 3)}"
-        advice = "Is label_column the right one? Numbers are for task='regression'; otherwise merge classes."
-        raise TableError(f"The training rows have {classes}. {advice}")
+        raise TableError(f"The training rows have {classes}. {WRONG_COLUMN}")
     if train[target].nunique() < 2:
         label = f"the same label, {train['label'].iloc[0]!r}" if len(train) else "no label"
         reason = f"All {len(train):,} training rows have {label}: there is nothing to tell apart"

@@ -79,7 +79,7 @@ def open_run(parameters: Mapping[str, Any]) -> Run:
         RunError: the folder holds another run or something else, is or holds a link, or cannot be written.
     """
     named = parameters["output_dir"] is not None
-    folder = Path(parameters["output_dir"]).expanduser().absolute() if named else DEFAULT_FOLDER
+    folder = Path(os.path.abspath(os.path.expanduser(parameters["output_dir"]))) if named else DEFAULT_FOLDER
     identity = {name: value for name, value in parameters.items() if name not in NOT_IDENTITY}
     files = (parameters[name] for name in ("data_file", "validation_file", "test_file"))
     identity["data_sha256"] = [sha256(locate(file)) for file in files if file]
@@ -140,7 +140,10 @@ def _keep_previous(folder: Path, model_name: str) -> str:
 
     Refuse where the new run starts from a model in one of the two folders.
     """
-    previous, model = folder.with_name(f"{folder.name}-previous"), local_model(model_name)
+    kind = (
+        "previous" if (folder / "metrics.json").exists() else "unfinished"
+    )  # which replaces no finished one
+    previous, model = folder.with_name(f"{folder.name}-{kind}"), local_model(model_name)
     if model and any(model.is_relative_to(place.resolve()) for place in (folder, previous)):
         fault = f"{display_path(model)} would be moved or deleted by this run, which starts from it."
         raise RunError(f"{fault} Give an output_dir.")
@@ -343,7 +346,7 @@ def model_card(record: Mapping[str, Any]) -> str:
 
 
 def summary(folder: Path) -> str:
-    """Return in three lines where the model of a finished run is and how it did.
+    """Return in a few lines where the model of a finished run is, how it did, and what was remarked on.
 
     Raises:
         RunError: the run did not finish, or there is none.
@@ -359,10 +362,13 @@ def summary(folder: Path) -> str:
     baselines = reversed(record["baselines"].items())
     others = " and ".join(f"{block[name]:.3f} for {BASELINES[baseline]}" for baseline, block in baselines)
     interval = f"95% interval {low:.3f} to {high:.3f}, {record['data']['test_rows']:,} rows"
+    findings = record["data"].get("findings", []) + record.get("checks", [])
+    warned = dict.fromkeys(finding["id"] for finding in findings)
+    remarks = f"\nWarnings, in full in metrics.json: {', '.join(warned)}" if warned else ""
     return (
         f"The fine-tuned model is in {display_path(folder / 'model')}\n"
         f"Test {name} {value:.3f} ({interval}), against {others}\n"
-        f"Everything about the run: {path}, {display_path(folder / 'README.md')}"
+        f"Everything about the run: {path}, {display_path(folder / 'README.md')}{remarks}"
     )
 
 

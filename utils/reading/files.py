@@ -400,7 +400,8 @@ def _column_names(
             elif delimiter is not None and len(names) == 1:
                 hint = f"{delimiter!r} does not divide its header: name the delimiter that does."
             columns = in_words(names, 30) or "none"
-            advice = f"{hint} Set text_column and label_column.".strip()
+            setting = "text_column and label_column" if len(required) > 1 else "text_column (--text-column)"
+            advice = f"{hint} Set {setting}.".strip()
             raise TableError(f"{path.name} has no column {name!r}; it has {columns}. {advice}")
     distinct: list[str] = []
     for place, name in enumerate(names, start=1):

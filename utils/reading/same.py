@@ -2,12 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 import pandas as pd
 
-from utils.findings import Finding, in_words, rows_in_words
+from utils.findings import Finding, TableError, in_words, rows_in_words
+from utils.labels import SEPARATOR, TASKS, in_order, rows_of_label
 
 # What nobody sees: control characters and Unicode's default ignorables (zero-width blanks and joiners,
 # marks of direction, soft hyphens, variation selectors, fillers).
@@ -24,6 +25,8 @@ SEEN = re.compile(
     "|\U0001f3f4[\U000e0020-\U000e007f]+|[\xb2\xb3\xb9\u2070-\u208e]+)"
 )
 ALIKE = str.maketrans("\u2010\u2012\u2013\u2014\u2212\u2018\u2019", "-----''")  # hyphens and apostrophes
+
+WRONG_COLUMN = "Is label_column the right one? Numbers are for task='regression'; otherwise merge classes."
 
 
 def comparable(text: str) -> str:
@@ -81,6 +84,56 @@ def variants(names: Iterable[str]) -> list[list[str]]:
             key = re.sub(r"\.0+$", "", f"{Decimal(key):f}").removeprefix("+")
         groups.setdefault(key, []).append(name)
     return [same for _, same in sorted(groups.items()) if len(same) > 1]
+
+
+def commonest_spelling(names: Iterable[str], counts: Mapping[str, int]) -> dict[str, str]:
+    """Return for each name that `variants` finds to be one with others the spelling that is commonest.
+
+    Of one or two letters, capitals count: US is not us, and Co is not CO.
+    """
+    groups: dict[tuple, list[str]] = {}
+    for number, same in enumerate(variants(names)):
+        for name in same:
+            plain = unicodedata.normalize("NFKC", UNSEEN.sub("", name)).strip()
+            groups.setdefault((number, plain if plain.isalpha() and len(plain) < 3 else ""), []).append(name)
+    return {
+        name: max(same, key=lambda n: counts.get(n, 0))
+        for same in groups.values()
+        if same[1:]
+        for name in same
+    }
+
+
+def spell_alike(frames: dict[str, pd.DataFrame], task: str, findings: list[Finding]) -> None:
+    """Write each class in one way in all frames; of what differs within a table `read_table` has warned."""
+    counts = {name: rows_of_label(frame["label"], task) for name, frame in frames.items()}
+    names = {label for rows in counts.values() for label in rows.index}
+    spelling = commonest_spelling(names, counts["training"])
+    within = {name for rows in counts.values() for name in commonest_spelling(rows.index, rows)}
+    if across := in_order({name for name in spelling if name not in within}):
+        message = f"Labels that the files write differently count as one class: {in_words(across, 10)}."
+        findings.append(Finding("label-noise", "warning", message, "Write each in one way."))
+    order = in_order({spelling.get(name, name) for name in names})
+
+    def respell(label: str) -> str:
+        if not TASKS[task].joined:
+            return spelling.get(label, label)
+        own = {spelling.get(name, name) for name in label.split(SEPARATOR)}
+        return SEPARATOR.join(sorted(own, key=[*order, ""].index))
+
+    if spelling:
+        for name, frame in frames.items():
+            frames[name] = frame.assign(label=[respell(label) for label in frame["label"]])
+
+
+def refuse_free_text(labels: pd.Series) -> None:
+    """Refuse a label column in which more than a third of the rows hold what no other row holds."""
+    counts = labels.value_counts()
+    single = counts.index[counts == 1]
+    if len(single) >= 20 and len(single) > len(labels) / 3:
+        values = f"{len(counts):,} different values in {len(labels):,} rows"
+        examples = f"{len(single):,} stand in one row only, such as {in_words(single, 2)}"
+        raise TableError(f"The labels have {values}, and {examples}: no classes to learn. {WRONG_COLUMN}")
 
 
 def in_escapes(name: str) -> str:

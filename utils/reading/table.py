@@ -311,7 +311,8 @@ def _label_remarks(labels: pd.Series, task: str, joined: bool) -> Iterator[tuple
 
     for names in variants(counts.index):
         with_counts = ", ".join(f"{in_escapes(name)} ({counts[name]} rows)" for name in names)
-        yield noise, f"labels that may be one class: {with_counts}.", "Write each in one way."
+        fix = "Longer than two letters, they count as one. If they are several, give them different names."
+        yield noise, f"labels that may be one class: {with_counts}.", fix
     if task == "single_label":
         items = {name: _printed_items(name) or [] for name in counts.index}
         printed = [name for name in items if sum(isinstance(item, str) for item in items[name]) > 1]

@@ -24,7 +24,7 @@ UNREACHABLE = re.compile(  # what pip says where it reaches no package index
     "NewConnectionError|ConnectTimeout|Connection refused|Temporary failure in name resolution"
     r"|ProxyError|SSLError|\(from versions: none\)"
 )
-# uv reads none of pip's settings. These it knows by another name; HARMLESS ones change nothing that is installed.
+# uv reads none of pip's settings. These it knows by another name; HARMLESS ones change nothing installed.
 FOR_UV = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -86,7 +86,7 @@ def make(folder):
 
 
 def uv_settings(listing):
-    """Return what `pip config list` says as environment variables of uv, and the names that uv does not know."""
+    """Return what `pip config list` says as uv's environment variables, and the names that uv lacks."""
     found = {}
     for place in ("global", "install", ":env:"):  # a later one wins
         for name, value in re.findall("^" + place + r"\.(\S+?)=(.*)$", listing, flags=re.MULTILINE):
@@ -111,7 +111,7 @@ def install(python, arguments):
     else:
         command = [str(python), "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
         environment = {"UV_SYSTEM_CERTS": "1", **settings, **os.environ}  # what is set for uv itself wins
-        command += [*arguments, *constraints]
+        command += ["--compile-bytecode", *arguments, *constraints]  # as pip does
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment)
         if not result.returncode or "No space left on device" in result.stderr:
             return result

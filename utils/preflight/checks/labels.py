@@ -397,7 +397,7 @@ def label_noise(setup):
     names = (split.class_labels if split is not None else None) or setup.names or []
     for same in variants(names):
         message = f"Class names that may be one class: {', '.join(map(in_escapes, same))}."
-        fix = "Write each in one way before encoding: table['label'].map(utils.reading.same.comparable)"
+        fix = "Write each in one way before encoding: rows['label'] = rows['label'].str.strip().str.lower()"
         yield message, fix
     if setup.task != "single_label" or split is None or split.stream or split.classes is None:
         return
