@@ -16,7 +16,7 @@ from utils.labels import NO_LABEL, SEPARATOR, TASKS, in_order, rows_of_label
 from utils.reading import find_input
 from utils.reading.bundled import BUNDLED, DATA_DIR, fetch
 from utils.reading.files import free_name, read_frame
-from utils.reading.same import comparable, in_escapes, variants
+from utils.reading.same import commonest_spelling, comparable, in_escapes, variants
 
 NA_WORDS = {  # what pandas.read_csv takes for missing, and a table may mean
     *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
@@ -309,9 +309,12 @@ def _label_remarks(labels: pd.Series, task: str, joined: bool) -> Iterator[tuple
     noise = "label-noise"
     counts = rows_of_label(labels, task)
 
+    spelling = commonest_spelling(counts.index, counts)
     for names in variants(counts.index):
         with_counts = ", ".join(f"{in_escapes(name)} ({counts[name]} rows)" for name in names)
-        fix = "Longer than two letters, they count as one. If they are several, give them different names."
+        one = len({spelling.get(name, name) for name in names}) == 1
+        fix = "They count as one. If they are several, give them different names."
+        fix = fix if one else "So short, they stay apart. If they are one, write them in one way."
         yield noise, f"labels that may be one class: {with_counts}.", fix
     if task == "single_label":
         items = {name: _printed_items(name) or [] for name in counts.index}
