@@ -111,9 +111,9 @@ def install(python, arguments):
     else:
         command = [str(python), "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
         environment = {"UV_SYSTEM_CERTS": "1", **settings, **os.environ}  # what is set for uv itself wins
-        command += [*arguments, *constraints]
         if os.environ.get("PYTHONDONTWRITEBYTECODE"):  # or every process would compile all that it imports
             command.append("--compile-bytecode")
+        command += [*arguments, *constraints]
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment)
         if not result.returncode or "No space left on device" in result.stderr:
             return result
