@@ -371,7 +371,8 @@ def test_the_summary_names_what_was_warned_of(tmp_path):
     checks = [{"id": "imbalance", "level": "warning", "message": "...", "fix": "..."}] * 2
     write_record(tmp_path, record() | {"checks": checks})
     assert summary(tmp_path).splitlines()[-1].endswith("imbalance")
-    assert "imbalance" not in (write_record(tmp_path, record() | {"checks": []}) or summary(tmp_path))
+    write_record(tmp_path, record() | {"checks": []})
+    assert "imbalance" not in summary(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["thesis.docx", "notes/monday.txt", "mine.ipynb"])

@@ -46,7 +46,8 @@ def _names_in(label: str, task: str) -> list[str]:
 
 def rows_of_label(labels: pd.Series, task: str) -> pd.Series:
     """Count the rows of each label; in multi_label a row counts for each of its labels."""
-    return pd.Series([name for label in labels for name in _names_in(label, task)], dtype=str).value_counts()
+    names = [name for label in labels for name in _names_in(label, task)] if TASKS[task].joined else labels
+    return pd.Series(names, dtype=str).value_counts().rename_axis(None)
 
 
 def label_names(labels: pd.Series, task: str = "single_label") -> list[str]:

@@ -70,10 +70,11 @@ class Run(NamedTuple):
 def open_run(parameters: Mapping[str, Any]) -> Run:
     """Make the run folder ready, so that no checkpoint or result of another run can be taken for this one's.
 
-    `output_dir` None means runs/training in the repository; an earlier run moves to runs/training-previous. A
-    folder that you name must be new, or empty, or with `resume` hold a run of the same parameters and data.
-    What Trainer would wrongly take for a checkpoint moves to checkpoints/set_aside. TensorBoard's logs, if
-    asked for, will go to the folder. To continue, the bytes of the files must be the same, too.
+    `output_dir` None means runs/training in the repository; an earlier run moves to runs/training-previous,
+    or to runs/training-unfinished where it did not finish. A folder that you name must be new, or empty, or
+    with `resume` hold a run of the same parameters and data. What Trainer would wrongly take for a checkpoint
+    moves to checkpoints/set_aside. TensorBoard's logs, if asked for, will go to the folder. To continue, the
+    bytes of the files must be the same, too.
 
     Raises:
         RunError: the folder holds another run or something else, is or holds a link, or cannot be written.
@@ -140,9 +141,8 @@ def _keep_previous(folder: Path, model_name: str) -> str:
 
     Refuse where the new run starts from a model in one of the two folders.
     """
-    kind = (
-        "previous" if (folder / "metrics.json").exists() else "unfinished"
-    )  # which replaces no finished one
+    finished = (folder / "metrics.json").exists()
+    kind = "previous" if finished else "unfinished"  # which takes no finished one's place
     previous, model = folder.with_name(f"{folder.name}-{kind}"), local_model(model_name)
     if model and any(model.is_relative_to(place.resolve()) for place in (folder, previous)):
         fault = f"{display_path(model)} would be moved or deleted by this run, which starts from it."

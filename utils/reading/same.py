@@ -37,11 +37,16 @@ def comparable(text: str) -> str:
     word goes: Persian, Hindi or Sinhala with and without it are the same words, and a text in two splits
     harms more than a row too few.
     """
-    if not (text.isascii() and text.isprintable()):
-        parts = SEEN.split(text)  # every second one is a match
-        parts[::2] = [unicodedata.normalize("NFKC", UNSEEN.sub("", part)) for part in parts[::2]]
-        text = "".join(parts)
-    return " ".join(text.casefold().split())
+    return " ".join(_without_unseen(text).casefold().split())
+
+
+def _without_unseen(text: str) -> str:
+    """Return a text in form NFKC, without characters that nobody sees; what is in `SEEN` stays."""
+    if text.isascii() and text.isprintable():
+        return text
+    parts = SEEN.split(text)  # every second one is a match
+    parts[::2] = [unicodedata.normalize("NFKC", UNSEEN.sub("", part)) for part in parts[::2]]
+    return "".join(parts)
 
 
 def normalise(texts: pd.Series) -> pd.Series:
@@ -94,14 +99,10 @@ def commonest_spelling(names: Iterable[str], counts: Mapping[str, int]) -> dict[
     groups: dict[tuple, list[str]] = {}
     for number, same in enumerate(variants(names)):
         for name in same:
-            plain = unicodedata.normalize("NFKC", UNSEEN.sub("", name)).strip()
+            plain = _without_unseen(name).strip()
             groups.setdefault((number, plain if plain.isalpha() and len(plain) < 3 else ""), []).append(name)
-    return {
-        name: max(same, key=lambda n: counts.get(n, 0))
-        for same in groups.values()
-        if same[1:]
-        for name in same
-    }
+    several = (same for same in groups.values() if len(same) > 1)
+    return {name: max(same, key=lambda n: counts.get(n, 0)) for same in several for name in same}
 
 
 def spell_alike(frames: dict[str, pd.DataFrame], task: str, findings: list[Finding]) -> None:
@@ -123,7 +124,8 @@ def spell_alike(frames: dict[str, pd.DataFrame], task: str, findings: list[Findi
 
     if spelling:
         for name, frame in frames.items():
-            frames[name] = frame.assign(label=[respell(label) for label in frame["label"]])
+            respelt = {label: respell(label) for label in frame["label"].unique()}
+            frames[name] = frame.assign(label=frame["label"].map(respelt))
 
 
 def refuse_free_text(labels: pd.Series) -> None:

@@ -309,9 +309,9 @@ def _label_remarks(labels: pd.Series, task: str, joined: bool) -> Iterator[tuple
     noise = "label-noise"
     counts = rows_of_label(labels, task)
 
-    spelling = commonest_spelling(counts.index, counts)
     for names in variants(counts.index):
         with_counts = ", ".join(f"{in_escapes(name)} ({counts[name]} rows)" for name in names)
+        spelling = commonest_spelling(names, counts)
         one = len({spelling.get(name, name) for name in names}) == 1
         fix = "They count as one. If they are several, give them different names."
         fix = fix if one else "So short, they stay apart. If they are one, write them in one way."
