@@ -333,7 +333,7 @@ def test_wrong_parameters_stop_the_run_at_once(tmp_path):
     assert 'data_file = "data/my_very_important_tweets.csv"' in injected.source  # of the file
     for words in (
         "there is no parameter 'lerning_rate'. Did you mean 'learning_rate'?",
-        "num_train_epochs must be a number above 0, not 'three' (str)",
+        "num_train_epochs must be a number above 0, or None, not 'three' (str)",
         "per_device_train_batch_size: a whole number, 1 or more",
     ):
         assert words in result.stdout
