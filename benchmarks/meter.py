@@ -17,7 +17,10 @@ def matmul_rate() -> float:
     """Return this process's best rate of fp32 matrix products, in FLOP per second: a layer's shape, a large one."""
     rates = []
     for rows, inner, columns in ((1024, 384, 1536), (2048, 2048, 2048)):
-        left, right = torch.ones(rows, inner), torch.ones(inner, columns)  # no random numbers: training's follow
+        left, right = (
+            torch.ones(rows, inner),
+            torch.ones(inner, columns),
+        )  # no random numbers: training's follow
         for _ in range(5):
             started = now()
             left @ right
@@ -31,7 +34,9 @@ def multiplied(model) -> tuple[int, int]:
     Embeddings are looked up, and the pooler and the head see one token a text.
     """
     layers = model.base_model.named_modules()
-    weights = [part.weight for name, part in layers if isinstance(part, torch.nn.Linear) and "pooler" not in name]
+    weights = [
+        part.weight for name, part in layers if isinstance(part, torch.nn.Linear) and "pooler" not in name
+    ]
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     return trained, sum(weight.numel() for weight in weights) - trained
 

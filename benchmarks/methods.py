@@ -48,7 +48,9 @@ def embeddings(data, seed, folder, checkpoint):
                 vectors[places] = model(**batch).pooler_output
         return vectors
 
-    head = LogisticRegression(max_iter=2000).fit(pooled(data["train"]["text"].tolist()), data["train"]["label"])
+    head = LogisticRegression(max_iter=2000).fit(
+        pooled(data["train"]["text"].tolist()), data["train"]["label"]
+    )
     return scored(data, lambda texts: head.predict(pooled(texts)))
 
 
@@ -71,8 +73,14 @@ def grouped(data, seed, folder, checkpoint):
 def fine_tune(data, seed, folder, checkpoint, padding, **arguments):
     from datasets import Dataset
     from meter import Meter
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
-    from transformers import Trainer, TrainingArguments, set_seed
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
 
     names = sorted(data["train"]["label"].unique())
     set_seed(seed)
@@ -141,8 +149,12 @@ def template(data, seed, folder, checkpoint):
     record = json.loads((folder / "run" / "metrics.json").read_text(encoding="utf-8"))
     for name, frame in data.items():  # all methods have the same rows
         if record["data"][f"{name}_rows"] != len(frame):
-            raise ValueError(f"The template read {record['data'][f'{name}_rows']} {name} rows of {len(frame)}.")
-    return {name: {key: record[name][key] for key in ("accuracy", "f1_macro")} for name in ("validation", "test")}
+            raise ValueError(
+                f"The template read {record['data'][f'{name}_rows']} {name} rows of {len(frame)}."
+            )
+    return {
+        name: {key: record[name][key] for key in ("accuracy", "f1_macro")} for name in ("validation", "test")
+    }
 
 
 def setfit(data, seed, folder, checkpoint):
@@ -153,7 +165,12 @@ def setfit(data, seed, folder, checkpoint):
     model = SetFitModel.from_pretrained(checkpoint, local_files_only=True)
     steps = max(1, len(data["train"]) * 2 // 16)
     args = TrainingArguments(
-        output_dir=str(folder), batch_size=16, max_steps=steps, seed=seed, report_to="none", save_strategy="no"
+        output_dir=str(folder),
+        batch_size=16,
+        max_steps=steps,
+        seed=seed,
+        report_to="none",
+        save_strategy="no",
     )
     rows = Dataset.from_pandas(data["train"][["text", "label"]], preserve_index=False)
     trainer = Trainer(model=model, args=args, train_dataset=rows)
@@ -169,7 +186,10 @@ def simpletransformers(data, seed, folder, checkpoint):
 
     names = sorted(data["train"]["label"].unique())
     args = {"manual_seed": seed, "output_dir": str(folder / "out"), "cache_dir": str(folder / "cache")}
-    args |= {"use_multiprocessing": False, "use_multiprocessing_for_evaluation": False}  # threads as the others
+    args |= {
+        "use_multiprocessing": False,
+        "use_multiprocessing_for_evaluation": False,
+    }  # threads as the others
     args |= {"silent": True, "fp16": False, "no_cache": True, "save_model_every_epoch": False}
     model = ClassificationModel("bert", checkpoint, num_labels=len(names), args=args, use_cuda=False)
     frame = pd.DataFrame({"text": data["train"]["text"], "labels": data["train"]["label"].map(names.index)})

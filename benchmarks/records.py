@@ -11,6 +11,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 FOLDER = ROOT / "runs" / "bench"
+METHODS = ("majority", "tfidf", "embeddings", "textbook", "dynamic", "grouped", "template")  # by price
+PEERS = ("setfit", "simpletransformers")
+STAGES = ("read", "read and split", "tokenise", "preflight", "predict")  # of growth.py
 KEY = ("set", "method", "seed", "threads", "recipe")  # of a line in results.jsonl
 
 

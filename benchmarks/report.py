@@ -1,214 +1,202 @@
-"""What `make bench` says: runs/bench/table.md, figure.png and growth.png, and every ratio in a sentence."""
+"""What `make bench` says: table.md, figure.png and growth.png in runs/bench/, and every ratio in a sentence."""
 
-import argparse
 import math
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-from records import FOLDER, read
+from records import FOLDER, METHODS, PEERS, ROOT, STAGES, read
 
-PEERS = ("setfit", "simpletransformers")
 # Okabe and Ito's colours, which colour-blind people can tell apart; the marker says the same again.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#666666")
-METHODS = ("majority", "tfidf", "embeddings", "textbook", "dynamic", "grouped", "template", *PEERS)
-STYLE = {name: (colour, mark) for name, colour, mark in zip(METHODS, COLOURS, "osD^vP*Xd", strict=True)}
-GROWTH = ("read", "split", "tokenise", "preflight", "predict")  # stages, in a run's order
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
+STYLE = dict(zip(METHODS + PEERS, zip(COLOURS, "osD^vP*Xd", strict=True), strict=True))
+CELL = ["set", "method", "seed", "threads"]
+COLUMNS = {  # of the table: what it shows, and how
+    "test_accuracy": ("test accuracy", ".3f"),
+    "test_f1_macro": ("test macro-F1", ".3f"),
+    "validation_accuracy": ("validation accuracy", ".3f"),
+    "seconds": ("seconds", ".1f"),
+    "cpu_seconds": ("CPU s", ".1f"),
+    "train_seconds": ("training s", ".1f"),
+    "cpu_to_textbook": ("CPU s to the textbook's validation accuracy", ".1f"),
+    "peak_mib": ("peak MiB", ".0f"),
+    "tokens": ("tokens computed per real one", ".2f"),
+    "efficiency": ("efficiency", ".2f"),
+}
 
 
-def load(folder: Path) -> pd.DataFrame:
-    """Return a line a measurement, the newest of each; cpu_to_textbook is None where it was never reached.
+def load(path: Path) -> pd.DataFrame:
+    """Return a line a measurement, the newest of each.
 
-    It is the CPU seconds until an evaluation on the way first had the accuracy on validation with which the
-    textbook recipe ended, of the same set, seed and threads.
+    cpu_to_textbook is how many CPU seconds had passed when an evaluation first had the accuracy on validation
+    with which the textbook recipe ended, in the same set, seed and threads; NaN if none had.
     """
-    cells = {tuple(line[k] for k in ("set", "method", "seed", "threads")): line for line in read(folder)}
-    rows = []
-    for (name, method, seed, threads), line in cells.items():
-        row = {"set": name, "method": method, "seed": seed, "threads": threads, "quick": line["quick"]}
-        row |= {key: line.get(key) for key in ("seconds", "cpu_seconds", "train_seconds", "peak_mib")}
-        row |= {key: line.get(key) for key in ("efficiency", "test_rows")}
+    cells, rows = {tuple(line[key] for key in CELL): line for line in read(path)}, []
+    for (name, _, *rest), line in cells.items():
+        row = {key: value for key, value in line.items() if not isinstance(value, list | dict)}
         for part in ("validation", "test"):
-            row |= {f"{part}_{score}": line[part][score] for score in ("accuracy", "f1_macro")}
-        if line.get("real_tokens"):
-            row["tokens"] = line["computed_tokens"] / line["real_tokens"]
-        if goal := cells.get((name, "textbook", seed, threads)):
-            reached = [cpu for cpu, accuracy in line["evaluations"] if accuracy >= goal["validation"]["accuracy"]]
-            row["cpu_to_textbook"] = min(reached, default=None)
-        rows.append(row)
-    columns = ["tokens", "cpu_to_textbook"]
-    return pd.DataFrame(rows).reindex(columns=[*dict.fromkeys([*(rows[0] if rows else ()), *columns])])
+            row |= {f"{part}_{score}": value for score, value in line[part].items()}
+        row["tokens"] = line["computed_tokens"] / line["real_tokens"] if line.get("real_tokens") else math.nan
+        goal = cells.get((name, "textbook", *rest), {"validation": {"accuracy": math.inf}})
+        reached = [cpu for cpu, accuracy in line["evaluations"] if accuracy >= goal["validation"]["accuracy"]]
+        rows.append(row | {"cpu_to_textbook": min(reached, default=math.nan)})
+    numbers = dict.fromkeys(COLUMNS, float)
+    return pd.DataFrame(rows, columns=[*CELL, "quick", "test_rows", *COLUMNS]).astype(numbers)
 
 
-def spread(values, form: str = ".2f") -> str:
-    """Return mean and standard deviation over seeds in words; one seed has no deviation, no value is a dash."""
-    values = pd.Series(values, dtype=float).dropna()
-    if values.empty:
+def spread(values: pd.Series, form: str) -> str:
+    """Return mean and standard deviation over seeds; one seed has no deviation, and nothing is a dash."""
+    if values.dropna().empty:
         return "–"
-    deviation = f" ± {values.std():{form}}" if len(values) > 1 else ""
+    deviation = f" ± {values.std():{form.strip('+')}}" if values.count() > 1 else ""
     return f"{values.mean():{form}}{deviation}"
 
 
-def standard_error(accuracy: float, rows: int) -> float:
-    """Return the standard error, in points, of an accuracy on so many test rows."""
-    return 100 * math.sqrt(accuracy * (1 - accuracy) / rows)
+def standard_error(part: pd.DataFrame, method: str) -> float:
+    """Return the standard error, in points, of a method's accuracy on the test rows of one set."""
+    rows = part[part["method"] == method]
+    accuracy = rows["test_accuracy"].mean()
+    return 100 * math.sqrt(accuracy * (1 - accuracy) / rows["test_rows"].iloc[0])
 
 
-def by_seed(part: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return a column of the measurements of one set: a line a seed, a column a method."""
-    return part.pivot(index="seed", columns="method", values=column).astype(float)
-
-
-def ratios(part: pd.DataFrame) -> list[str]:
-    """Say what the template and the other fine-tunings cost and score against the textbook, on one set."""
-    lines, name = [], part["set"].iloc[0]
-    kinds = {"cpu_seconds": "CPU seconds", "seconds": "seconds", "train_seconds": "seconds of training"}
-    kinds |= {"cpu_to_textbook": "CPU seconds until the textbook's validation accuracy"}
-    for method in [known for known in METHODS if known in {*part["method"]} and known != "textbook"]:
-        if "textbook" not in {*part["method"]}:
-            return [f"{name}: the textbook recipe is not measured, so there are no ratios."]
-        costs = []
-        for column, words in kinds.items():
-            table = by_seed(part, column)
-            if len(faster := (table["textbook"] / table[method]).dropna()):
-                costs.append(f"{words} 1/{spread(faster)}")
-            elif column == "cpu_to_textbook":
-                costs.append("the textbook's validation accuracy never reached")
-        table = by_seed(part, "test_accuracy").dropna(subset=["textbook", method])
-        if table.empty:
-            lines.append(f"{name}, {method}: no seed is measured for both.")
-            continue
-        gain = spread(100 * (table[method] - table["textbook"]), "+.1f").replace("± +", "± ")
-        error = standard_error(table["textbook"].mean(), part["test_rows"].iloc[0])
-        lines.append(
-            f"{name}, {method} against textbook: {', '.join(costs)}; test accuracy {spread(table[method], '.3f')} "
-            f"against {spread(table['textbook'], '.3f')}, {gain} points (standard error of a test score: "
-            f"{error:.1f}; seeds: {len(table)})."
+def against_textbook(part: pd.DataFrame) -> str:
+    """Say what the template costs and scores against the textbook recipe on one set, seed by seed."""
+    both = part.pivot(index="seed", columns="method", values=[*COLUMNS])
+    name, measured = part["set"].iloc[0], {*both.columns.get_level_values("method")}
+    if not {"template", "textbook"} <= measured or both["seconds"][["template", "textbook"]].dropna().empty:
+        return f"{name}: template and textbook are not both measured, so there is no ratio."
+    words = []
+    for column, what in (
+        ("cpu_seconds", "of the textbook's CPU seconds"),
+        ("seconds", "of its seconds"),
+        ("train_seconds", "of its seconds of training"),
+        ("cpu_to_textbook", "of its CPU seconds until its final validation accuracy"),
+    ):
+        faster = both[column]["textbook"] / both[column]["template"]
+        words.append(
+            f"1/{spread(faster, '.1f')} {what}" if faster.count() else f"that accuracy never ({what})"
         )
-    return lines
+    score = both["test_accuracy"][["template", "textbook"]].dropna()
+    gain = spread(100 * (score["template"] - score["textbook"]), "+.1f")
+    return (
+        f"{name}: the template takes {', '.join(words)}. Its test accuracy is {spread(score['template'], '.3f')} "
+        f"against {spread(score['textbook'], '.3f')}: {gain} points, over {len(score)} seed(s); a test score "
+        f"has a standard error of {standard_error(part, 'textbook'):.1f}."
+    )
 
 
 def losses(part: pd.DataFrame) -> list[str]:
-    """Say where another method beats the template on one set, or comes as far for less."""
+    """Say which methods beat the template on one set, and which come within a standard error for less."""
     name, means = part["set"].iloc[0], part.groupby("method")[["test_accuracy", "cpu_seconds"]].mean()
     if "template" not in means.index:
         return [f"{name}: the template is not measured."]
-    score, cpu = means.loc["template"]
-    error, lines = standard_error(score, part["test_rows"].iloc[0]), []
+    (score, cpu), error = means.loc["template"], standard_error(part, "template")
+    lines = []
     for method, (other, price) in means.drop(index="template").iterrows():
-        behind, times = 100 * (other - score), f"{price / cpu:.2g} times the template's CPU seconds"
-        if behind > 0:
-            within = "less" if behind < error else "more"
-            lines.append(
-                f"{name}: the template loses to {method} by {behind:.1f} points, {within} than a standard error "
-                f"({error:.1f}), which takes {times}."
-            )
-        elif -behind <= error and price < cpu:
-            lines.append(
-                f"{name}: {method} is enough: {-behind:.1f} points behind the template, within a standard error "
-                f"({error:.1f}), for {times}."
-            )
-    return lines or [f"{name}: the template loses to none; nothing cheaper comes within a standard error of it."]
+        gain, times = 100 * (other - score), f"{price / cpu:.2g} times its CPU seconds"
+        if gain > 0:
+            lines.append(f"{name}: the template loses to {method} by {gain:.1f} points, which takes {times}")
+        elif gain >= -error and price < cpu:
+            lines.append(f"{name}: {method} is only {abs(gain):.1f} points behind the template, for {times}")
+    lines = lines or [f"{name}: no method beats the template, and none comes near it for less"]
+    return [f"{line}; a standard error is {error:.1f} points." for line in lines]
 
 
-def headline(part: pd.DataFrame) -> str:
+def headline(found: pd.DataFrame) -> str:
     """Say the two ratios that matter, over all sets: the template's time and score against the textbook's."""
-    index = ["set", "seed"]
-    cpu = part.pivot(index=index, columns="method", values="cpu_seconds")
-    if not {"template", "textbook"} <= {*cpu.columns}:
-        return "Without template and textbook there is no headline."
-    score = part.pivot(index=index, columns="method", values="test_accuracy")
-    times = (cpu["textbook"] / cpu["template"]).dropna().groupby("set").mean()
-    gain = (100 * (score["template"] - score["textbook"])).dropna().groupby("set").mean()
+    pairs = found.pivot(index=["set", "seed"], columns="method", values=["cpu_seconds", "test_accuracy"])
+    if not {"template", "textbook"} <= {*found["method"]}:
+        return "Template and textbook are not both measured."
+    cpu, score = (
+        pairs[key].dropna(subset=["template", "textbook"]) for key in ("cpu_seconds", "test_accuracy")
+    )
+    times = (cpu["textbook"] / cpu["template"]).groupby("set").mean()
+    gain = (100 * (score["template"] - score["textbook"])).groupby("set").mean()
     return (
-        f"Over {len(times)} set(s), the template takes 1/{times.mean():.1f} of the textbook's CPU seconds "
-        f"(by set 1/{times.min():.1f} to 1/{times.max():.1f}) and scores {gain.mean():+.1f} points "
-        f"({gain.min():+.1f} to {gain.max():+.1f})."
+        f"The template takes 1/{times.mean():.1f} of the textbook's CPU seconds (by set 1/{times.min():.1f} to "
+        f"1/{times.max():.1f}) and scores {gain.mean():+.1f} points ({gain.min():+.1f} to {gain.max():+.1f})."
     )
 
 
 def table(part: pd.DataFrame) -> list[str]:
-    """Return the lines of one set's table in Markdown, a rung a line; peers that are not there are named."""
-    heads = ["method", "seeds", "test accuracy", "test macro-F1", "validation accuracy", "seconds", "CPU s"]
-    heads += ["training s", "CPU s to textbook", "peak MiB", "tokens computed per real one", "efficiency"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for method in [known for known in METHODS if known in {*part["method"], *PEERS}]:
+    """Return one set's table in Markdown, a rung a line; peers that were not measured are named."""
+    lines = ["| method | seeds | " + " | ".join(head for head, _ in COLUMNS.values()) + " |"]
+    lines.append("|---" * (len(COLUMNS) + 2) + "|")
+    for method in METHODS + PEERS:
         rows = part[part["method"] == method]
-        if rows.empty:
-            lines.append(f"| {method} | not installed (`make bench PEERS=1`) or not measured |" + " |" * 10)
-            continue
-        cells = [method, str(len(rows))]
-        cells += [spread(rows[c], ".3f") for c in ("test_accuracy", "test_f1_macro", "validation_accuracy")]
-        cells += [spread(rows[c], ".1f") for c in ("seconds", "cpu_seconds", "train_seconds", "cpu_to_textbook")]
-        cells += [spread(rows["peak_mib"], ".0f"), spread(rows["tokens"]), spread(rows["efficiency"])]
-        lines.append(f"| {' | '.join(cells)} |")
+        cells = [spread(rows[name], form) for name, (_, form) in COLUMNS.items()]
+        if len(rows):
+            lines.append(f"| {method} | {len(rows)} | {' | '.join(cells)} |")
+        elif method in PEERS:
+            there = (ROOT / "runs" / "bench-env" / method / "ready").exists()
+            reason = "not measured" if there else "not installed: `make bench PEERS=1`"
+            lines.append(f"| {method} | {reason} |{' |' * len(COLUMNS)}")
     return lines
 
 
-def figure(part: pd.DataFrame, title: str):
-    """Draw test accuracy over CPU seconds, a panel a set; bars are one standard deviation over seeds."""
-    names = [*dict.fromkeys(part["set"])]
-    drawn, axes = plt.subplots(
-        1, len(names), figsize=(1.5 + 4 * len(names), 4.2), squeeze=False, layout="constrained"
-    )
+def figure(found: pd.DataFrame, title: str) -> plt.Figure:
+    """Draw test accuracy over CPU seconds, a panel a set; bars are a standard deviation over seeds."""
+    names, shown = [*found["set"].unique()], {}
+    size = (2 + 4 * len(names), 4.2)
+    drawn, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, layout="constrained")
     for panel, name in zip(axes[0], names, strict=True):
-        for method, rows in part[part["set"] == name].groupby("method"):
-            (colour, mark), ends = STYLE[method], rows[["cpu_seconds", "test_accuracy"]]
-            (x, y), bars = ends.mean(), ends.std().fillna(0)  # one seed: no bars
-            look = {"color": colour, "marker": mark, "markersize": 9, "markeredgecolor": "black", "ls": "none"}
-            panel.errorbar(x, y, xerr=bars.iloc[0], yerr=bars.iloc[1], label=method, capsize=3, **look)
+        for method, rows in found[found["set"] == name].groupby("method"):
+            ends, (colour, mark) = rows[["cpu_seconds", "test_accuracy"]], STYLE[method]
+            look = {
+                "color": colour,
+                "marker": mark,
+                "markersize": 9,
+                "markeredgecolor": "black",
+                "ls": "none",
+            }
+            bars = dict(zip(("xerr", "yerr"), ends.std().fillna(0), strict=True))
+            shown[method] = panel.errorbar(*ends.mean(), **bars, capsize=3, **look)
         panel.set(title=name, xlabel="CPU seconds of the whole process", xscale="log")
         panel.grid(alpha=0.3)
     axes[0, 0].set_ylabel("accuracy on the test rows")
-    handles = {label: handle for panel in axes[0] for handle, label in zip(*panel.get_legend_handles_labels())}
-    ordered = [method for method in METHODS if method in handles]
-    drawn.legend([handles[method] for method in ordered], ordered, loc="outside right upper")
+    shown = {method: shown[method] for method in STYLE if method in shown}
+    drawn.legend(shown.values(), shown.keys(), loc="outside right upper")
     drawn.suptitle(title)
     return drawn
 
 
 def growth(lines: list[dict]) -> tuple[list[str], plt.Figure]:
-    """Return the table of `growth.py` in Markdown, and its figure: seconds and peak memory over rows."""
+    """Return what growth.py found as a table in Markdown, and as a figure: seconds and memory over rows."""
     found = pd.DataFrame({(line["stage"], line["rows"]): line for line in lines}.values())
-    tables = {key: found.pivot(index="rows", columns="stage", values=key) for key in ("seconds", "peak_mib")}
-    stages = [stage for stage in GROWTH if stage in {*found["stage"]}]
-    words = ["| rows | " + " | ".join(f"{stage}: s, MiB" for stage in stages) + " |"]
-    words.append("|---" * (len(stages) + 1) + "|")
-    for rows in tables["seconds"].index:
-        pairs = [(tables["seconds"].loc[rows, stage], tables["peak_mib"].loc[rows, stage]) for stage in stages]
-        cells = ["–" if np.isnan(took) else f"{took:,.2f}, {held:,.0f}" for took, held in pairs]
-        words.append(f"| {rows:,} | {' | '.join(cells)} |")
+    stages = [stage for stage in (*STAGES, "predict, minilm-l6") if stage in {*found["stage"]}]
     drawn, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    for panel, (key, unit) in zip(axes, (("seconds", "seconds"), ("peak_mib", "peak memory, MiB")), strict=True):
-        for stage, colour, mark in zip(stages, COLOURS, "osD^v", strict=False):
-            panel.plot(tables[key][stage].dropna(), color=colour, marker=mark, label=stage)
-        panel.set(xlabel="rows of the table", ylabel=unit, xscale="log", yscale="log", title=f"{unit} by stage")
+    cells = found.assign(
+        cell=[f"{line.seconds:,.2f} s, {line.peak_mib:,.0f} MiB" for line in found.itertuples()]
+    )
+    cells = cells.pivot(index="rows", columns="stage", values="cell").fillna("–")
+    words = [f"| rows | {' | '.join(stages)} |", "|---" * (len(stages) + 1) + "|"]
+    words += [f"| {rows:,} | {' | '.join(cells.loc[rows, stages])} |" for rows in cells.index]
+    for panel, key, unit in zip(axes, ("seconds", "peak_mib"), ("seconds", "peak memory, MiB"), strict=True):
+        for stage, colour, mark in zip(stages, COLOURS, "osD^vP", strict=False):
+            of_stage = found[found["stage"] == stage].sort_values("rows")
+            panel.plot(of_stage["rows"], of_stage[key], color=colour, marker=mark, label=stage)
+        panel.set(
+            xlabel="rows of the table", ylabel=unit, xscale="log", yscale="log", title=f"{unit}, by stage"
+        )
         panel.grid(alpha=0.3)
     axes[0].legend()
     return words, drawn
 
 
-def main(folder: Path) -> str:
-    """Write table and figures into `folder`; return the text of the table.
-
-    Raises:
-        SystemExit: nothing has been measured there.
-    """
+def main(folder: Path = FOLDER) -> str:
+    """Write table and figures into `folder`, for the number of threads measured last; return the table's text."""
     found = load(folder / "results.jsonl")
     if found.empty:
-        raise SystemExit(f"Nothing has been measured in {folder.name}: `make bench` does.")
-    lines = []
-    for threads, part in found.groupby("threads"):
-        quick = "the QUICK one, on few rows: its scores mean nothing; " if part["quick"].any() else ""
-        title = f"What fine-tuning costs ({quick}{threads} thread(s) a process)"
-        figure(part, title).savefig(folder / ("figure.png" if threads == found["threads"].iloc[-1] else
-                                              f"figure-{threads}.png"), dpi=120)  # fmt: skip
-        lines += [f"# {title}", "", headline(part), "", "Mean ± standard deviation over seeds.", ""]
-        for name in dict.fromkeys(part["set"]):
-            of_set = part[part["set"] == name]
-            lines += [f"## {name}", "", *table(of_set), "", *(f"- {line}" for line in ratios(of_set)), ""]
-            lines += [*(f"- {line}" for line in losses(of_set)), ""]
+        sys.exit("Nothing has been measured yet: `make bench` does.")
+    found = found[found["threads"] == found["threads"].iloc[-1]]
+    quick = "QUICK, few rows: the scores mean nothing; " if found["quick"].any() else ""
+    title = f"What a text classifier costs ({quick}{found['threads'].iloc[0]} thread(s) a process)"
+    figure(found, title).savefig(folder / "figure.png", dpi=120)
+    lines = [f"# {title}", "", headline(found), "", "Numbers are means ± standard deviations over seeds.", ""]
+    for name, part in found.groupby("set", sort=False):
+        said = [f"- {line}" for line in (against_textbook(part), *losses(part))]
+        lines += [f"## {name}", "", *table(part), "", *said, ""]
     if grown := read(folder / "growth.jsonl"):
         words, drawn = growth(grown)
         drawn.savefig(folder / "growth.png", dpi=120)
@@ -217,14 +205,12 @@ def main(folder: Path) -> str:
         lines += ["## Start-up", "", "| what | seconds |", "|---|---|"]
         lines += [f"| {what} | {seconds:.2f} |" for what, seconds in started[-1].items()]
     plt.close("all")
-    text = "\n".join(lines) + "\n"
+    text = "\n".join(lines).rstrip() + "\n"
     (folder / "table.md").write_text(text, encoding="utf-8")
     return text
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the table of `make bench QUICK=1`")
-    place = FOLDER / "quick" if parser.parse_args().quick else FOLDER
+    place = FOLDER / "quick" if "--quick" in sys.argv else FOLDER
     print(main(place))
-    print(f"In {place.relative_to(FOLDER.parents[1])}: table.md, figure.png")
+    print(f"In {place.relative_to(ROOT)}: table.md, figure.png")

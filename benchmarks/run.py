@@ -18,11 +18,9 @@ import venv
 from importlib.metadata import version
 from pathlib import Path
 
-from records import FOLDER, HERE, KEY, ROOT, append, digest, is_done, peak_mib, read, recipe
+from records import FOLDER, HERE, KEY, METHODS, PEERS, ROOT, append, digest, is_done, peak_mib, read, recipe
 
 SETS = ("tweets", "reviews", "products", "editorials")
-METHODS = ("majority", "tfidf", "embeddings", "textbook", "dynamic", "grouped", "template")
-PEERS = ("setfit", "simpletransformers")
 QUICK_ROWS = 100  # of each split
 SPLIT_SEED = 42  # the split is one for all seeds; those are of the training
 ENVIRONMENTS = ROOT / "runs" / "bench-env"
@@ -140,7 +138,9 @@ def names_of(given: str | None, known: tuple, what: str) -> list[str]:
 def main(arguments=None, folder: Path = FOLDER) -> int:
     """Measure what is missing; return how many measurements failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each method (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="trainings of each method (default: %(default)s)"
+    )
     parser.add_argument("--sets", help=f"with commas between them; default: {','.join(SETS)}")
     parser.add_argument("--methods", help=f"default: {','.join(METHODS + PEERS)}")
     threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
