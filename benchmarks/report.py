@@ -2,6 +2,7 @@
 
 import math
 import sys
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -146,7 +147,7 @@ def figure(found: pd.DataFrame, title: str) -> plt.Figure:
             look = {
                 "color": colour,
                 "marker": mark,
-                "markersize": 9,
+                "markersize": 10,
                 "markeredgecolor": "black",
                 "ls": "none",
             }
@@ -156,8 +157,8 @@ def figure(found: pd.DataFrame, title: str) -> plt.Figure:
         panel.grid(alpha=0.3)
     axes[0, 0].set_ylabel("accuracy on the test rows")
     shown = {method: shown[method] for method in STYLE if method in shown}
-    drawn.legend(shown.values(), shown.keys(), loc="outside right upper")
-    drawn.suptitle(title)
+    drawn.legend(shown.values(), shown.keys(), loc="outside right center")
+    drawn.suptitle(textwrap.fill(title, 50 * len(names)))
     return drawn
 
 

@@ -14,14 +14,12 @@ from records import FOLDER, ROOT, append
 NOTEBOOKS = ROOT / "notebooks"
 
 
-def seconds_of(*command) -> float:
-    """Return the wall seconds of a Python program, in the repository's root."""
-    started = time.perf_counter()
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, *map(str, command)], check=True, cwd=ROOT, env=environment, capture_output=True
-    )
-    return time.perf_counter() - started
+def run(*command) -> tuple[str, float]:
+    """Run Python with these arguments in the repository's root; return its output and its wall seconds."""
+    started, environment = time.perf_counter(), os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *map(str, command)]
+    ended = subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    return ended.stdout, time.perf_counter() - started
 
 
 def imports(rounds: int = 5) -> dict[str, float]:
@@ -58,9 +56,8 @@ def papermill(rows: int = 100) -> dict[str, float]:
         empty = min(run(*command, f"{name}/nothing.ipynb", f"{name}/ran.ipynb")[1] for _ in range(3))
         given = ["-p", "max_train_samples", rows, "-p", "output_dir", f"{name}/run"]
         _, whole = run(*command, NOTEBOOKS / "template.ipynb", f"{name}/ran.ipynb", *given)
-        training = json.loads(Path(name, "run", "metrics.json").read_text(encoding="utf-8"))["train"][
-            "seconds"
-        ]
+        record = json.loads(Path(name, "run", "metrics.json").read_text(encoding="utf-8"))
+        training = record["train"]["seconds"]
     found = {"papermill, a notebook with nothing in it": empty}
     return found | {
         f"the template on {rows} tweets, but for its {training:.0f} s of training": whole - training
