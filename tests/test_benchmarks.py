@@ -186,3 +186,24 @@ def test_one_real_measurement(tmp_path):
     assert 0 < found["evaluations"][0][0] <= found["cpu_seconds"]
     assert 50 < found["peak_mib"] < 2000
     assert peak_mib() > 50
+
+
+def test_the_meter_changes_nothing_and_counts_tokens(tmp_path):
+    from builders import pair, texts_of, trainer_for
+    from meter import Meter
+
+    parts = pair(texts=texts_of(24, length=3, most=9))
+    plain = trainer_for(tmp_path / "plain", **parts)  # making a Trainer sets the seed
+    plain.train()
+    watched = trainer_for(tmp_path / "watched", callbacks=[Meter(tmp_path / "meter.json")], **parts)
+    watched.train()
+    weights = zip(plain.model.parameters(), watched.model.parameters(), strict=True)
+    assert all(one.equal(other) for one, other in weights)
+    found = json.loads((tmp_path / "meter.json").read_text())
+    assert found["real_tokens"] == 2 * sum(map(len, parts["train"]["input_ids"])), "two epochs, no evaluation"
+    assert found["real_tokens"] < found["computed_tokens"] < 2 * 24 * 11
+    assert [accuracy for _, accuracy in found["evaluations"]] == [
+        each["eval_accuracy"] for each in watched.state.log_history if "eval_accuracy" in each
+    ]
+    assert 0 < found["step_seconds"] < found["train_seconds"] * 1.5
+    assert 0 < found["efficiency"] < 1
