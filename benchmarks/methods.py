@@ -27,31 +27,24 @@ def tfidf(data, seed, folder, checkpoint):
     from utils.metrics import baseline_predictions
 
     known = data["train"]["text"], data["train"]["label"]
-    return scored(data, lambda texts: baseline_predictions(*known, texts)["tfidf_logreg"])
+    return scored(data, lambda texts: baseline_predictions(*known, texts)["tfidf_logreg"].predicted)
 
 
 def embeddings(data, seed, folder, checkpoint):
-    """Logistic regression on the pooled output of the bundled model, which stays as it is."""
-    import torch
-    from sklearn.linear_model import LogisticRegression
-    from transformers import AutoModel, AutoTokenizer
+    """A linear model on the bundled model's embeddings, as 04 and the template have it beside the model."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(checkpoint), AutoModel.from_pretrained(checkpoint).eval()
+    from utils.predict import embedding_baseline
 
-    def pooled(texts):
-        vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-        order = np.argsort([-len(text) for text in texts])  # like lengths together: less padding
-        for places in np.split(order, range(64, len(order), 64)):
-            batch = [texts[place] for place in places]
-            batch = tokenizer(batch, padding=True, truncation=True, max_length=128, return_tensors="pt")
-            with torch.inference_mode():
-                vectors[places] = model(**batch).pooler_output
-        return vectors
-
-    head = LogisticRegression(max_iter=2000).fit(
-        pooled(data["train"]["text"].tolist()), data["train"]["label"]
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
+    known, rest = (data["train"]["text"], data["train"]["label"]), ("single_label", 128)
+    return scored(
+        data,
+        lambda texts: (
+            embedding_baseline(model, tokenizer, *known, texts, *rest)["embeddings_logreg"].predicted
+        ),
     )
-    return scored(data, lambda texts: head.predict(pooled(texts)))
 
 
 def textbook(data, seed, folder, checkpoint):

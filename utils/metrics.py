@@ -335,12 +335,10 @@ def ladder(labels, rungs: dict[str, Rung], task: str = "single_label") -> tuple[
     """
     measure, lines, names = TASKS[task].compared_by, {}, list(rungs)
     for name, before in zip(names, [None, *names], strict=False):
-        lines[name] = score(labels, rungs[name].predicted, task)
-        if before:
-            both = rungs[name].predicted, rungs[before].predicted
-            interval = bootstrap_interval(measure, labels, *both)
-            lines[name] |= dict(zip(("gain", "low", "high"), interval, strict=True))
-        lines[name]["seconds"] = rungs[name].seconds
+        both = [rungs[each].predicted for each in (name, before) if each]
+        interval = bootstrap_interval(measure, labels, *both) if before else [math.nan] * 3
+        gain = dict(zip(("gain", "low", "high"), interval, strict=True))
+        lines[name] = score(labels, both[0], task) | gain | {"seconds": rungs[name].seconds}
     best = max(names[:-1], key=lambda name: lines[name][measure])
     comparison = compare(measure, labels, rungs[names[-1]].predicted, rungs[best].predicted, best)
     if comparison.verdict != "better":

@@ -122,7 +122,7 @@ def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, d
     return logits, output.metrics
 
 
-def embed(model, tokenizer, texts: Sequence[str], max_length: int, long_texts: str = "head") -> np.ndarray:
+def embed(model, tokenizer, texts: Sequence[str], max_length: int) -> np.ndarray:
     """Return what a model makes of each text: the mean of its last layer over the tokens, (texts, hidden).
 
     For a checkpoint of sentence-transformers, such as the bundled one, this is the sentence embedding. Model
@@ -130,7 +130,7 @@ def embed(model, tokenizer, texts: Sequence[str], max_length: int, long_texts: s
     """
     import torch
 
-    means, training = None, model.training
+    means, training, long_texts = None, model.training, getattr(model.config, "long_texts", "head")
     model.eval()
     for places, batch, _ in length_sorted_batches(tokenizer, list(texts), 64, max_length, long_texts):
         with torch.inference_mode():
@@ -146,7 +146,7 @@ def embed(model, tokenizer, texts: Sequence[str], max_length: int, long_texts: s
 
 
 def embedding_baseline(
-    model, tokenizer, train_texts, train_labels, texts, task: str, max_length: int, long_texts: str = "head"
+    model, tokenizer, train_texts, train_labels, texts, task: str, max_length: int
 ) -> dict[str, Rung]:
     """Return what a linear model on `embed` predicts for `texts`, as `baseline_predictions` does.
 
@@ -155,7 +155,7 @@ def embedding_baseline(
     """
     start, kept = time.perf_counter(), some_rows(len(train_texts), 20_000)  # more take as long as training
     texts = [*np.array(train_texts, object)[kept], *texts]
-    features = embed(model, tokenizer, texts, max_length, long_texts)
+    features = embed(model, tokenizer, texts, max_length)
     features = (features - features[: len(kept)].mean(axis=0)) / (features[: len(kept)].std(axis=0) + 1e-6)
     known, asked = features[: len(kept)], features[len(kept) :]
     # between 0.003 and 0.03 the strength hardly matters on the bundled sets, all rows or 300

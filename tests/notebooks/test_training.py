@@ -138,7 +138,12 @@ def own_run(own_table, own_tree):
 def test_it_learns_and_beats_the_baselines(own_run):
     metrics = metrics_of(own_run)
     assert metrics["test"]["accuracy"] >= metrics["baselines"]["tfidf_logreg"]["accuracy"] + 0.05
-    assert metrics["baselines"]["tfidf_logreg"]["accuracy"] > metrics["baselines"]["majority"]["accuracy"]
+    assert list(metrics["baselines"]) == ["majority", "tfidf_logreg", "embeddings_logreg"]
+    accuracies = [block["accuracy"] for block in metrics["baselines"].values()]
+    assert accuracies[0] < accuracies[1] < accuracies[2]
+    assert metrics["baselines"]["embeddings_logreg"]["seconds"] > 0
+    gain = accuracies[2] - accuracies[1]
+    assert metrics["baselines"]["embeddings_logreg"]["gain"] == pytest.approx(gain)
     assert (
         metrics["test"]["accuracy_ci95"][0]
         < metrics["test"]["accuracy"]
