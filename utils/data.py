@@ -1,6 +1,7 @@
 """Tables of labelled text: the bundled data sets, a reader for your own file, and the split."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from utils.findings import Finding, TableError, in_words, rows_in_words
 from utils.labels import MAX_CLASSES, TASKS, in_order, label_names
 from utils.reading.dealing import deal, sample
-from utils.reading.same import WRONG_COLUMN, numbered, refuse_free_text, spell_alike, without_repeats
+from utils.reading.same import WRONG_COLUMN, comparable, refuse_free_text, spell_alike, without_repeats
 from utils.reading.table import Table, check_dropped, read_table
 
 __all__ = ["Splits", "Table", "TableError", "read_table", "split_table"]
@@ -62,7 +63,12 @@ def split_table(
         raise TableError("The rows have no column 'value'. Read every table with task='regression'.")
     findings = list(table.findings)
     # What a text is compared by is the index until the end, so that no column can be in its way.
-    frames = numbered({name: part.rows for name, part in tables.items()})
+    # It is a number for each, for a million texts take much memory.
+    number = defaultdict(count().__next__)
+    frames = {
+        name: part.rows.set_axis(part.rows["text"].map(lambda text: number[comparable(text)]), axis=0)
+        for name, part in tables.items()
+    }
     if TASKS[task].classes:
         spell_alike(frames, task, findings)
     if task == "single_label":

@@ -3,8 +3,10 @@
 import argparse
 import csv
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +18,10 @@ from utils.labels import TASKS, decode_labels, rows_of_label
 from utils.metrics import decide, probabilities_of
 from utils.models import ModelError, add_pad_token, find_model, has_head, head_and_tail, longest_input
 from utils.reading.files import free_name, read_frame, refuse_output
-from utils.reading.table import locate
+from utils.reading.table import is_blank, locate
 
 WINDOW = 20_000  # texts tokenised and sorted at a time: enough to pad little, few enough for any memory
+PART = 1_000  # texts that have probabilities at a time: 8 MB where there are 1,000 classes
 
 
 class Labelled(NamedTuple):
@@ -84,25 +87,32 @@ def predict_file(
     max_length = _limit(loaded, max_length)
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
-    filled = [bool(text.strip()) for text in table[text_column]]
-    answers, cut = _answers(loaded, table[text_column][filled].tolist(), batch_size, max_length)
+    filled = ~is_blank(table[text_column])
     *_, task, names = loaded
-    names = names if TASKS[task].classes else []  # nobody counts a number
-    counts = rows_of_label(answers["predicted"], task).reindex(names, fill_value=0).to_dict()
+    added, cut = _added(loaded), 0
+    counts = Counter(dict.fromkeys(names, 0) if TASKS[task].classes else {})  # nobody counts a number
 
-    added = [*answers]
+    def results() -> Iterator[tuple[str, str]]:
+        nonlocal cut
+        for labels, shares, longer in _answers(
+            loaded, table[text_column][filled].array, batch_size, max_length
+        ):
+            cut += longer
+            counts.update(rows_of_label(pd.Series(labels), task).to_dict() if counts else {})
+            yield from zip(labels, _digits(shares), strict=True)
+
     own = {name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table}
-    table = table.rename(columns=own)
-    results = answers.itertuples(index=False, name=None)
+    rows = zip(table.itertuples(index=False, name=None), filled, strict=True)
+    answers, blank = results(), ("", "," * (len(added) - 1))
     with atomic_path(target) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(map(quote_formula, [*table.columns, *added]))
-        for row, has_text in zip(table.itertuples(index=False, name=None), filled, strict=True):
+        line_of = csv.writer(SimpleNamespace(write=str)).writerow  # it returns what `write` does
+        file.write(line_of(map(quote_formula, [*table.rename(columns=own).columns, *added])))
+        for row, has_text in rows:
+            label, digits = next(answers) if has_text else blank
             cells = ["" if value is None or value != value else value for value in row]  # NaN is not itself
-            label, *shares = next(results) if has_text else [""] * len(added)
-            cells += [label, *(f"{share:.6f}" if has_text else "" for share in shares)]
-            writer.writerow(map(quote_formula, cells))
-    return Labelled(target, len(filled), filled.count(False), cut, counts, findings)
+            file.write(line_of(map(quote_formula, [*cells, label])).removesuffix("\r\n") + digits + "\r\n")
+        next(answers, None)  # ends the bar
+    return Labelled(target, len(filled), int((~filled).sum()), cut, dict(counts), findings)
 
 
 def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, dict[str, float]]:
@@ -126,8 +136,15 @@ def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFr
 
     `loaded` is what `load_classifier` returns.
     """
-    answers, _ = _answers(loaded, list(texts), batch_size, _limit(loaded))
-    return pd.DataFrame({"text": list(texts)}).join(answers)
+    answers = _answers(loaded, list(texts), batch_size, _limit(loaded))
+    rows = [(label, *row) for labels, shares, _ in answers for label, row in zip(labels, shares, strict=True)]
+    return pd.DataFrame({"text": list(texts)}).join(pd.DataFrame(rows, columns=_added(loaded)))
+
+
+def _added(loaded) -> list[str]:
+    """Return the names of the columns with answers."""
+    *_, task, names = loaded
+    return ["predicted", *(f"probability_{name}" for name in names if TASKS[task].classes)]
 
 
 def _limit(loaded, max_length: int | None = None) -> int:
@@ -136,26 +153,55 @@ def _limit(loaded, max_length: int | None = None) -> int:
     return max_length or min(limit, int(loaded[1].model_max_length))
 
 
-def _answers(loaded, texts: list[str], batch_size: int, max_length: int) -> tuple[pd.DataFrame, int]:
-    """Return a line a text, as `label_texts` does but without the text; and how many texts were cut."""
+def _answers(
+    loaded, texts: Sequence[str], batch_size: int, max_length: int
+) -> Iterator[tuple[list[str], np.ndarray, int]]:
+    """Yield for `PART` texts at a time, in order: predictions, probabilities, how many texts were cut.
+
+    Probabilities have shape (texts, classes). No more than the logits of one window are held.
+    """
     import torch
 
     classifier, tokenizer, task, names = loaded
-    logits, cut = np.zeros((len(texts), len(names)), dtype=np.float32), 0
+    logits = np.zeros((min(WINDOW, len(texts)), len(names)), dtype=np.float32)
+    done, cut, classes = 0, 0, len(_added(loaded)) - 1
     long_texts = getattr(classifier.config, "long_texts", "head")
     for places, batch, lengths in length_sorted_batches(tokenizer, texts, batch_size, max_length, long_texts):
         with torch.inference_mode():
-            logits[places] = classifier(**batch.to(classifier.device)).logits.float().cpu().numpy()
+            outputs = classifier(**batch.to(classifier.device)).logits
+        logits[places % WINDOW] = outputs.float().cpu().numpy()
         # Only what fills the length can have been cut: tokenise it whole to know.
         full = [texts[place] for place in places[lengths == max_length]]
         whole = tokenizer(full, verbose=False)["input_ids"] if full else []
-        cut += sum(len(ids) > max_length for ids in whole)
-    probabilities = probabilities_of(logits, task)
-    predicted = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
-    table = pd.DataFrame({"predicted": decode_labels(predicted, names, task)})
-    if TASKS[task].classes:
-        table = table.join(pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in names]))
-    return table, cut
+        cut, done = cut + sum(len(ids) > max_length for ids in whole), done + len(places)
+        if done % WINDOW and done < len(texts):
+            continue
+        window = logits[: (done - 1) % WINDOW + 1]
+        for part in np.split(window, range(PART, len(window), PART)):
+            probabilities = probabilities_of(part, task)
+            predicted = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
+            yield (
+                decode_labels(predicted, names, task),
+                probabilities.reshape(len(part), -1)[:, :classes],
+                cut,
+            )
+            cut = 0
+
+
+def _digits(shares: np.ndarray) -> list[str]:
+    """Return a text a row: its numbers as f",{share:.6f}" writes them, which is slow for 1,000 classes."""
+    scaled = shares * 1e6
+    whole = np.nan_to_num(np.rint(scaled)).astype(np.uint32)
+    sure = (np.abs(scaled - whole) < 0.499999).all(axis=1)  # not in the middle of two, and a number
+    cells = np.full((*shares.shape, 9), ord("."), dtype=np.uint8)
+    cells[..., 0] = ord(",")
+    for place in (8, 7, 6, 5, 4, 3, 1):
+        cells[..., place] = whole - whole // 10 * 10 + ord("0")  # faster than %
+        whole //= 10
+    lines = [row.tobytes().decode() for row in cells]
+    for row in np.flatnonzero(~sure):
+        lines[row] = "".join(f",{share:.6f}" for share in shares[row])
+    return lines
 
 
 def load_classifier(model: str | Path, device: str | None = None):
@@ -189,7 +235,7 @@ def load_classifier(model: str | Path, device: str | None = None):
 
 
 def length_sorted_batches(
-    tokenizer, texts: list[str], batch_size: int, max_length: int, long_texts: str = "head"
+    tokenizer, texts: Sequence[str], batch_size: int, max_length: int, long_texts: str = "head"
 ) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
     """Tokenise and yield batches of texts of similar length, the longest of each window first.
 
@@ -202,7 +248,7 @@ def length_sorted_batches(
     disable = None if logging.is_progress_bar_enabled() else True
     with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=disable) as bar:
         for start in range(0, len(texts), WINDOW):
-            window = texts[start : start + WINDOW]
+            window = list(texts[start : start + WINDOW])
             if long_texts == "head_tail":
                 encoded = head_and_tail(window, tokenizer, max_length)
             else:

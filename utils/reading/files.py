@@ -226,9 +226,6 @@ def _lines(stream: IO[str], end: str, doubled: bool) -> Iterator[str]:
     The csv module takes lone carriage returns for ends of lines, and its writer leaves them unquoted.
     """
     for line in stream:
-        if OTHER[end] not in line.removesuffix("\r\n"):
-            yield line
-            continue
         if doubled and line.endswith("\r\r\n"):
             line = line.rstrip("\r\n") + "\r\n"
         if end == "\r" and line.startswith("\n"):  # of a line that ends with both, or of the file's end
@@ -236,7 +233,7 @@ def _lines(stream: IO[str], end: str, doubled: bool) -> Iterator[str]:
             line = line[1:]
         body = line.removesuffix("\n").removesuffix("\r")
         if line:
-            yield body.replace(OTHER[end], "\0") + line[len(body) :]
+            yield line if OTHER[end] not in body else body.replace(OTHER[end], "\0") + line[len(body) :]
 
 
 def _remedy(fields: list[str], width: int, begin: int, last: int, delimiter: str) -> str:

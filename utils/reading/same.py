@@ -24,9 +24,7 @@ SEEN = re.compile(
     f"(\u200d(?<=[{_EMOJI}\ufe0f].)(?=[{_EMOJI}])"
     "|\U0001f3f4[\U000e0020-\U000e007f]+|[\xb2\xb3\xb9\u2070-\u208e]+)"
 )
-ODD = re.compile(
-    f"{UNSEEN.pattern[:-1]}\U0001f3f4\xb2\xb3\xb9\u2070-\u208e]"
-)  # what begins a match of either
+ODD = re.compile(f"{UNSEEN.pattern[:-1]}\U0001f3f4\xb2\xb3\xb9\u2070-\u208e]")  # begins a match of either
 ALIKE = str.maketrans("\u2010\u2012\u2013\u2014\u2212\u2018\u2019", "-----''")  # hyphens and apostrophes
 
 WRONG_COLUMN = "Is label_column the right one? Numbers are for task='regression'; otherwise merge classes."
@@ -45,9 +43,7 @@ def comparable(text: str) -> str:
 
 def _without_unseen(text: str) -> str:
     """Return a text in form NFKC, without characters that nobody sees; what is in `SEEN` stays."""
-    if text.isascii() and text.isprintable():
-        return text
-    if not ODD.search(text):
+    if (text.isascii() and text.isprintable()) or not ODD.search(text):
         return unicodedata.normalize("NFKC", text)
     parts = SEEN.split(text)  # every second one is a match
     parts[::2] = [unicodedata.normalize("NFKC", UNSEEN.sub("", part)) for part in parts[::2]]
@@ -56,18 +52,7 @@ def _without_unseen(text: str) -> str:
 
 def normalise(texts: pd.Series) -> pd.Series:
     """Return the texts as `comparable` writes them."""
-    compared = [comparable(text) for text in texts.to_numpy(object)]
-    return pd.Series(compared, index=texts.index, dtype=str, name=texts.name)
-
-
-def numbered(frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Return the frames with an index that has one number for all texts that are one by `comparable`."""
-    numbers: dict[str, int] = {}
-
-    def number(text: str) -> int:
-        return numbers.setdefault(comparable(text), len(numbers))
-
-    return {name: frame.set_axis(frame["text"].map(number), axis=0) for name, frame in frames.items()}
+    return pd.Series([comparable(text) for text in texts], index=texts.index, dtype=str, name=texts.name)
 
 
 def without_repeats(
@@ -75,7 +60,7 @@ def without_repeats(
 ) -> tuple[pd.DataFrame, int, int]:
     """Return one row a text, none where it has two labels; and how many rows these were, how many repeats.
 
-    The index of `rows` is that of `numbered`; what is left out is added to `findings`.
+    The index of `rows` is one number for all texts that are one by `comparable`; what is left out is added to `findings`.
     """
     several = rows[target].groupby(level=0, sort=False).transform("nunique").to_numpy() > 1
     again = rows.index.duplicated() & ~several

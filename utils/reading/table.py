@@ -97,8 +97,8 @@ def read_table(
     reading = {"encoding": encoding, "delimiter": delimiter, "class_names": named, "listed": lists}
     frame, source, findings = read_frame(path, required, **reading)
     frame.index += 1  # the number of each row
-    blank_text = _blank(frame[text_column])
-    blank_labels = [_blank(frame[name], joined) for name in label_columns]
+    blank_text = is_blank(frame[text_column])
+    blank_labels = [is_blank(frame[name], joined) for name in label_columns]
     blank_label = ~blank_text & np.logical_and.reduce(blank_labels)
     keep = "To keep a row as one without any label, give the labels as 0/1 columns."
     for id, blank, names, fix in (
@@ -156,7 +156,7 @@ def _label_columns(text_column: str, label_column: str | list[str], task: str) -
     return list(dict.fromkeys(names))
 
 
-def _blank(column: pd.Series, joined: bool = False) -> np.ndarray:
+def is_blank(column: pd.Series, joined: bool = False) -> np.ndarray:
     blank = ~column.str.contains("[!-{}~]").to_numpy(bool)  # a sign of ASCII, but "|", fills most cells
     # Python's idea of white space on every version of pandas, and the one that `normalise` has
     rest = column[blank].to_numpy(object)
