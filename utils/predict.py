@@ -88,15 +88,13 @@ def predict_file(
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
     filled = ~is_blank(table[text_column])
-    *_, task, names = loaded
+    texts, task, names = table[text_column][filled].array, *loaded[2:]
     added, cut = _added(loaded), 0
     counts = Counter(dict.fromkeys(names, 0) if TASKS[task].classes else {})  # nobody counts a number
 
     def results() -> Iterator[tuple[str, str]]:
         nonlocal cut
-        for labels, shares, longer in _answers(
-            loaded, table[text_column][filled].array, batch_size, max_length
-        ):
+        for labels, shares, longer in _answers(loaded, texts, batch_size, max_length):
             cut += longer
             counts.update(rows_of_label(pd.Series(labels), task).to_dict() if counts else {})
             yield from zip(labels, _digits(shares), strict=True)
@@ -156,36 +154,51 @@ def _limit(loaded, max_length: int | None = None) -> int:
 def _answers(
     loaded, texts: Sequence[str], batch_size: int, max_length: int
 ) -> Iterator[tuple[list[str], np.ndarray, int]]:
-    """Yield for `PART` texts at a time, in order: predictions, probabilities, how many texts were cut.
+    """Yield for `PART` texts at a time, in order: labels, probabilities (texts, classes), how many were cut."""
+    from tqdm.auto import tqdm
+    from transformers.utils import logging
 
-    Probabilities have shape (texts, classes). No more than the logits of one window are held.
-    """
+    classifier, _, task, names = loaded
+    # None shows no bar where nobody watches a terminal; HF_HUB_DISABLE_PROGRESS_BARS=1 shows none anywhere.
+    disable = None if logging.is_progress_bar_enabled() else True
+    with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=disable) as bar:
+        for start in range(0, len(texts), WINDOW):
+            window = list(texts[start : start + WINDOW])
+            logits, cut = _logits(loaded, window, batch_size, max_length, bar)
+            for part in np.split(logits, range(PART, len(window), PART)):
+                shares = probabilities_of(part, task)
+                predicted = decide(shares, task, getattr(classifier.config, "thresholds", None))
+                shares = shares if TASKS[task].classes else np.empty((len(part), 0))
+                yield decode_labels(predicted, names, task), shares, cut
+                cut = 0
+
+
+def _logits(loaded, texts: list[str], batch_size: int, max_length: int, bar) -> tuple[np.ndarray, int]:
+    """Return the logits, shape (texts, outputs), computed longest first, and how many texts were cut."""
     import torch
 
-    classifier, tokenizer, task, names = loaded
-    logits = np.zeros((min(WINDOW, len(texts)), len(names)), dtype=np.float32)
-    done, cut, classes = 0, 0, len(_added(loaded)) - 1
-    long_texts = getattr(classifier.config, "long_texts", "head")
-    for places, batch, lengths in length_sorted_batches(tokenizer, texts, batch_size, max_length, long_texts):
+    classifier, tokenizer, _, names = loaded
+    if getattr(classifier.config, "long_texts", "head") == "head_tail":
+        encoded = head_and_tail(texts, tokenizer, max_length)
+    else:
+        encoded = tokenizer(texts, truncation=True, max_length=max_length)
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    order, logits, cut = (
+        np.argsort(-lengths, kind="stable"),
+        np.empty((len(texts), len(names)), np.float32),
+        0,
+    )
+    for places in np.split(order, range(batch_size, len(order), batch_size)):
+        rows = {name: [values[k] for k in places] for name, values in encoded.items()}
         with torch.inference_mode():
-            outputs = classifier(**batch.to(classifier.device)).logits
-        logits[places % WINDOW] = outputs.float().cpu().numpy()
+            batch = tokenizer.pad(rows, return_tensors="pt").to(classifier.device)
+            logits[places] = classifier(**batch).logits.float().cpu().numpy()
         # Only what fills the length can have been cut: tokenise it whole to know.
-        full = [texts[place] for place in places[lengths == max_length]]
+        full = [texts[place] for place in places[lengths[places] == max_length]]
         whole = tokenizer(full, verbose=False)["input_ids"] if full else []
-        cut, done = cut + sum(len(ids) > max_length for ids in whole), done + len(places)
-        if done % WINDOW and done < len(texts):
-            continue
-        window = logits[: (done - 1) % WINDOW + 1]
-        for part in np.split(window, range(PART, len(window), PART)):
-            probabilities = probabilities_of(part, task)
-            predicted = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
-            yield (
-                decode_labels(predicted, names, task),
-                probabilities.reshape(len(part), -1)[:, :classes],
-                cut,
-            )
-            cut = 0
+        cut += sum(len(ids) > max_length for ids in whole)
+        bar.update(len(places))
+    return logits, cut
 
 
 def _digits(shares: np.ndarray) -> list[str]:
@@ -232,34 +245,6 @@ def load_classifier(model: str | Path, device: str | None = None):
     except (RuntimeError, AssertionError) as error:  # the second where PyTorch was built without CUDA
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(f"device={device!r} cannot be used ({reason}). Write cpu.") from None
-
-
-def length_sorted_batches(
-    tokenizer, texts: Sequence[str], batch_size: int, max_length: int, long_texts: str = "head"
-) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
-    """Tokenise and yield batches of texts of similar length, the longest of each window first.
-
-    A batch is the texts' places in `texts`, the padded tensors, and the texts' lengths in tokens.
-    """
-    from tqdm.auto import tqdm
-    from transformers.utils import logging
-
-    # None shows no bar where nobody watches a terminal; HF_HUB_DISABLE_PROGRESS_BARS=1 shows none anywhere.
-    disable = None if logging.is_progress_bar_enabled() else True
-    with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=disable) as bar:
-        for start in range(0, len(texts), WINDOW):
-            window = list(texts[start : start + WINDOW])
-            if long_texts == "head_tail":
-                encoded = head_and_tail(window, tokenizer, max_length)
-            else:
-                encoded = tokenizer(window, truncation=True, max_length=max_length)
-            lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-            order = np.argsort(-lengths, kind="stable")
-            for first in range(0, len(order), batch_size):
-                places = order[first : first + batch_size]
-                rows = {name: [values[k] for k in places] for name, values in encoded.items()}
-                yield places + start, tokenizer.pad(rows, return_tensors="pt"), lengths[places]
-                bar.update(len(places))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
