@@ -1,6 +1,7 @@
 """Tables of labelled text: the bundled data sets, a reader for your own file, and the split."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from utils.findings import Finding, TableError, in_words, rows_in_words
 from utils.labels import MAX_CLASSES, TASKS, in_order, label_names
 from utils.reading.dealing import deal, sample
-from utils.reading.same import WRONG_COLUMN, normalise, refuse_free_text, spell_alike, without_repeats
+from utils.reading.same import WRONG_COLUMN, comparable, refuse_free_text, spell_alike, without_repeats
 from utils.reading.table import Table, check_dropped, read_table
 
 __all__ = ["Splits", "Table", "TableError", "read_table", "split_table"]
@@ -61,8 +62,13 @@ def split_table(
     if any(target not in part.rows for part in tables.values()):
         raise TableError("The rows have no column 'value'. Read every table with task='regression'.")
     findings = list(table.findings)
-    # The text as compared is the index until the end, so that no column of the table can be in its way.
-    frames = {name: part.rows.set_axis(normalise(part.rows["text"]), axis=0) for name, part in tables.items()}
+    # What a text is compared by is the index until the end, so that no column can be in its way.
+    # It is a number for each, for a million texts take much memory.
+    number = defaultdict(count().__next__)
+    frames = {
+        name: part.rows.set_axis(part.rows["text"].map(lambda text: number[comparable(text)]), axis=0)
+        for name, part in tables.items()
+    }
     if TASKS[task].classes:
         spell_alike(frames, task, findings)
     if task == "single_label":
@@ -94,7 +100,7 @@ def split_table(
     shares = {name: share for name, share in shares.items() if name not in frames}
     parts = frames | deal(training, shares, task, rng)
     train = parts["train"]
-    classes = {name: {*label_names(part["label"], task)} for name, part in parts.items()}
+    classes = {name: {*label_names(part["label"].drop_duplicates(), task)} for name, part in parts.items()}
     names = classes["train"]
     _check_train(train, names, target)
     for name in ("validation", "test"):

@@ -4,8 +4,10 @@ import argparse
 import csv
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +19,10 @@ from utils.labels import TASKS, decode_labels, rows_of_label
 from utils.metrics import Rung, decide, linear_predictions, probabilities_of, some_rows
 from utils.models import ModelError, add_pad_token, find_model, has_head, head_and_tail, longest_input
 from utils.reading.files import free_name, read_frame, refuse_output
-from utils.reading.table import locate
+from utils.reading.table import is_blank, locate
 
 WINDOW = 20_000  # texts tokenised and sorted at a time: enough to pad little, few enough for any memory
+PART = 1_000  # texts that have probabilities at a time: 8 MB where there are 1,000 classes
 
 
 class Labelled(NamedTuple):
@@ -85,25 +88,30 @@ def predict_file(
     max_length = _limit(loaded, max_length)
     table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
 
-    filled = [bool(text.strip()) for text in table[text_column]]
-    answers, cut = _answers(loaded, table[text_column][filled].tolist(), batch_size, max_length)
-    *_, task, names = loaded
-    names = names if TASKS[task].classes else []  # nobody counts a number
-    counts = rows_of_label(answers["predicted"], task).reindex(names, fill_value=0).to_dict()
+    filled = ~is_blank(table[text_column])
+    texts, task, names = table[text_column][filled].array, *loaded[2:]
+    added, cut = _added(loaded), 0
+    counts = Counter(dict.fromkeys(names, 0) if TASKS[task].classes else {})  # nobody counts a number
 
-    added = [*answers]
+    def results() -> Iterator[tuple[str, str]]:
+        nonlocal cut
+        for labels, shares, longer in _answers(loaded, texts, batch_size, max_length):
+            cut += longer
+            counts.update(rows_of_label(pd.Series(labels), task).to_dict() if counts else {})
+            yield from zip(labels, _digits(shares), strict=True)
+
     own = {name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table}
-    table = table.rename(columns=own)
-    results = answers.itertuples(index=False, name=None)
+    rows = zip(table.itertuples(index=False, name=None), filled, strict=True)
+    answers, blank = results(), ("", "," * (len(added) - 1))
     with atomic_path(target) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(map(quote_formula, [*table.columns, *added]))
-        for row, has_text in zip(table.itertuples(index=False, name=None), filled, strict=True):
+        line_of = csv.writer(SimpleNamespace(write=str)).writerow  # it returns what `write` does
+        file.write(line_of(map(quote_formula, [*table.rename(columns=own).columns, *added])))
+        for row, has_text in rows:
+            label, digits = next(answers) if has_text else blank
             cells = ["" if value is None or value != value else value for value in row]  # NaN is not itself
-            label, *shares = next(results) if has_text else [""] * len(added)
-            cells += [label, *(f"{share:.6f}" if has_text else "" for share in shares)]
-            writer.writerow(map(quote_formula, cells))
-    return Labelled(target, len(filled), filled.count(False), cut, counts, findings)
+            file.write(line_of(map(quote_formula, [*cells, label])).removesuffix("\r\n") + digits + "\r\n")
+        next(answers, None)  # ends the bar
+    return Labelled(target, len(filled), int((~filled).sum()), cut, dict(counts), findings)
 
 
 def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, dict[str, float]]:
@@ -130,11 +138,11 @@ def embed(model, tokenizer, texts: Sequence[str], max_length: int) -> np.ndarray
     """
     import torch
 
-    means, training, long_texts = None, model.training, getattr(model.config, "long_texts", "head")
+    means, training = None, model.training
     model.eval()
-    for places, batch, _ in length_sorted_batches(tokenizer, list(texts), 64, max_length, long_texts):
+    for places, batch, _ in _batches(model, tokenizer, list(texts), 64, max_length):
         with torch.inference_mode():
-            output = model(**batch.to(model.device), output_hidden_states=True)
+            output = model(**batch, output_hidden_states=True)
         # of a model with encoder and decoder, the encoder's: it is what saw the whole text
         hidden = (output.get("encoder_hidden_states") or output.hidden_states)[-1].float()
         mask = batch["attention_mask"].unsqueeze(-1)
@@ -168,8 +176,15 @@ def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFr
 
     `loaded` is what `load_classifier` returns.
     """
-    answers, _ = _answers(loaded, list(texts), batch_size, _limit(loaded))
-    return pd.DataFrame({"text": list(texts)}).join(answers)
+    answers = _answers(loaded, list(texts), batch_size, _limit(loaded))
+    rows = [(label, *row) for labels, shares, _ in answers for label, row in zip(labels, shares, strict=True)]
+    return pd.DataFrame({"text": list(texts)}).join(pd.DataFrame(rows, columns=_added(loaded)))
+
+
+def _added(loaded) -> list[str]:
+    """Return the names of the columns with answers."""
+    *_, task, names = loaded
+    return ["predicted", *(f"probability_{name}" for name in names if TASKS[task].classes)]
 
 
 def _limit(loaded, max_length: int | None = None) -> int:
@@ -178,26 +193,74 @@ def _limit(loaded, max_length: int | None = None) -> int:
     return max_length or min(limit, int(loaded[1].model_max_length))
 
 
-def _answers(loaded, texts: list[str], batch_size: int, max_length: int) -> tuple[pd.DataFrame, int]:
-    """Return a line a text, as `label_texts` does but without the text; and how many texts were cut."""
+def _answers(
+    loaded, texts: Sequence[str], batch_size: int, max_length: int
+) -> Iterator[tuple[list[str], np.ndarray, int]]:
+    """Yield for `PART` texts at a time, in order: labels, probabilities (texts, classes), how many were cut."""
+    from tqdm.auto import tqdm
+    from transformers.utils import logging
+
+    classifier, _, task, names = loaded
+    # None shows no bar where nobody watches a terminal; HF_HUB_DISABLE_PROGRESS_BARS=1 shows none anywhere.
+    disable = None if logging.is_progress_bar_enabled() else True
+    with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=disable) as bar:
+        for start in range(0, len(texts), WINDOW):
+            window = list(texts[start : start + WINDOW])
+            logits, cut = _logits(loaded, window, batch_size, max_length, bar)
+            for part in np.split(logits, range(PART, len(window), PART)):
+                shares = probabilities_of(part, task)
+                predicted = decide(shares, task, getattr(classifier.config, "thresholds", None))
+                shares = shares if TASKS[task].classes else np.empty((len(part), 0))
+                yield decode_labels(predicted, names, task), shares, cut
+                cut = 0
+
+
+def _logits(loaded, texts: list[str], batch_size: int, max_length: int, bar) -> tuple[np.ndarray, int]:
+    """Return the logits, shape (texts, outputs), computed longest first, and how many texts were cut."""
     import torch
 
-    classifier, tokenizer, task, names = loaded
-    logits, cut = np.zeros((len(texts), len(names)), dtype=np.float32), 0
-    long_texts = getattr(classifier.config, "long_texts", "head")
-    for places, batch, lengths in length_sorted_batches(tokenizer, texts, batch_size, max_length, long_texts):
+    classifier, tokenizer, _, names = loaded
+    logits, cut = np.empty((len(texts), len(names)), np.float32), 0
+    for places, batch, lengths in _batches(classifier, tokenizer, texts, batch_size, max_length):
         with torch.inference_mode():
-            logits[places] = classifier(**batch.to(classifier.device)).logits.float().cpu().numpy()
+            logits[places] = classifier(**batch).logits.float().cpu().numpy()
         # Only what fills the length can have been cut: tokenise it whole to know.
         full = [texts[place] for place in places[lengths == max_length]]
         whole = tokenizer(full, verbose=False)["input_ids"] if full else []
         cut += sum(len(ids) > max_length for ids in whole)
-    probabilities = probabilities_of(logits, task)
-    predicted = decide(probabilities, task, getattr(classifier.config, "thresholds", None))
-    table = pd.DataFrame({"predicted": decode_labels(predicted, names, task)})
-    if TASKS[task].classes:
-        table = table.join(pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in names]))
-    return table, cut
+        bar.update(len(places))
+    return logits, cut
+
+
+def _batches(
+    model, tokenizer, texts: list[str], batch_size: int, max_length: int
+) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
+    """Yield texts of similar length, the longest first: their places, padded tensors, lengths in tokens."""
+    if getattr(model.config, "long_texts", "head") == "head_tail":
+        encoded = head_and_tail(texts, tokenizer, max_length)
+    else:
+        encoded = tokenizer(texts, truncation=True, max_length=max_length)
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    order = np.argsort(-lengths, kind="stable")
+    for places in np.split(order, range(batch_size, len(order), batch_size)):
+        rows = {name: [values[k] for k in places] for name, values in encoded.items()}
+        yield places, tokenizer.pad(rows, return_tensors="pt").to(model.device), lengths[places]
+
+
+def _digits(shares: np.ndarray) -> list[str]:
+    """Return a text a row: its numbers as f",{share:.6f}" writes them, which is slow for 1,000 classes."""
+    scaled = shares * 1e6
+    whole = np.nan_to_num(np.rint(scaled)).astype(np.uint32)
+    sure = (np.abs(scaled - whole) < 0.499999).all(axis=1)  # not in the middle of two, and a number
+    cells = np.full((*shares.shape, 9), ord("."), dtype=np.uint8)
+    cells[..., 0] = ord(",")
+    for place in (8, 7, 6, 5, 4, 3, 1):
+        cells[..., place] = whole - whole // 10 * 10 + ord("0")  # faster than %
+        whole //= 10
+    lines = [row.tobytes().decode() for row in cells]
+    for row in np.flatnonzero(~sure):
+        lines[row] = "".join(f",{share:.6f}" for share in shares[row])
+    return lines
 
 
 def load_classifier(model: str | Path, device: str | None = None):
@@ -228,34 +291,6 @@ def load_classifier(model: str | Path, device: str | None = None):
     except (RuntimeError, AssertionError) as error:  # the second where PyTorch was built without CUDA
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(f"device={device!r} cannot be used ({reason}). Write cpu.") from None
-
-
-def length_sorted_batches(
-    tokenizer, texts: list[str], batch_size: int, max_length: int, long_texts: str = "head"
-) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
-    """Tokenise and yield batches of texts of similar length, the longest of each window first.
-
-    A batch is the texts' places in `texts`, the padded tensors, and the texts' lengths in tokens.
-    """
-    from tqdm.auto import tqdm
-    from transformers.utils import logging
-
-    # None shows no bar where nobody watches a terminal; HF_HUB_DISABLE_PROGRESS_BARS=1 shows none anywhere.
-    disable = None if logging.is_progress_bar_enabled() else True
-    with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=disable) as bar:
-        for start in range(0, len(texts), WINDOW):
-            window = texts[start : start + WINDOW]
-            if long_texts == "head_tail":
-                encoded = head_and_tail(window, tokenizer, max_length)
-            else:
-                encoded = tokenizer(window, truncation=True, max_length=max_length)
-            lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-            order = np.argsort(-lengths, kind="stable")
-            for first in range(0, len(order), batch_size):
-                places = order[first : first + batch_size]
-                rows = {name: [values[k] for k in places] for name, values in encoded.items()}
-                yield places + start, tokenizer.pad(rows, return_tensors="pt"), lengths[places]
-                bar.update(len(places))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

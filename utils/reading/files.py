@@ -116,14 +116,17 @@ def _read_delimited(
     chunks: dict[str, list[pa.Array]] = {name: [] for name in names}
     begins = array("Q")
     suspects: list[int] = []  # rows of several lines each of which could be a row
-    for batch in iter(lambda: list(islice(rows, BATCH)), []):
-        for begin, last, fields in batch:
+    while True:
+        cells: list[str] = []  # in one list: a list for each row would keep the garbage collector busy
+        for begin, last, fields in islice(rows, BATCH):
             if last > begin and as_rows(fields, delimiter, end):
                 suspects.append(len(begins))
             begins.append(begin)
-        columns = zip(*(fields for *_, fields in batch), strict=True)
-        for name, values in zip(names, columns, strict=True):
-            chunks[name].append(pa.array(values, pa.large_string()))
+            cells += fields
+        if not cells:
+            break
+        for k, name in enumerate(names):
+            chunks[name].append(pa.array(cells[k :: len(names)], pa.large_string()))
     frame = pd.DataFrame({name: _text_series(arrays) for name, arrays in chunks.items()})
     if suspects:
         findings += look_for_swallowed(frame, suspects, begins, path, delimiter, end)
@@ -204,7 +207,9 @@ def _rows(
                 if not width and not is_hint and "".join(fields).strip():
                     width = len(fields)
                 if width and len(fields) == width:
-                    yield begin, reader.line_num, [field.replace("\0", OTHER[end]) for field in fields]
+                    if "\0" in delimiter.join(fields):
+                        fields = [field.replace("\0", OTHER[end]) for field in fields]
+                    yield begin, reader.line_num, fields
                 elif width and fields:  # an empty line is no row
                     counts = f"{len(fields)} values, but the header has {width} columns"
                     remedy = _remedy(fields, width, begin, reader.line_num, delimiter)
@@ -228,7 +233,7 @@ def _lines(stream: IO[str], end: str, doubled: bool) -> Iterator[str]:
             line = line[1:]
         body = line.removesuffix("\n").removesuffix("\r")
         if line:
-            yield body.replace(OTHER[end], "\0") + line[len(body) :]
+            yield line if OTHER[end] not in body else body.replace(OTHER[end], "\0") + line[len(body) :]
 
 
 def _remedy(fields: list[str], width: int, begin: int, last: int, delimiter: str) -> str:

@@ -24,6 +24,7 @@ SEEN = re.compile(
     f"(\u200d(?<=[{_EMOJI}\ufe0f].)(?=[{_EMOJI}])"
     "|\U0001f3f4[\U000e0020-\U000e007f]+|[\xb2\xb3\xb9\u2070-\u208e]+)"
 )
+ODD = re.compile(f"{UNSEEN.pattern[:-1]}\U0001f3f4\xb2\xb3\xb9\u2070-\u208e]")  # begins a match of either
 ALIKE = str.maketrans("\u2010\u2012\u2013\u2014\u2212\u2018\u2019", "-----''")  # hyphens and apostrophes
 
 WRONG_COLUMN = "Is label_column the right one? Numbers are for task='regression'; otherwise merge classes."
@@ -42,8 +43,8 @@ def comparable(text: str) -> str:
 
 def _without_unseen(text: str) -> str:
     """Return a text in form NFKC, without characters that nobody sees; what is in `SEEN` stays."""
-    if text.isascii() and text.isprintable():
-        return text
+    if (text.isascii() and text.isprintable()) or not ODD.search(text):
+        return unicodedata.normalize("NFKC", text)
     parts = SEEN.split(text)  # every second one is a match
     parts[::2] = [unicodedata.normalize("NFKC", UNSEEN.sub("", part)) for part in parts[::2]]
     return "".join(parts)
@@ -59,10 +60,11 @@ def without_repeats(
 ) -> tuple[pd.DataFrame, int, int]:
     """Return one row a text, none where it has two labels; and how many rows these were, how many repeats.
 
-    The index of `rows` has the texts as `comparable` writes them; what is left out is added to `findings`.
+    The index of `rows` is one number for all texts that are one by `comparable`; what is left out is added to `findings`.
     """
     several = rows[target].groupby(level=0, sort=False).transform("nunique").to_numpy() > 1
-    conflicts, rows = rows[several], rows[~several]
+    again = rows.index.duplicated() & ~several
+    conflicts = rows[several]
     if len(conflicts):
         example = conflicts.iloc[0]
         labels = sorted({*conflicts.loc[conflicts.index == conflicts.index[0], "label"]})
@@ -70,13 +72,12 @@ def without_repeats(
         message = f"{numbers} hold texts that carry two labels, for example {one}. All are left out."
         fix = "Decide on one label for each text."
         findings.append(Finding("conflicting-labels", "warning", message, fix))
-    again = rows.index.duplicated()
     if again.any():
         numbers = rows_in_words(rows.loc[again, "row"])
         message = f"{numbers} repeat an earlier text with the same label and are left out."
         fix = "Nothing to do: kept twice, they could end up in two splits."
         findings.append(Finding("repeated-text", "warning", message, fix))
-    return rows[~again], len(conflicts), int(again.sum())
+    return rows[~(several | again)], len(conflicts), int(again.sum())
 
 
 def variants(names: Iterable[str]) -> list[list[str]]:

@@ -97,8 +97,8 @@ def read_table(
     reading = {"encoding": encoding, "delimiter": delimiter, "class_names": named, "listed": lists}
     frame, source, findings = read_frame(path, required, **reading)
     frame.index += 1  # the number of each row
-    blank_text = _blank(frame[text_column])
-    blank_labels = [_blank(frame[name], joined) for name in label_columns]
+    blank_text = is_blank(frame[text_column])
+    blank_labels = [is_blank(frame[name], joined) for name in label_columns]
     blank_label = ~blank_text & np.logical_and.reduce(blank_labels)
     keep = "To keep a row as one without any label, give the labels as 0/1 columns."
     for id, blank, names, fix in (
@@ -108,7 +108,8 @@ def read_table(
         if blank.any():
             where = f"{rows_in_words(frame.index[blank])} blank in column {' and '.join(map(repr, names))}"
             findings.append(Finding(id, "warning", f"{path.name}: {where} and left out.", fix))
-    used = frame[~(blank_text | blank_label)]
+    blank = blank_text | blank_label
+    used = frame[~blank] if blank.any() else frame
     if used.empty:
         names = ", ".join(map(repr, required))
         raise TableError(f"{path.name}: no row has both a text and a label. Fill {names}, or name others.")
@@ -155,9 +156,12 @@ def _label_columns(text_column: str, label_column: str | list[str], task: str) -
     return list(dict.fromkeys(names))
 
 
-def _blank(column: pd.Series, joined: bool = False) -> np.ndarray:
+def is_blank(column: pd.Series, joined: bool = False) -> np.ndarray:
+    blank = ~column.str.contains("[!-{}~]").to_numpy(bool)  # a sign of ASCII, but "|", fills most cells
     # Python's idea of white space on every version of pandas, and the one that `normalise` has
-    return np.array([not (text.replace(SEPARATOR, "") if joined else text).strip() for text in column], bool)
+    rest = column[blank].to_numpy(object)
+    blank[blank] = [not (text.replace(SEPARATOR, "") if joined else text).strip() for text in rest]
+    return blank
 
 
 def check_dropped(dropped: dict[str, int], rows: int, max_dropped: float, what: str) -> None:
