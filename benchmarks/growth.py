@@ -1,7 +1,7 @@
 """Does a table ten times as long take ten times as long? `python benchmarks/growth.py --rows 1000 10000`.
 
-Reading, splitting, tokenising, preflight and prediction, each in a process of its own, because a process's peak
-memory never goes down again. Prediction takes a model of 16 units: what grows is the pipeline, not the model.
+Reading, splitting, tokenising, preflight and prediction, each in a process of its own, because the peak
+memory of one never goes down again. Prediction takes a model of 16 units: what grows is the pipeline, not the model.
 """
 
 import argparse
@@ -159,7 +159,7 @@ def reader(sizes: list[int]) -> list[dict]:
 
 
 def grow(sizes: list[int], bundled: bool = False) -> None:
-    """Measure all stages at these sizes into runs/bench/growth.jsonl, but for what was measured with this code.
+    """Measure all stages at these sizes into runs/bench/growth.jsonl, unless it was done with this code.
 
     `bundled`: only predict, and with the bundled model.
     """

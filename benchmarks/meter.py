@@ -14,7 +14,7 @@ def now() -> float:
 
 
 def matmul_rate() -> float:
-    """Return this process's best rate of fp32 matrix products, in FLOP per second: a layer's shape, a large one."""
+    """Return the best rate of fp32 matrix products, in FLOP per second: of a layer's shape, or a large one."""
     rates = []
     for rows, inner, columns in ((1024, 384, 1536), (2048, 2048, 2048)):
         left, right = (
@@ -43,8 +43,8 @@ def multiplied(model) -> tuple[int, int]:
 
 class Meter(TrainerCallback):
     """Write into `file`, when training ends: train_seconds, step_seconds (without evaluating and saving),
-    evaluations as [CPU seconds of the process until then, accuracy], computed_tokens, real_tokens, efficiency,
-    and own_seconds and own_cpu_seconds, what the meter itself took and others subtract.
+    evaluations as [CPU seconds of the process until then, accuracy], computed_tokens, real_tokens,
+    efficiency, and own_seconds and own_cpu_seconds, what the meter itself took and others subtract.
     """
 
     def __init__(self, file):

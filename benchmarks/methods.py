@@ -1,7 +1,7 @@
 """The rungs of the ladder, and `python methods.py METHOD DATA SEED CHECKPOINT OUT`, which climbs one of them.
 
-A method takes the rows (frames with text and label, by split), a seed, an empty folder and the bundled model's
-folder. It returns its scores on validation and test rows. Peers run in environments without `utils`.
+A method takes the rows (frames with text and label, by split), a seed, an empty folder and the folder of the
+bundled model. It returns its scores on validation and test rows. Peers run in environments without `utils`.
 """
 
 import json
@@ -24,26 +24,24 @@ def majority(data, seed, folder, checkpoint):
 
 def tfidf(data, seed, folder, checkpoint):
     """Logistic regression on TF-IDF weights, as 04 and the template have it beside the model."""
-    from utils.metrics import baseline_predictions
+    from utils.baselines import without_model
 
     known = data["train"]["text"], data["train"]["label"]
-    return scored(data, lambda texts: baseline_predictions(*known, texts)["tfidf_logreg"].predicted)
+    return scored(data, lambda texts: without_model(*known, texts)["tfidf_logreg"].predicted)
 
 
 def embeddings(data, seed, folder, checkpoint):
     """A linear model on the bundled model's embeddings, as 04 and the template have it beside the model."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from utils.predict import embedding_baseline
+    from utils.baselines import on_embeddings
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
     known, rest = (data["train"]["text"], data["train"]["label"]), ("single_label", 128)
     return scored(
         data,
-        lambda texts: (
-            embedding_baseline(model, tokenizer, *known, texts, *rest)["embeddings_logreg"].predicted
-        ),
+        lambda texts: on_embeddings(model, tokenizer, *known, texts, *rest)["embeddings_logreg"].predicted,
     )
 
 

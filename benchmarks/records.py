@@ -1,4 +1,4 @@
-"""What the programs here share: measurements that outlive an interruption, and what makes two of them the same."""
+"""What the programs here share: measurements that outlive an interruption, and when two are the same."""
 
 import ast
 import hashlib

@@ -1,4 +1,4 @@
-"""What `make bench` says: table.md, figure.png and growth.png in runs/bench/, and every ratio in a sentence."""
+"""What `make bench` says: table.md, figure.png, growth.png in runs/bench/, every ratio in a sentence."""
 
 import math
 import sys
@@ -81,7 +81,8 @@ def against_textbook(part: pd.DataFrame) -> str:
     score = both["test_accuracy"][["template", "textbook"]].dropna()
     gain = spread(100 * (score["template"] - score["textbook"]), "+.1f")
     return (
-        f"{name}: the template takes {', '.join(words)}. Its test accuracy is {spread(score['template'], '.3f')} "
+        f"{name}: the template takes {', '.join(words)}. "
+        f"Its test accuracy is {spread(score['template'], '.3f')} "
         f"against {spread(score['textbook'], '.3f')}: {gain} points, over {len(score)} seed(s); a test score "
         f"has a standard error of {standard_error(part, 'textbook'):.1f}."
     )
@@ -115,7 +116,8 @@ def headline(found: pd.DataFrame) -> str:
     times = (cpu["textbook"] / cpu["template"]).groupby("set").mean()
     gain = (100 * (score["template"] - score["textbook"])).groupby("set").mean()
     return (
-        f"The template takes 1/{times.mean():.1f} of the textbook's CPU seconds (by set 1/{times.min():.1f} to "
+        f"The template takes 1/{times.mean():.1f} of the textbook's CPU seconds "
+        f"(by set 1/{times.min():.1f} to "
         f"1/{times.max():.1f}) and scores {gain.mean():+.1f} points ({gain.min():+.1f} to {gain.max():+.1f})."
     )
 
@@ -186,7 +188,7 @@ def growth(lines: list[dict]) -> tuple[list[str], plt.Figure]:
 
 
 def main(folder: Path = FOLDER) -> str:
-    """Write table and figures into `folder`, for the number of threads measured last; return the table's text."""
+    """Write table and figures into `folder`, for the threads measured last; return the table's text."""
     found = load(folder / "results.jsonl")
     if found.empty:
         sys.exit("Nothing has been measured yet: `make bench` does.")

@@ -1,8 +1,8 @@
-"""The ladder from word counts to fine-tuning, each rung at its price: `make bench`, or `python benchmarks/run.py`.
+"""The ladder from word counts to fine-tuning, each rung at its price: `make bench`.
 
 Each method runs in a process of its own, one after the other, on the same split of each bundled set. What is
 measured is a line in runs/bench/results.jsonl, and not measured again until its code or its versions change:
-interrupt it and go on another day. A change in `utils` alone does not count: delete the lines that it touches.
+interrupt it and go on another day. A change in `utils` alone does not count: delete its lines.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def prepare(name: str, folder: Path, quick: bool) -> tuple[Path, str]:
 
 
 def recipe_of(method: str, rows: str) -> str:
-    """Return the digest of all that a measurement hangs on: code, versions, notebook, and the rows' own digest."""
+    """Return the digest of what a measurement hangs on: code, versions, notebook, the digest of the rows."""
     source = (HERE / "methods.py").read_text(encoding="utf-8")
     if method in PEERS:
         return recipe(method, source, rows, (HERE / f"{method}.txt").read_text(encoding="utf-8"))

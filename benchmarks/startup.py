@@ -47,7 +47,7 @@ def imports(rounds: int = 5) -> dict[str, float]:
 
 
 def papermill(rows: int = 100) -> dict[str, float]:
-    """Measure papermill on a notebook with nothing in it, and what a run of the template takes beside training."""
+    """Measure papermill on an empty notebook, and what a run of the template takes beside training."""
     with tempfile.TemporaryDirectory() as name:
         nothing = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("pass")])
         nothing.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -1,17 +1,18 @@
-"""What the notebooks share: nine files to read in an hour, in this order, and five rooms that you may skip.
+"""What the notebooks share: nine files to read in an hour, in this order, and six rooms that you may skip.
 
 findings.py    Finding, Report, TableError: remarks, and the errors that stop
 labels.py      the three tasks, label maps
 parameters.py  what the parameters cell may hold
 data.py        a table read, and split
 models.py      a name, a folder or a Hub id -> a folder that from_pretrained loads
-metrics.py     scores, intervals, baselines, thresholds, calibration
+metrics.py     scores, intervals, thresholds, calibration
 plots.py       the figures of the template and of 04
 predict.py     a new file labelled
 runs.py        the run folder, metrics.json, the model card
 
 reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; bundled sets; when two texts
                are the same; where checkpoints come from and what they hold
+baselines/     what a model has to beat, rung by rung; labels that look wrong
 preflight/     what is wrong with a Trainer before, during and after training
 batch/         many papermill runs, on Dask; the leaderboard
 lessons/       figures, controls and exercises of single chapters

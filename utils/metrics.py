@@ -1,8 +1,6 @@
-"""How good is it, and can the number be trusted? Scores, intervals, baselines, thresholds, calibration."""
+"""How good is it, and can the number be trusted? Scores, intervals, thresholds, calibration."""
 
 import math
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -10,13 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import optimize, sparse, special, stats
-from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import make_pipeline, make_union
 
 from utils.labels import TASKS, decode_labels
 
@@ -31,8 +23,6 @@ class Functions(NamedTuple):
     probabilities: Callable  # of logits
     decide: Callable  # of probabilities and thresholds
     loss: Callable | None  # of logits and labels; None: there are no probabilities
-    constant: Callable  # of nothing: a model with one answer
-    linear: Callable  # of the features' shape, the labels and a strength: a linear model
 
 
 def score(labels: Sequence, predicted: Sequence, task: str = "single_label") -> dict[str, float]:
@@ -297,93 +287,6 @@ def compare(metric: str, labels, predicted, baseline, name: str = "the baseline"
     return Comparison(gain, low, high, "not distinguishable", needed, words + advice)
 
 
-class Rung(NamedTuple):
-    """What one way of predicting says of the test rows, shaped as for `score`, and the seconds that it took."""
-
-    predicted: np.ndarray
-    seconds: float
-
-
-def baseline_predictions(
-    train_texts: Sequence[str], train_labels: Sequence, texts: Sequence[str], task: str = "single_label"
-) -> dict[str, Rung]:
-    """Return what the baselines predict for `texts` after seeing the training rows; labels as for `score`.
-
-    Returns:
-        single_label: majority, the commonest training label (the first in sorted order of several), and
-            tfidf_logreg, logistic regression on the TF-IDF weights of words, word pairs and parts of words.
-        multi_label: the same for each label; where half of the rows have it, majority is not to have it.
-        regression: mean, of the training labels, and tfidf_ridge, ridge regression on the TF-IDF weights.
-    """
-    functions, facts, start = functions_of(task), TASKS[task], time.perf_counter()
-    labels, known, texts = functions.as_array(train_labels), np.array(train_texts, object), list(texts)
-    constant = functions.constant().fit(labels, labels).predict(texts).reshape(len(texts), *labels.shape[1:])
-    rungs = {facts.constant_baseline: Rung(constant, time.perf_counter() - start)}
-    start, kept = time.perf_counter(), some_rows(len(labels), 100_000)  # more take minutes and gigabytes
-    # Parts of words, across none: they see through spelling, endings and ":-))".
-    parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, max_features=200_000)
-    weights = make_union(_word_weights(), parts)
-    known = weights.fit_transform(known[kept])
-    predicted = linear_predictions(known, labels[kept], weights.transform(texts), task, strength=10)
-    return rungs | {facts.tfidf_baseline: Rung(predicted, time.perf_counter() - start)}
-
-
-def ladder(labels, rungs: dict[str, Rung], task: str = "single_label") -> tuple[pd.DataFrame, Comparison]:
-    """Return a line a rung: scores, gain over the rung above it with its 95% interval, and seconds.
-
-    Beside it the comparison of the last rung, the model, with the best of those before it on these rows.
-    """
-    measure, lines, names = TASKS[task].compared_by, {}, list(rungs)
-    for name, before in zip(names, [None, *names], strict=False):
-        both = [rungs[each].predicted for each in (name, before) if each]
-        interval = bootstrap_interval(measure, labels, *both) if before else [math.nan] * 3
-        gain = dict(zip(("gain", "low", "high"), interval, strict=True))
-        lines[name] = score(labels, both[0], task) | gain | {"seconds": rungs[name].seconds}
-    best = max(names[:-1], key=lambda name: lines[name][measure])
-    comparison = compare(measure, labels, rungs[names[-1]].predicted, rungs[best].predicted, best)
-    if comparison.verdict != "better":
-        enough = f" As far as they show, {best} is enough: it took {rungs[best].seconds:,.0f} seconds."
-        comparison = comparison._replace(words=comparison.words + enough)
-    return pd.DataFrame.from_dict(lines, orient="index"), comparison
-
-
-def some_rows(rows: int, most: int) -> np.ndarray:
-    """Return the numbers of all rows, or of `most` drawn at random, the same every time."""
-    return np.arange(rows) if rows <= most else np.random.default_rng(0).permutation(rows)[:most]
-
-
-def linear_predictions(known, labels: np.ndarray, features, task: str, strength: float) -> np.ndarray:
-    """Return what a linear model predicts from `features` after seeing `known`, both of shape (rows, columns).
-
-    `strength` is how far the labels may pull the coefficients from 0: C of logistic regression, 3 / alpha of
-    ridge regression.
-    """
-    model = functions_of(task).linear(known.shape, labels, strength)
-    with warnings.catch_warnings():  # such a label is predicted always or never, as it should be
-        warnings.filterwarnings("ignore", "Label .* is present in all training examples")
-        return model.fit(known, labels).predict(features).reshape(features.shape[0], *labels.shape[1:])
-
-
-def _word_weights() -> TfidfVectorizer:
-    # A token is a run of non-blanks: scikit-learn's default would throw away ":)", "!" and one-letter words.
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]+")
-
-
-def _logistic(shape: tuple[int, int], classes: int, strength: float = 10):
-    """Return a classifier for features of this shape: LogisticRegression, SGDClassifier or DummyClassifier.
-
-    The usual solver holds 25 copies of all coefficients: 25 GB for 1,000 classes and 100,000 word pairs.
-    Above 5 million, SGD minimises the same loss, one class against the rest.
-    """
-    rows, features = shape
-    if classes == 1:
-        return DummyClassifier()
-    if (classes if classes > 2 else 1) * features <= 5_000_000:
-        return LogisticRegression(C=strength, max_iter=1000)
-    # alpha and C are two ways of writing one weight
-    return SGDClassifier(loss="log_loss", alpha=1 / (strength * rows), random_state=0)
-
-
 FUNCTIONS = {
     "single_label": Functions(
         as_array=np.asarray,
@@ -391,8 +294,6 @@ FUNCTIONS = {
         probabilities=partial(special.softmax, axis=-1),
         decide=_decide_class,
         loss=lambda logits, ids: -special.log_softmax(logits, axis=1)[np.arange(len(ids)), ids].mean(),
-        constant=DummyClassifier,
-        linear=lambda shape, y, strength: _logistic(shape, len(np.unique(y)), strength),
     ),
     "multi_label": Functions(
         as_array=lambda table: np.asarray(table).astype(int),
@@ -400,8 +301,6 @@ FUNCTIONS = {
         probabilities=special.expit,
         decide=lambda sure, thresholds: (sure >= (0.5 if thresholds is None else thresholds)).astype(int),
         loss=lambda logits, labels: np.logaddexp(0, np.where(labels == 1, -logits, logits)).mean(),
-        constant=DummyClassifier,
-        linear=lambda shape, y, strength: OneVsRestClassifier(_logistic(shape, max(2, y.shape[1]), strength)),
     ),
     "regression": Functions(
         as_array=lambda table: np.asarray(table, dtype=float).reshape(len(table)),
@@ -409,9 +308,6 @@ FUNCTIONS = {
         probabilities=lambda logits: logits.reshape(len(logits)),
         decide=lambda values, thresholds: values,
         loss=None,
-        # between 0.1 and 0.5 alpha hardly matters on the bundled sets; the default, 1, is worse on all four
-        constant=DummyRegressor,
-        linear=lambda shape, y, strength: Ridge(alpha=3 / strength),
     ),
 }
 
@@ -570,34 +466,3 @@ def per_label(encoded, predicted, labels: list[str], task: str = "single_label")
     table = pd.DataFrame({"off_by": predicted - encoded, "size": np.abs(predicted - encoded)})
     groups = table.groupby(pd.qcut(encoded, 5, duplicates="drop"), observed=True)
     return groups.agg(rows=("size", "size"), mean_error=("off_by", "mean"), mae=("size", "mean"))
-
-
-def suspicious_labels(texts: Sequence[str], labels, rows=None) -> pd.DataFrame:
-    """Return the rows whose label a model trained on other rows believes least, the most suspicious first.
-
-    A row is judged by the probability of its own label: the self-confidence of confident learning (Northcutt,
-    Jiang and Chuang 2021), of logistic regression on TF-IDF, fitted inside the folds.
-
-    Args:
-        texts, labels, rows: training rows, labels as names or ids; numbers for the list (None counts from 0).
-
-    Returns:
-        row, text, label, suggested (the label believed most) and probability (of the label, 0 to 1) of the
-        rows where the two differ. Rows that are alone in their class cannot be judged, and are left out.
-    """
-    rows = np.arange(len(texts)) if rows is None else np.asarray(rows)
-    table = pd.DataFrame({"row": rows, "text": list(texts), "label": np.asarray(labels)})
-    table = table[table["label"].duplicated(keep=False)]
-    names, ids, sizes = np.unique(table["label"], return_inverse=True, return_counts=True)
-    if len(names) < 2:
-        return table.iloc[:0].assign(suggested=[], probability=[])
-    features = len(_word_weights().fit(table["text"]).vocabulary_)
-    model = make_pipeline(_word_weights(), _logistic((len(ids), features), len(names)))
-    parts = StratifiedKFold(min(5, sizes.max()), shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        # two rows of a class are never in one part, so that each model learns from one of them
-        warnings.filterwarnings("ignore", "The least populated class")
-        believed = cross_val_predict(model, table["text"], ids, cv=parts, method="predict_proba")
-    best, own = believed.argmax(axis=1), believed[np.arange(len(ids)), ids]
-    table = table.assign(suggested=names[best], probability=own)[best != ids]
-    return table.sort_values("probability", kind="stable", ignore_index=True)

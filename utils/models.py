@@ -87,7 +87,7 @@ def longest_input(checkpoint: Path, max_length: int | None = None) -> int:
 def enough_epochs(rows: int, batch_size: int) -> int:
     """Return how many epochs make about 150 optimizer steps: 1 for 2,400 rows or more in batches of 16.
 
-    At a rate of 1e-4 fewer leave the head at the commonest label, and more bought nothing on the bundled sets.
+    At a rate of 1e-4 fewer leave the head at the commonest label; docs/benchmarks.md has what more buy.
     """
     return max(1, round(150 / math.ceil(rows / batch_size)))
 

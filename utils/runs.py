@@ -218,21 +218,6 @@ def write_predictions(folder: Path, review, probabilities=None, names: Sequence[
         table.to_csv(partial, index=False, float_format="%.6f", lineterminator="\r\n")
 
 
-def write_suspicious(folder: Path, rows, task: str):
-    """Write suspicious_labels.csv, the training rows of `utils.metrics.suspicious_labels`, and return them.
-
-    Only for single_label; for other tasks no file is written, and the table is empty.
-    """
-    from utils.metrics import suspicious_labels
-
-    if task != "single_label":
-        return rows.iloc[:0]
-    doubts = suspicious_labels(rows["text"], rows["label"], rows["row"])
-    with atomic_path(folder / "suspicious_labels.csv") as partial:
-        doubts.map(quote_formula).to_csv(partial, index=False)
-    return doubts
-
-
 NO_SCORES = ("_runtime", "_per_second", "_time", "_predicted_classes")
 
 
@@ -262,11 +247,6 @@ def data_record(table, splits, labels: list[str]) -> dict[str, Any]:
     rows = {f"{name}_rows": len(getattr(splits, name)) for name in ("train", "validation", "test")}
     findings = [finding._asdict() for finding in splits.findings]
     return rows | {"source": table.source, "labels": labels, "dropped": splits.dropped, "findings": findings}
-
-
-def baselines_record(ladder: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return what metrics.json says of the rungs of `utils.metrics.ladder` below the last, the model."""
-    return {name: line.dropna().to_dict() for name, line in ladder[:-1].iterrows()}
 
 
 def train_record(trainer, seconds: float, first_step: int = 0) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 
 from notebooks import TEMPLATE, cell_of, printed, read, run_here
 from utils import ROOT, unquote_formula
+from utils.baselines import without_model
 from utils.data import read_table, split_table
-from utils.metrics import baseline_predictions, compare, fold_temperature, score
+from utils.metrics import compare, fold_temperature, score
 from utils.models import find_model
 from utils.predict import label_texts, load_classifier
 from utils.predict import main as label_file
@@ -276,5 +277,5 @@ def test_rules_tie_on_tweets_and_both_lose_on_film_reviews_to_counting_their_wor
     rules = score(true, by_rule(texts))["accuracy"]
     assert max(tuned, rules) < metrics_of(tmp_path / "run")["test"]["accuracy"] - 0.15
     known = reviews.train["text"], reviews.train["label"]
-    words = score(true, baseline_predictions(*known, texts)["tfidf_logreg"].predicted)["accuracy"]
+    words = score(true, without_model(*known, texts)["tfidf_logreg"].predicted)["accuracy"]
     assert words > max(tuned, rules)

@@ -60,7 +60,8 @@ def without_repeats(
 ) -> tuple[pd.DataFrame, int, int]:
     """Return one row a text, none where it has two labels; and how many rows these were, how many repeats.
 
-    The index of `rows` is one number for all texts that are one by `comparable`; what is left out is added to `findings`.
+    The index of `rows` is one number for all texts that are one by `comparable`; what is left out is added
+    to `findings`.
     """
     several = rows[target].groupby(level=0, sort=False).transform("nunique").to_numpy() > 1
     again = rows.index.duplicated() & ~several
