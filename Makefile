@@ -5,6 +5,9 @@
 # make browser   all notebooks in JupyterLab, in a headless Chromium; pictures of them in runs/screenshots/
 # make batch  run the sweep of notebooks/params/sweep.yaml into runs/sweep; again: what is missing.
 #             make batch SWEEP=my.yaml OUT=runs/my
+# make bench  what a run costs, beside what people use instead: table, figure and ratios in runs/bench/. Takes hours;
+#             again: what is missing. QUICK=1: five minutes. Or SEEDS=3 SETS=tweets,reviews METHODS=tfidf,template
+#             THREADS=1; PEERS=1 installs SetFit and simpletransformers for it
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
 # make test-matrix   the tests with Colab's versions, those of constraints.txt, and the newest;
@@ -36,7 +39,7 @@ SENTENCES = "Best day of my life :)" "My phone died again, great." "The meeting 
 export JUPYTER_PREFER_ENV_PATH = 1
 unexport JUPYTER_PATH
 
-.PHONY: run test test-all suite browser test-matrix colab audit lab notebooks site pages badges batch clean setup
+.PHONY: run test test-all suite browser test-matrix colab audit lab notebooks site pages badges batch bench clean setup
 
 setup:
 	@$(PYTHON) utils/setup/environment.py
@@ -91,6 +94,18 @@ OUT ?= runs/sweep
 
 batch: setup
 	@env -u HF_HUB_DISABLE_PROGRESS_BARS $(BIN)/python -m utils.batch $(SWEEP) --output-dir $(OUT)
+
+# The rungs; then, unless only some were asked for, what grows with the rows and what a start costs; then the table.
+BENCH_ARGS = $(if $(QUICK),--quick) $(if $(PEERS),--peers) $(if $(SEEDS),--seeds $(SEEDS)) \
+	$(if $(THREADS),--threads $(THREADS)) $(if $(SETS),--sets "$(SETS)") $(if $(METHODS),--methods "$(METHODS)")
+
+bench: setup
+	@$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+ifeq ($(QUICK)$(SETS)$(METHODS),)
+	@$(BIN)/python benchmarks/growth.py
+	@$(BIN)/python benchmarks/startup.py
+endif
+	@$(BIN)/python benchmarks/report.py $(if $(QUICK),--quick)
 
 lab: setup
 	env -u HF_HUB_DISABLE_PROGRESS_BARS -u HF_DATASETS_DISABLE_PROGRESS_BARS $(BIN)/jupyter lab --notebook-dir=. notebooks/template.ipynb

@@ -30,6 +30,7 @@ from transformers import (
 from utils.labels import TASKS
 from utils.metrics import (
     FUNCTIONS,
+    Rung,
     _logistic,
     _word_weights,
     baseline_predictions,
@@ -44,11 +45,13 @@ from utils.metrics import (
     expected_calibration_error,
     fit_temperature,
     fold_temperature,
+    ladder,
     per_label,
     probabilities_of,
     review,
     score,
     score_with_interval,
+    some_rows,
     suspicious_labels,
     wilson_interval,
 )
@@ -105,10 +108,10 @@ def test_the_baselines_do_what_their_names_say():
     texts = ["good film", "good day", "bad film", "good :)", "bad day", "good cat"]
     labels = ["pos", "pos", "neg", "pos", "neg", "pos"]
     found = baseline_predictions(texts, labels, ["bad cat", "good dog"])
-    assert found["majority"].tolist() == ["pos", "pos"]
-    assert found["tfidf_logreg"].tolist() == ["neg", "pos"]
+    assert found["majority"].predicted.tolist() == ["pos", "pos"]
+    assert found["tfidf_logreg"].predicted.tolist() == ["neg", "pos"]
     tie = baseline_predictions(["x", "y"], ["b", "a"], ["z"])
-    assert tie["majority"].tolist() == ["a"]
+    assert tie["majority"].predicted.tolist() == ["a"]
 
 
 def test_on_the_tweets_tfidf_beats_the_majority(tweets):
@@ -116,9 +119,42 @@ def test_on_the_tweets_tfidf_beats_the_majority(tweets):
 
     splits = split_table(tweets)
     found = baseline_predictions(splits.train["text"], splits.train["label"], splits.validation["text"])
-    accuracy = {name: score(splits.validation["label"], guess)["accuracy"] for name, guess in found.items()}
+    accuracy = {
+        name: score(splits.validation["label"], rung.predicted)["accuracy"] for name, rung in found.items()
+    }
     assert accuracy["majority"] == pytest.approx((splits.validation["label"] == "positive").mean())
     assert accuracy["tfidf_logreg"] > accuracy["majority"] + 0.08
+
+
+def test_the_ladder_compares_each_rung_with_the_one_below_and_the_model_with_the_best():
+    labels = np.arange(200) % 2
+    right = {"majority": 100, "words": 150, "embeddings": 140, "model": 190}
+    guesses = {name: np.where(np.arange(200) < count, labels, 1 - labels) for name, count in right.items()}
+    rungs = {name: Rung(guess, 2.0) for name, guess in guesses.items()}
+    lines, comparison = ladder(labels, rungs)
+    assert lines["accuracy"].tolist() == [0.5, 0.75, 0.7, 0.95]
+    assert lines["gain"].tolist()[1:] == pytest.approx([0.25, -0.05, 0.25])
+    assert lines["gain"].isna().tolist() == [True, False, False, False]
+    for above, below in (("words", "majority"), ("model", "embeddings")):
+        expected = bootstrap_interval("accuracy", labels, guesses[above], guesses[below])
+        assert lines.loc[above, ["gain", "low", "high"]].tolist() == list(expected)
+    assert comparison.gain == pytest.approx(0.2)
+    assert "from words: accuracy 0.200 better than words's" in comparison.words
+    assert "enough" not in comparison.words
+
+
+def test_the_ladder_says_where_a_lower_rung_is_enough():
+    labels = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+    rungs = {"mean": Rung(np.full(8, 4.5), 0), "tfidf_ridge": Rung(labels, 3.4), "model": Rung(-labels, 99)}
+    lines, comparison = ladder(labels, rungs, "regression")
+    assert comparison.words.endswith("As far as they show, tfidf_ridge is enough: it took 3 seconds.")
+    assert lines["pearson"].tolist() == pytest.approx([0, 1, -1])
+
+
+def test_a_baseline_learns_from_so_many_rows_at_most():
+    assert some_rows(5, 5).tolist() == [0, 1, 2, 3, 4]
+    few = some_rows(1000, 10)
+    assert len(set(few)) == 10 and max(few) > 500 and few.tolist() == some_rows(1000, 10).tolist()
 
 
 def test_one_table_of_tasks_and_reading_a_table_loads_no_scikit_learn():
@@ -127,7 +163,7 @@ def test_one_table_of_tasks_and_reading_a_table_loads_no_scikit_learn():
         labels = np.eye(2) if facts.joined else np.array([1.0, 0.0])
         scores = score(labels, labels, task)
         assert {facts.main_score, facts.best_by} <= set(scores)
-        assert list(baseline_predictions(["a", "b"], labels, ["a"], task)) == list(facts[-2:])
+        assert list(baseline_predictions(["a", "b"], labels, ["a"], task)) == list(facts[-3:-1])
     program = "import sys, utils.labels, utils.data; print({'sklearn', 'scipy', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "set()\n"
 
@@ -359,22 +395,24 @@ def test_multi_label_baselines_with_labels_in_all_and_in_no_row():
             "error", UserWarning
         )  # scikit-learn warns of such labels; here they are no mistake
         found = baseline_predictions(texts, labels, ["good cat", "bad film", "dog"], "multi_label")
-    assert found["majority"].tolist() == [[0, 0, 1, 0]] * 3  # half have "good": not more than half
-    assert found["tfidf_logreg"][:2].tolist() == [[1, 0, 1, 0], [0, 1, 1, 0]]
-    assert found["tfidf_logreg"][2].tolist()[2:] == [1, 0]
+    assert found["majority"].predicted.tolist() == [[0, 0, 1, 0]] * 3  # half have "good": not more than half
+    assert found["tfidf_logreg"].predicted[:2].tolist() == [[1, 0, 1, 0], [0, 1, 1, 0]]
+    assert found["tfidf_logreg"].predicted[2].tolist()[2:] == [1, 0]
     single = baseline_predictions(texts, labels[:, :1], ["good", "bad"], "multi_label")
-    assert single["tfidf_logreg"].tolist() == [[1], [0]]
+    assert single["tfidf_logreg"].predicted.tolist() == [[1], [0]]
     for constant in (0, 1):
         only = baseline_predictions(texts, np.full((12, 1), constant), ["good", "bad"], "multi_label")
-        assert only["tfidf_logreg"].tolist() == only["majority"].tolist() == [[constant]] * 2
+        assert (
+            only["tfidf_logreg"].predicted.tolist() == only["majority"].predicted.tolist() == [[constant]] * 2
+        )
 
 
 def test_regression_baselines():
     found = baseline_predictions(
         ["good film", "bad film"] * 10, [1.0, -2.0] * 10, ["good", "bad", "cat"], "regression"
     )
-    assert found["mean"].tolist() == [-0.5] * 3
-    high, low, unknown = found["tfidf_ridge"]
+    assert found["mean"].predicted.tolist() == [-0.5] * 3
+    high, low, unknown = found["tfidf_ridge"].predicted
     assert (high, low, unknown) == (
         pytest.approx(1, abs=0.6),
         pytest.approx(-2, abs=0.6),
@@ -386,10 +424,10 @@ def test_a_thousand_classes_and_classes_of_one_row():
     words = [f"w{k}" for k in range(1000)]
     texts = [*words, *words[1:]]  # the first class has one row, the others two
     found = baseline_predictions(texts, texts, words[::50])
-    assert (found["tfidf_logreg"] == words[::50]).mean() >= 0.9
-    assert set(found["majority"]) == {"w1"}
+    assert (found["tfidf_logreg"].predicted == words[::50]).mean() >= 0.9
+    assert set(found["majority"].predicted) == {"w1"}
     only = baseline_predictions(["a", "b"], ["x", "x"], ["c"])
-    assert only["tfidf_logreg"].tolist() == only["majority"].tolist() == ["x"]
+    assert only["tfidf_logreg"].predicted.tolist() == only["majority"].predicted.tolist() == ["x"]
 
 
 def test_on_the_tweets_the_solver_for_many_classes_agrees_with_the_other(tweets):

@@ -66,7 +66,7 @@ def texts(figure):
         plots.balance({"train": ["a|b", "", "b"]}, "multi_label"),
         plots.balance({"train": ["1", "2.5"], "test": ["3"]}, "regression", "stars"),
         plots.predictions(np.eye(2), np.ones((2, 2)), ["a", "b"], "multi_label"),
-        scoreboard({"word counts": 0.7, "all epochs": 0.8}, "accuracy"),
+        scoreboard({"word counts": 0.7, "fine-tuned": 0.8}, "accuracy"),
         plots.regression_scatter([1.0, 2.0, -1.0], [0.5, 2.5, 0.0], "stars"),
         plots.value_distribution({"train": [1.0, 2.0], "test": [1.5]}, "stars"),
         sweep_scores(sweep(), "rate"),
@@ -115,9 +115,9 @@ def test_each_task_has_its_figures():
 
 
 def test_the_scoreboard_has_a_bar_for_each_model_in_order():
-    axes = scoreboard({"word counts": 0.7, "all epochs": 0.8}, "accuracy").axes[0]
+    axes = scoreboard({"word counts": 0.7, "fine-tuned": 0.8}, "accuracy").axes[0]
     assert [bar.get_width() for bar in axes.patches] == [0.7, 0.8]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["word counts", "all epochs"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["word counts", "fine-tuned"]
     assert texts(axes.figure) == ["0.700", "0.800"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from builders import of_family
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +30,17 @@ from transformers.utils import logging
 from utils import predict, quote_formula, unquote_formula
 from utils.data import TableError
 from utils.models import ModelError, find_model
-from utils.predict import WINDOW, label_texts, load_classifier, main, predict_file, predict_in_order
+from utils.predict import (
+    WINDOW,
+    embed,
+    embedding_baseline,
+    label_texts,
+    load_classifier,
+    main,
+    predict_file,
+    predict_in_order,
+)
+from utils.reading.files import in_digits
 
 TEXTS = ["a good film", " ", "=SUM(A1:A9)", "bad " * 30, "", 'so-so, "they" said\nand left', "good", "😀 ok"]
 
@@ -502,3 +513,67 @@ def test_grouped_predictions_come_back_in_order(model, tmp_path):
     assert logits == pytest.approx(np.array(one_by_one), abs=1e-4)
     assert np.abs(grouped - logits).max() > 0.01
     assert "eval_runtime" in metrics
+
+
+# --- embeddings ---------------------------------------------------------------------------------------------
+
+
+def test_an_embedding_is_the_mean_of_the_last_layer_over_the_tokens(model):
+    classifier, tokenizer, *_ = load_classifier(model, "cpu")
+    texts, classifier = ["a good film", "so-so " * 80, "bad"], classifier.train()
+    state = torch.get_rng_state()
+    found = embed(classifier, tokenizer, texts, max_length=20)
+    assert classifier.training and torch.equal(state, torch.get_rng_state())
+    for text, vector in zip(texts, found, strict=True):
+        with torch.no_grad():
+            alone = tokenizer(text, truncation=True, max_length=20, return_tensors="pt")
+            hidden = classifier.eval().bert(**alone).last_hidden_state[0]
+        assert vector == pytest.approx(hidden.mean(dim=0).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["GPT2", "T5", "Bart", "ModernBert", "DistilBert"])
+def test_other_architectures_have_embeddings_too(family):
+    made = of_family(family)
+    vectors = embed(made["model"], made["tokenizer"], ["w1 w2 w3", "w4", "w1 w2"], max_length=20)
+    alone = embed(made["model"], made["tokenizer"], ["w1 w2"], max_length=20)
+    assert vectors.shape[0] == 3 and np.isfinite(vectors).all()
+    assert vectors[2] == pytest.approx(alone[0], abs=1e-4)  # padding has no part in it
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "name"),
+    [
+        ("single_label", np.arange(40) % 2, "embeddings_logreg"),
+        ("multi_label", np.eye(2, dtype=np.float32)[np.arange(40) % 2], "embeddings_logreg"),
+        ("regression", (np.arange(40) % 2).astype(np.float32), "embeddings_ridge"),
+    ],
+)
+def test_a_linear_model_on_embeddings_tells_two_kinds_of_text_apart(model, task, labels, name):
+    classifier, tokenizer, *_ = load_classifier(model, "cpu")
+    texts = [f"{('a bad day', 'a good film')[k % 2]} number {k}" for k in range(40)]
+    rungs = embedding_baseline(
+        classifier, tokenizer, pd.Series(texts[:30]), labels[:30], pd.Series(texts[30:]), task, 32
+    )
+    assert list(rungs) == [name] and rungs[name].seconds > 0
+    assert rungs[name].predicted.shape == labels[30:].shape
+    assert np.abs(rungs[name].predicted - labels[30:]).max() < 0.5
+
+
+@given(st.lists(st.floats(0, 1) | st.sampled_from([5e-7, 0.1234565, 0.9999995, np.nan]), max_size=9))
+@settings(deadline=None)
+def test_probabilities_are_written_as_python_formats_them(shares):
+    assert in_digits(np.array([shares, shares])) == ["".join(f",{share:.6f}" for share in shares)] * 2
+
+
+@pytest.mark.parametrize("window", [3, 4, 100])
+def test_what_is_held_is_a_window_and_blank_rows_stay_where_they_are(model, tmp_path, monkeypatch, window):
+    texts = [" " if k % 5 == 2 else f"{'word ' * (k % 7 + 1)}{k}" for k in range(23)]
+    whole = predict_file(model, table(tmp_path, texts), tmp_path / "one.csv", batch_size=1)
+    sizes, logits_of = [], predict._logits
+    monkeypatch.setattr(predict, "_logits", lambda *args: (sizes.append(len(args[1])), logits_of(*args))[1])
+    monkeypatch.setattr(predict, "WINDOW", window)
+    monkeypatch.setattr(predict, "PART", 2)
+    parts = predict_file(model, table(tmp_path, texts), tmp_path / "many.csv", batch_size=1)
+    assert (tmp_path / "many.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert parts.counts == whole.counts
+    assert (max(sizes), sum(sizes)) == (min(window, 18), 18)

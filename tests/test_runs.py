@@ -64,8 +64,8 @@ def test_good_parameters_come_back_in_order():
         ),
         ("learning_rate", 5, "learning_rate must be a number between 0 and 1"),
         ("learning_rate", float("nan"), "learning_rate must be a number"),
-        ("num_train_epochs", 0, "num_train_epochs must be a number above 0, not 0 (int)"),
-        ("num_train_epochs", True, "num_train_epochs must be a number above 0, not True (bool)"),
+        ("num_train_epochs", 0, "num_train_epochs must be a number above 0, or None, not 0 (int)"),
+        ("num_train_epochs", True, "num_train_epochs must be a number above 0, or None, not True (bool)"),
         ("per_device_train_batch_size", 16.0, "must be a whole number, 1 or more, not 16.0 (float)"),
         ("warmup_steps", 1.5, "warmup_steps must be a number of steps, or a share of them below 1"),
         ("class_weights", "yes", "class_weights must be True or False, not 'yes' (str)"),
@@ -665,9 +665,8 @@ def test_the_card_and_the_summary_of_a_regression_speak_of_numbers(tmp_path):
     assert "a\\|b" not in card
     write_record(tmp_path, changed)
     assert "Test pearson 0.900" in summary(tmp_path)
-    assert (
-        "against 0.700 for TF-IDF + ridge regression and 0.000 for the mean of the training rows"
-        in summary(tmp_path)
+    assert "against 0.700 for TF-IDF + ridge regression, 0.000 for the mean of the training rows" in summary(
+        tmp_path
     )
 
 

@@ -23,6 +23,7 @@ class Task(NamedTuple):
     compared_by: str  # the test score that is compared with the baseline's
     constant_baseline: str = "majority"
     tfidf_baseline: str = "tfidf_logreg"
+    embeddings_baseline: str = "embeddings_logreg"
 
     @property
     def classes(self) -> bool:
@@ -35,7 +36,7 @@ TASKS = {
     "single_label": Task(SINGLE, "label", False, np.int64, "accuracy", "f1_macro", "accuracy"),
     "multi_label": Task(MULTI, "label", True, np.float32, "accuracy", "f1_macro", "f1_macro"),
     "regression": Task(
-        NUMBER, "value", False, np.float32, "pearson", "pearson", "pearson", "mean", "tfidf_ridge"
+        NUMBER, "value", False, np.float32, *["pearson"] * 3, "mean", "tfidf_ridge", "embeddings_ridge"
     ),
 }
 

@@ -1,6 +1,7 @@
 """How good is it, and can the number be trusted? Scores, intervals, baselines, thresholds, calibration."""
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 
 from utils.labels import TASKS, decode_labels
 
@@ -30,7 +31,8 @@ class Functions(NamedTuple):
     probabilities: Callable  # of logits
     decide: Callable  # of probabilities and thresholds
     loss: Callable | None  # of logits and labels; None: there are no probabilities
-    baselines: Callable  # of the shape of the TF-IDF weights and the labels: a constant one, one on them
+    constant: Callable  # of nothing: a model with one answer
+    linear: Callable  # of the features' shape, the labels and a strength: a linear model
 
 
 def score(labels: Sequence, predicted: Sequence, task: str = "single_label") -> dict[str, float]:
@@ -269,7 +271,7 @@ class Comparison(NamedTuple):
     words: str  # all of it in one or two sentences
 
 
-def compare(metric: str, labels, predicted, baseline) -> Comparison:
+def compare(metric: str, labels, predicted, baseline, name: str = "the baseline") -> Comparison:
     """Say whether these test rows can tell the model from the baseline; arguments as of `bootstrap_interval`.
 
     They can if the interval leaves out 0 and the two differ on at least six rows: no split of fewer would be
@@ -279,7 +281,7 @@ def compare(metric: str, labels, predicted, baseline) -> Comparison:
     gain, low, high, error = _bootstrap(metric, labels, predicted, baseline)
     rows, needed, verdict, advice = len(labels), None, "better" if gain > 0 else "worse", ""
     differing = int(np.asarray(np.not_equal(predicted, baseline)).reshape(rows, -1).any(axis=1).sum())
-    size = f"{metric} {abs(gain):.3f} {verdict} than the baseline's"
+    size = f"{metric} {abs(gain):.3f} {verdict} than {name}'s"
     size += f", 95% interval of the gain {low:+.3f} to {high:+.3f}"
     if gain and error:
         quantiles = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
@@ -288,38 +290,78 @@ def compare(metric: str, labels, predicted, baseline) -> Comparison:
         about = f"{-(-needed // unit) * unit:,} test rows"
         advice = f" If the true gain is of this size, about {about} would show it."
     if differing >= 6 and not low <= 0 <= high:
-        words = f"These {rows:,} rows tell the model from the baseline: {size}."
+        words = f"These {rows:,} rows tell the model from {name}: {size}."
         return Comparison(gain, low, high, verdict, needed, words)
     size = size if gain else f"their {metric} is equal"
-    words = f"These {rows:,} rows cannot tell the model from the baseline: {size}, {differing:,} rows differ."
+    words = f"These {rows:,} rows cannot tell the model from {name}: {size}, {differing:,} rows differ."
     return Comparison(gain, low, high, "not distinguishable", needed, words + advice)
+
+
+class Rung(NamedTuple):
+    """What one way of predicting says of the test rows, shaped as for `score`, and the seconds that it took."""
+
+    predicted: np.ndarray
+    seconds: float
 
 
 def baseline_predictions(
     train_texts: Sequence[str], train_labels: Sequence, texts: Sequence[str], task: str = "single_label"
-) -> dict[str, np.ndarray]:
+) -> dict[str, Rung]:
     """Return what the baselines predict for `texts` after seeing the training rows; labels as for `score`.
 
     Returns:
         single_label: majority, the commonest training label (the first in sorted order of several), and
-            tfidf_logreg, logistic regression on the TF-IDF weights of words and word pairs.
+            tfidf_logreg, logistic regression on the TF-IDF weights of words, word pairs and parts of words.
         multi_label: the same for each label; where half of the rows have it, majority is not to have it.
         regression: mean, of the training labels, and tfidf_ridge, ridge regression on the TF-IDF weights.
     """
-    functions, facts, texts = functions_of(task), TASKS[task], list(texts)
-    labels = functions.as_array(train_labels)
-    words = _word_weights()
-    weights = words.fit_transform(list(train_texts))
-    constant, model = functions.baselines(weights.shape, labels)
+    functions, facts, start = functions_of(task), TASKS[task], time.perf_counter()
+    labels, known, texts = functions.as_array(train_labels), np.array(train_texts, object), list(texts)
+    constant = functions.constant().fit(labels, labels).predict(texts).reshape(len(texts), *labels.shape[1:])
+    rungs = {facts.constant_baseline: Rung(constant, time.perf_counter() - start)}
+    start, kept = time.perf_counter(), some_rows(len(labels), 100_000)  # more take minutes and gigabytes
+    # Parts of words, across none: they see through spelling, endings and ":-))".
+    parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, max_features=200_000)
+    weights = make_union(_word_weights(), parts)
+    known = weights.fit_transform(known[kept])
+    predicted = linear_predictions(known, labels[kept], weights.transform(texts), task, strength=10)
+    return rungs | {facts.tfidf_baseline: Rung(predicted, time.perf_counter() - start)}
+
+
+def ladder(labels, rungs: dict[str, Rung], task: str = "single_label") -> tuple[pd.DataFrame, Comparison]:
+    """Return a line a rung: scores, gain over the rung above it with its 95% interval, and seconds.
+
+    Beside it the comparison of the last rung, the model, with the best of those before it on these rows.
+    """
+    measure, lines, names = TASKS[task].compared_by, {}, list(rungs)
+    for name, before in zip(names, [None, *names], strict=False):
+        both = [rungs[each].predicted for each in (name, before) if each]
+        interval = bootstrap_interval(measure, labels, *both) if before else [math.nan] * 3
+        gain = dict(zip(("gain", "low", "high"), interval, strict=True))
+        lines[name] = score(labels, both[0], task) | gain | {"seconds": rungs[name].seconds}
+    best = max(names[:-1], key=lambda name: lines[name][measure])
+    comparison = compare(measure, labels, rungs[names[-1]].predicted, rungs[best].predicted, best)
+    if comparison.verdict != "better":
+        enough = f" As far as they show, {best} is enough: it took {rungs[best].seconds:,.0f} seconds."
+        comparison = comparison._replace(words=comparison.words + enough)
+    return pd.DataFrame.from_dict(lines, orient="index"), comparison
+
+
+def some_rows(rows: int, most: int) -> np.ndarray:
+    """Return the numbers of all rows, or of `most` drawn at random, the same every time."""
+    return np.arange(rows) if rows <= most else np.random.default_rng(0).permutation(rows)[:most]
+
+
+def linear_predictions(known, labels: np.ndarray, features, task: str, strength: float) -> np.ndarray:
+    """Return what a linear model predicts from `features` after seeing `known`, both of shape (rows, columns).
+
+    `strength` is how far the labels may pull the coefficients from 0: C of logistic regression, 3 / alpha of
+    ridge regression.
+    """
+    model = functions_of(task).linear(known.shape, labels, strength)
     with warnings.catch_warnings():  # such a label is predicted always or never, as it should be
         warnings.filterwarnings("ignore", "Label .* is present in all training examples")
-        model.fit(weights, labels)
-    predicted = {
-        facts.constant_baseline: constant.fit(labels, labels).predict(texts),
-        facts.tfidf_baseline: model.predict(words.transform(texts)),
-    }
-    shape = (len(texts), *labels.shape[1:])  # scikit-learn makes one column flat
-    return {name: guess.reshape(shape) for name, guess in predicted.items()}
+        return model.fit(known, labels).predict(features).reshape(features.shape[0], *labels.shape[1:])
 
 
 def _word_weights() -> TfidfVectorizer:
@@ -327,8 +369,8 @@ def _word_weights() -> TfidfVectorizer:
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]+")
 
 
-def _logistic(shape: tuple[int, int], classes: int) -> LogisticRegression | SGDClassifier | DummyClassifier:
-    """Return a classifier for TF-IDF weights of this shape.
+def _logistic(shape: tuple[int, int], classes: int, strength: float = 10):
+    """Return a classifier for features of this shape: LogisticRegression, SGDClassifier or DummyClassifier.
 
     The usual solver holds 25 copies of all coefficients: 25 GB for 1,000 classes and 100,000 word pairs.
     Above 5 million, SGD minimises the same loss, one class against the rest.
@@ -337,9 +379,9 @@ def _logistic(shape: tuple[int, int], classes: int) -> LogisticRegression | SGDC
     if classes == 1:
         return DummyClassifier()
     if (classes if classes > 2 else 1) * features <= 5_000_000:
-        return LogisticRegression(C=10, max_iter=1000)
+        return LogisticRegression(C=strength, max_iter=1000)
     # alpha and C are two ways of writing one weight
-    return SGDClassifier(loss="log_loss", alpha=1 / (10 * rows), random_state=0)
+    return SGDClassifier(loss="log_loss", alpha=1 / (strength * rows), random_state=0)
 
 
 FUNCTIONS = {
@@ -349,7 +391,8 @@ FUNCTIONS = {
         probabilities=partial(special.softmax, axis=-1),
         decide=_decide_class,
         loss=lambda logits, ids: -special.log_softmax(logits, axis=1)[np.arange(len(ids)), ids].mean(),
-        baselines=lambda shape, y: (DummyClassifier(), _logistic(shape, len(np.unique(y)))),
+        constant=DummyClassifier,
+        linear=lambda shape, y, strength: _logistic(shape, len(np.unique(y)), strength),
     ),
     "multi_label": Functions(
         as_array=lambda table: np.asarray(table).astype(int),
@@ -357,10 +400,8 @@ FUNCTIONS = {
         probabilities=special.expit,
         decide=lambda sure, thresholds: (sure >= (0.5 if thresholds is None else thresholds)).astype(int),
         loss=lambda logits, labels: np.logaddexp(0, np.where(labels == 1, -logits, logits)).mean(),
-        baselines=lambda shape, y: (
-            DummyClassifier(),
-            OneVsRestClassifier(_logistic(shape, max(2, y.shape[1]))),
-        ),
+        constant=DummyClassifier,
+        linear=lambda shape, y, strength: OneVsRestClassifier(_logistic(shape, max(2, y.shape[1]), strength)),
     ),
     "regression": Functions(
         as_array=lambda table: np.asarray(table, dtype=float).reshape(len(table)),
@@ -369,7 +410,8 @@ FUNCTIONS = {
         decide=lambda values, thresholds: values,
         loss=None,
         # between 0.1 and 0.5 alpha hardly matters on the bundled sets; the default, 1, is worse on all four
-        baselines=lambda shape, y: (DummyRegressor(), Ridge(alpha=0.3)),
+        constant=DummyRegressor,
+        linear=lambda shape, y, strength: Ridge(alpha=3 / strength),
     ),
 }
 

@@ -70,7 +70,7 @@ PARAMETERS: dict[str, Rule] = {
     "max_length": _whole(3),  # two special tokens and one of the text
     "long_texts": _choice("head", "head_tail"),
     "max_train_samples": _optional(_whole(2)),
-    "num_train_epochs": _number(lambda value: value > 0, "a number above 0"),
+    "num_train_epochs": _optional(_number(lambda value: value > 0, "a number above 0")),
     "learning_rate": _number(lambda value: 0 < value < 1, RATE),
     "per_device_train_batch_size": _whole(1),
     "per_device_eval_batch_size": _whole(1),

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import pandas as pd
 from utils import atomic_path, quote_formula
 from utils.findings import Finding, TableError
 from utils.labels import TASKS, decode_labels, rows_of_label
-from utils.metrics import decide, probabilities_of
+from utils.metrics import Rung, decide, linear_predictions, probabilities_of, some_rows
 from utils.models import ModelError, add_pad_token, find_model, has_head, head_and_tail, longest_input
 from utils.reading.files import free_name, in_digits, read_frame, refuse_output
 from utils.reading.table import is_blank, locate
@@ -125,6 +126,47 @@ def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, d
     return logits, output.metrics
 
 
+def embed(model, tokenizer, texts: Sequence[str], max_length: int) -> np.ndarray:
+    """Return what a model makes of each text: the mean of its last layer over the tokens, (texts, hidden).
+
+    For a checkpoint of sentence-transformers, such as the bundled one, this is the sentence embedding. Model
+    and random state are left as they were; texts are cut as in training.
+    """
+    import torch
+
+    means, training = None, model.training
+    model.eval()
+    for places, batch, _ in _batches(model, tokenizer, list(texts), 64, max_length):
+        with torch.inference_mode():
+            output = model(**batch, output_hidden_states=True)
+        # of a model with encoder and decoder, the encoder's: it is what saw the whole text
+        hidden = (output.get("encoder_hidden_states") or output.hidden_states)[-1].float()
+        mask = batch["attention_mask"].unsqueeze(-1)
+        mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+        means = np.zeros((len(texts), mean.shape[1]), dtype=np.float32) if means is None else means
+        means[places] = mean.cpu().numpy()
+    model.train(training)
+    return means
+
+
+def embedding_baseline(
+    model, tokenizer, train_texts, train_labels, texts, task: str, max_length: int
+) -> dict[str, Rung]:
+    """Return what a linear model on `embed` predicts for `texts`, as `baseline_predictions` does.
+
+    Called before training: what the pretrained model knows without fine-tuning. It is called
+    embeddings_logreg, or for a regression embeddings_ridge, and learns from 20,000 rows at most.
+    """
+    start, kept = time.perf_counter(), some_rows(len(train_texts), 20_000)  # more take as long as training
+    texts = [*np.array(train_texts, object)[kept], *texts]
+    features = embed(model, tokenizer, texts, max_length)
+    features = (features - features[: len(kept)].mean(axis=0)) / (features[: len(kept)].std(axis=0) + 1e-6)
+    known, asked = features[: len(kept)], features[len(kept) :]
+    # between 0.003 and 0.03 the strength hardly matters on the bundled sets, all rows or 300
+    predicted = linear_predictions(known, np.asarray(train_labels)[kept], asked, task, strength=0.01)
+    return {TASKS[task].embeddings_baseline: Rung(predicted, time.perf_counter() - start)}
+
+
 def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFrame:
     """Return a line a text: text, predicted, and probability_<label> for each label where there are classes.
 
@@ -148,7 +190,7 @@ def _limit(loaded, max_length: int | None = None) -> int:
 
 
 def _answers(loaded, texts: Sequence[str], batch_size: int, max_length: int) -> Iterator[tuple]:
-    """Yield for `PART` texts at a time, in order: labels, probabilities (texts, classes), how many were cut."""
+    """Yield for `PART` texts at a time, in order: labels, probabilities (texts, classes), number cut."""
     from tqdm.auto import tqdm
     from transformers.utils import logging
 
@@ -172,26 +214,29 @@ def _logits(loaded, texts: list[str], batch_size: int, max_length: int, bar) -> 
     import torch
 
     classifier, tokenizer, _, names = loaded
-    ends = getattr(classifier.config, "long_texts", "head") == "head_tail"
-    cut_to = {"truncation": True, "max_length": max_length}
-    encoded = head_and_tail(texts, tokenizer, max_length) if ends else tokenizer(texts, **cut_to)
-    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-    order, logits, cut = (
-        np.argsort(-lengths, kind="stable"),
-        np.empty((len(texts), len(names)), np.float32),
-        0,
-    )
-    for places in np.split(order, range(batch_size, len(order), batch_size)):
-        rows = {name: [values[k] for k in places] for name, values in encoded.items()}
+    logits, cut = np.empty((len(texts), len(names)), np.float32), 0
+    for places, batch, lengths in _batches(classifier, tokenizer, texts, batch_size, max_length):
         with torch.inference_mode():
-            batch = tokenizer.pad(rows, return_tensors="pt").to(classifier.device)
             logits[places] = classifier(**batch).logits.float().cpu().numpy()
         # Only what fills the length can have been cut: tokenise it whole to know.
-        full = [texts[place] for place in places[lengths[places] == max_length]]
+        full = [texts[place] for place in places[lengths == max_length]]
         whole = tokenizer(full, verbose=False)["input_ids"] if full else []
         cut += sum(len(ids) > max_length for ids in whole)
         bar.update(len(places))
     return logits, cut
+
+
+def _batches(model, tokenizer, texts: list[str], batch_size: int, max_length: int) -> Iterator[tuple]:
+    """Yield texts of similar length, the longest first: their places, padded tensors, lengths in tokens."""
+    if getattr(model.config, "long_texts", "head") == "head_tail":
+        encoded = head_and_tail(texts, tokenizer, max_length)
+    else:
+        encoded = tokenizer(texts, truncation=True, max_length=max_length)
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    order = np.argsort(-lengths, kind="stable")
+    for places in np.split(order, range(batch_size, len(order), batch_size)):
+        rows = {name: [values[k] for k in places] for name, values in encoded.items()}
+        yield places, tokenizer.pad(rows, return_tensors="pt").to(model.device), lengths[places]
 
 
 def load_classifier(model: str | Path, device: str | None = None):

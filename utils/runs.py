@@ -38,8 +38,10 @@ STACK = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy
 BASELINES = {
     "majority": "the commonest label",
     "tfidf_logreg": "TF-IDF + logistic regression",
+    "embeddings_logreg": "embeddings + logistic regression",
     "mean": "the mean of the training rows",
     "tfidf_ridge": "TF-IDF + ridge regression",
+    "embeddings_ridge": "embeddings + ridge regression",
 }
 HUB_METRICS = {"f1_macro": "f1", "f1_micro": "f1", "pearson": "pearsonr", "spearman": "spearmanr"}
 
@@ -262,6 +264,11 @@ def data_record(table, splits, labels: list[str]) -> dict[str, Any]:
     return rows | {"source": table.source, "labels": labels, "dropped": splits.dropped, "findings": findings}
 
 
+def baselines_record(ladder: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return what metrics.json says of the rungs of `utils.metrics.ladder` below the last, the model."""
+    return {name: line.dropna().to_dict() for name, line in ladder[:-1].iterrows()}
+
+
 def train_record(trainer, seconds: float, first_step: int = 0) -> dict[str, Any]:
     """Return what metrics.json says of the training; `first_step` is that of the checkpoint it began from."""
     share = (trainer.state.global_step - first_step) / trainer.state.max_steps
@@ -360,7 +367,7 @@ def summary(folder: Path) -> str:
         raise RunError(f"{path} is no record of a run of the template. Give the output_dir of one.")
     name, value, low, high = _main_score(record)
     baselines = reversed(record["baselines"].items())
-    others = " and ".join(f"{block[name]:.3f} for {BASELINES[baseline]}" for baseline, block in baselines)
+    others = ", ".join(f"{block[name]:.3f} for {BASELINES[baseline]}" for baseline, block in baselines)
     interval = f"95% interval {low:.3f} to {high:.3f}, {record['data']['test_rows']:,} rows"
     findings = record["data"].get("findings", []) + record.get("checks", [])
     warned = dict.fromkeys(f["id"] for f in findings if f["id"] != "predict-order")  # the template answers it

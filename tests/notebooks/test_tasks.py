@@ -276,5 +276,5 @@ def test_rules_tie_on_tweets_and_both_lose_on_film_reviews_to_counting_their_wor
     rules = score(true, by_rule(texts))["accuracy"]
     assert max(tuned, rules) < metrics_of(tmp_path / "run")["test"]["accuracy"] - 0.15
     known = reviews.train["text"], reviews.train["label"]
-    words = score(true, baseline_predictions(*known, texts)["tfidf_logreg"])["accuracy"]
+    words = score(true, baseline_predictions(*known, texts)["tfidf_logreg"].predicted)["accuracy"]
     assert words > max(tuned, rules)

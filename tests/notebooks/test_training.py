@@ -138,7 +138,12 @@ def own_run(own_table, own_tree):
 def test_it_learns_and_beats_the_baselines(own_run):
     metrics = metrics_of(own_run)
     assert metrics["test"]["accuracy"] >= metrics["baselines"]["tfidf_logreg"]["accuracy"] + 0.05
-    assert metrics["baselines"]["tfidf_logreg"]["accuracy"] > metrics["baselines"]["majority"]["accuracy"]
+    assert list(metrics["baselines"]) == ["majority", "tfidf_logreg", "embeddings_logreg"]
+    accuracies = [block["accuracy"] for block in metrics["baselines"].values()]
+    assert accuracies[0] < accuracies[1] < accuracies[2]
+    assert metrics["baselines"]["embeddings_logreg"]["seconds"] > 0
+    gain = accuracies[2] - accuracies[1]
+    assert metrics["baselines"]["embeddings_logreg"]["gain"] == pytest.approx(gain)
     assert (
         metrics["test"]["accuracy_ci95"][0]
         < metrics["test"]["accuracy"]
@@ -333,7 +338,7 @@ def test_wrong_parameters_stop_the_run_at_once(tmp_path):
     assert 'data_file = "data/my_very_important_tweets.csv"' in injected.source  # of the file
     for words in (
         "there is no parameter 'lerning_rate'. Did you mean 'learning_rate'?",
-        "num_train_epochs must be a number above 0, not 'three' (str)",
+        "num_train_epochs must be a number above 0, or None, not 'three' (str)",
         "per_device_train_batch_size: a whole number, 1 or more",
     ):
         assert words in result.stdout

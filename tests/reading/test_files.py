@@ -12,7 +12,7 @@ import datasets
 import pandas as pd
 import pyarrow as pa
 import pytest
-from benchmarks import reader
+from growth import reader
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sample_tables import (

@@ -136,7 +136,7 @@ def _likeliest(sample: bytes, reads: Callable[[str], bool]) -> str | None:
 
 
 def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes]:
-    """Refuse a file with lines in UTF-8 beside others, first `line`; else return some others, and the first."""
+    """Refuse UTF-8 beside other lines, the first of them `line`; else return some of these and the first."""
     utf8: dict[int, str] = {}  # the lines beyond ASCII, by number
     other: dict[int, bytes] = {}
     with opened(path) as file:

@@ -1,0 +1,217 @@
+"""What `make bench` says: table.md, figure.png and growth.png in runs/bench/, and every ratio in a sentence."""
+
+import math
+import sys
+import textwrap
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from records import FOLDER, METHODS, PEERS, ROOT, STAGES, read
+
+# Okabe and Ito's colours, which colour-blind people can tell apart; the marker says the same again.
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
+STYLE = dict(zip(METHODS + PEERS, zip(COLOURS, "osD^vP*Xd", strict=True), strict=True))
+CELL = ["set", "method", "seed", "threads"]
+COLUMNS = {  # of the table: what it shows, and how
+    "test_accuracy": ("test accuracy", ".3f"),
+    "test_f1_macro": ("test macro-F1", ".3f"),
+    "validation_accuracy": ("validation accuracy", ".3f"),
+    "seconds": ("seconds", ".1f"),
+    "cpu_seconds": ("CPU s", ".1f"),
+    "train_seconds": ("training s", ".1f"),
+    "cpu_to_textbook": ("CPU s to the textbook's validation accuracy", ".1f"),
+    "peak_mib": ("peak MiB", ".0f"),
+    "tokens": ("tokens computed per real one", ".2f"),
+    "efficiency": ("efficiency", ".2f"),
+}
+
+
+def load(path: Path) -> pd.DataFrame:
+    """Return a line a measurement, the newest of each.
+
+    cpu_to_textbook is how many CPU seconds had passed when an evaluation first had the accuracy on validation
+    with which the textbook recipe ended, in the same set, seed and threads; NaN if none had.
+    """
+    cells, rows = {tuple(line[key] for key in CELL): line for line in read(path)}, []
+    for (name, _, *rest), line in cells.items():
+        row = {key: value for key, value in line.items() if not isinstance(value, list | dict)}
+        for part in ("validation", "test"):
+            row |= {f"{part}_{score}": value for score, value in line[part].items()}
+        row["tokens"] = line["computed_tokens"] / line["real_tokens"] if line.get("real_tokens") else math.nan
+        goal = cells.get((name, "textbook", *rest), {"validation": {"accuracy": math.inf}})
+        reached = [cpu for cpu, accuracy in line["evaluations"] if accuracy >= goal["validation"]["accuracy"]]
+        rows.append(row | {"cpu_to_textbook": min(reached, default=math.nan)})
+    numbers = dict.fromkeys(COLUMNS, float)
+    return pd.DataFrame(rows, columns=[*CELL, "quick", "test_rows", *COLUMNS]).astype(numbers)
+
+
+def spread(values: pd.Series, form: str) -> str:
+    """Return mean and standard deviation over seeds; one seed has no deviation, and nothing is a dash."""
+    if values.dropna().empty:
+        return "–"
+    deviation = f" ± {values.std():{form.strip('+')}}" if values.count() > 1 else ""
+    return f"{values.mean():{form}}{deviation}"
+
+
+def standard_error(part: pd.DataFrame, method: str) -> float:
+    """Return the standard error, in points, of a method's accuracy on the test rows of one set."""
+    rows = part[part["method"] == method]
+    accuracy = rows["test_accuracy"].mean()
+    return 100 * math.sqrt(accuracy * (1 - accuracy) / rows["test_rows"].iloc[0])
+
+
+def against_textbook(part: pd.DataFrame) -> str:
+    """Say what the template costs and scores against the textbook recipe on one set, seed by seed."""
+    both = part.pivot(index="seed", columns="method", values=[*COLUMNS])
+    name, measured = part["set"].iloc[0], {*both.columns.get_level_values("method")}
+    if not {"template", "textbook"} <= measured or both["seconds"][["template", "textbook"]].dropna().empty:
+        return f"{name}: template and textbook are not both measured, so there is no ratio."
+    words = []
+    for column, what in (
+        ("cpu_seconds", "of the textbook's CPU seconds"),
+        ("seconds", "of its seconds"),
+        ("train_seconds", "of its seconds of training"),
+        ("cpu_to_textbook", "of its CPU seconds until its final validation accuracy"),
+    ):
+        faster = both[column]["textbook"] / both[column]["template"]
+        words.append(
+            f"1/{spread(faster, '.1f')} {what}" if faster.count() else f"that accuracy never ({what})"
+        )
+    score = both["test_accuracy"][["template", "textbook"]].dropna()
+    gain = spread(100 * (score["template"] - score["textbook"]), "+.1f")
+    return (
+        f"{name}: the template takes {', '.join(words)}. Its test accuracy is {spread(score['template'], '.3f')} "
+        f"against {spread(score['textbook'], '.3f')}: {gain} points, over {len(score)} seed(s); a test score "
+        f"has a standard error of {standard_error(part, 'textbook'):.1f}."
+    )
+
+
+def losses(part: pd.DataFrame) -> list[str]:
+    """Say which methods beat the template on one set, and which come within a standard error for less."""
+    name, means = part["set"].iloc[0], part.groupby("method")[["test_accuracy", "cpu_seconds"]].mean()
+    if "template" not in means.index:
+        return [f"{name}: the template is not measured."]
+    (score, cpu), error = means.loc["template"], standard_error(part, "template")
+    lines = []
+    for method, (other, price) in means.drop(index="template").iterrows():
+        gain, times = 100 * (other - score), f"{price / cpu:.2g} times its CPU seconds"
+        if gain > 0:
+            lines.append(f"{name}: the template loses to {method} by {gain:.1f} points, which takes {times}")
+        elif gain >= -error and price < cpu:
+            lines.append(f"{name}: {method} is only {abs(gain):.1f} points behind the template, for {times}")
+    lines = lines or [f"{name}: no method beats the template, and none comes near it for less"]
+    return [f"{line}; a standard error is {error:.1f} points." for line in lines]
+
+
+def headline(found: pd.DataFrame) -> str:
+    """Say the two ratios that matter, over all sets: the template's time and score against the textbook's."""
+    pairs = found.pivot(index=["set", "seed"], columns="method", values=["cpu_seconds", "test_accuracy"])
+    if not {"template", "textbook"} <= {*found["method"]}:
+        return "Template and textbook are not both measured."
+    cpu, score = (
+        pairs[key].dropna(subset=["template", "textbook"]) for key in ("cpu_seconds", "test_accuracy")
+    )
+    times = (cpu["textbook"] / cpu["template"]).groupby("set").mean()
+    gain = (100 * (score["template"] - score["textbook"])).groupby("set").mean()
+    return (
+        f"The template takes 1/{times.mean():.1f} of the textbook's CPU seconds (by set 1/{times.min():.1f} to "
+        f"1/{times.max():.1f}) and scores {gain.mean():+.1f} points ({gain.min():+.1f} to {gain.max():+.1f})."
+    )
+
+
+def table(part: pd.DataFrame) -> list[str]:
+    """Return one set's table in Markdown, a rung a line; peers that were not measured are named."""
+    lines = ["| method | seeds | " + " | ".join(head for head, _ in COLUMNS.values()) + " |"]
+    lines.append("|---" * (len(COLUMNS) + 2) + "|")
+    for method in METHODS + PEERS:
+        rows = part[part["method"] == method]
+        cells = [spread(rows[name], form) for name, (_, form) in COLUMNS.items()]
+        if len(rows):
+            lines.append(f"| {method} | {len(rows)} | {' | '.join(cells)} |")
+        elif method in PEERS:
+            there = (ROOT / "runs" / "bench-env" / method / "ready").exists()
+            reason = "not measured" if there else "not installed: `make bench PEERS=1`"
+            lines.append(f"| {method} | {reason} |{' |' * len(COLUMNS)}")
+    return lines
+
+
+def figure(found: pd.DataFrame, title: str) -> plt.Figure:
+    """Draw test accuracy over CPU seconds, a panel a set; bars are a standard deviation over seeds."""
+    names, shown = [*found["set"].unique()], {}
+    size = (2 + 4 * len(names), 4.2)
+    drawn, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, layout="constrained")
+    for panel, name in zip(axes[0], names, strict=True):
+        for method, rows in found[found["set"] == name].groupby("method"):
+            ends, (colour, mark) = rows[["cpu_seconds", "test_accuracy"]], STYLE[method]
+            look = {
+                "color": colour,
+                "marker": mark,
+                "markersize": 10,
+                "markeredgecolor": "black",
+                "ls": "none",
+            }
+            bars = dict(zip(("xerr", "yerr"), ends.std().fillna(0), strict=True))
+            shown[method] = panel.errorbar(*ends.mean(), **bars, capsize=3, **look)
+        panel.set(title=name, xlabel="CPU seconds of the whole process", xscale="log")
+        panel.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("accuracy on the test rows")
+    shown = {method: shown[method] for method in STYLE if method in shown}
+    drawn.legend(shown.values(), shown.keys(), loc="outside right center")
+    drawn.suptitle(textwrap.fill(title, 50 * len(names)))
+    return drawn
+
+
+def growth(lines: list[dict]) -> tuple[list[str], plt.Figure]:
+    """Return what growth.py found as a table in Markdown, and as a figure: seconds and memory over rows."""
+    found = pd.DataFrame({(line["stage"], line["rows"]): line for line in lines}.values())
+    stages = [stage for stage in (*STAGES, "predict, minilm-l6") if stage in {*found["stage"]}]
+    drawn, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    cells = found.assign(
+        cell=[f"{line.seconds:,.2f} s, {line.peak_mib:,.0f} MiB" for line in found.itertuples()]
+    )
+    cells = cells.pivot(index="rows", columns="stage", values="cell").fillna("–")
+    words = [f"| rows | {' | '.join(stages)} |", "|---" * (len(stages) + 1) + "|"]
+    words += [f"| {rows:,} | {' | '.join(cells.loc[rows, stages])} |" for rows in cells.index]
+    for panel, key, unit in zip(axes, ("seconds", "peak_mib"), ("seconds", "peak memory, MiB"), strict=True):
+        for stage, colour, mark in zip(stages, COLOURS, "osD^vP", strict=False):
+            of_stage = found[found["stage"] == stage].sort_values("rows")
+            panel.plot(of_stage["rows"], of_stage[key], color=colour, marker=mark, label=stage)
+        panel.set(
+            xlabel="rows of the table", ylabel=unit, xscale="log", yscale="log", title=f"{unit}, by stage"
+        )
+        panel.grid(alpha=0.3)
+    axes[0].legend()
+    return words, drawn
+
+
+def main(folder: Path = FOLDER) -> str:
+    """Write table and figures into `folder`, for the number of threads measured last; return the table's text."""
+    found = load(folder / "results.jsonl")
+    if found.empty:
+        sys.exit("Nothing has been measured yet: `make bench` does.")
+    found = found[found["threads"] == found["threads"].iloc[-1]]
+    quick = "QUICK, few rows: the scores mean nothing; " if found["quick"].any() else ""
+    title = f"What a text classifier costs ({quick}{found['threads'].iloc[0]} thread(s) a process)"
+    figure(found, title).savefig(folder / "figure.png", dpi=120)
+    lines = [f"# {title}", "", headline(found), "", "Numbers are means ± standard deviations over seeds.", ""]
+    for name, part in found.groupby("set", sort=False):
+        said = [f"- {line}" for line in (against_textbook(part), *losses(part))]
+        lines += [f"## {name}", "", *table(part), "", *said, ""]
+    if grown := read(folder / "growth.jsonl"):
+        words, drawn = growth(grown)
+        drawn.savefig(folder / "growth.png", dpi=120)
+        lines += ["## A table that grows", "", *words, ""]
+    if started := read(folder / "startup.jsonl"):
+        lines += ["## Start-up", "", "| what | seconds |", "|---|---|"]
+        lines += [f"| {what} | {seconds:.2f} |" for what, seconds in started[-1].items()]
+    plt.close("all")
+    text = "\n".join(lines).rstrip() + "\n"
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    return text
+
+
+if __name__ == "__main__":
+    place = FOLDER / "quick" if "--quick" in sys.argv else FOLDER
+    print(main(place))
+    print(f"In {place.relative_to(ROOT)}: table.md, figure.png")

@@ -1,0 +1,209 @@
+"""`make bench`: what is measured again and what is not, the report's arithmetic, and one real measurement."""
+
+import json
+import re
+import sys
+
+import pytest
+import report
+import run
+from records import append, is_done, peak_mib, read, recipe
+
+SOURCE = '''
+def method(rows):
+    """Words."""
+    return helper(rows) + 1  # why
+
+def helper(rows):
+    return {value}
+
+def other(rows):
+    return 5
+'''
+
+
+def line(method, seed, cpu, accuracy, validation=0.9, **more):
+    """A measurement on 400 test rows, with one evaluation at a half of its CPU seconds and one at the end."""
+    scores = {"accuracy": accuracy, "f1_macro": accuracy - 0.01}
+    found = {"set": "tweets", "method": method, "seed": seed, "threads": 2, "recipe": "r", "quick": False}
+    found |= {"seconds": cpu / 2, "cpu_seconds": cpu, "train_seconds": cpu / 4, "peak_mib": 1000.0}
+    found |= {"test": scores, "validation": {"accuracy": validation, "f1_macro": 0.9}, "test_rows": 400}
+    return found | {"evaluations": [[cpu / 2, 0.8], [cpu, validation]]} | more
+
+
+@pytest.fixture
+def folder(tmp_path):
+    lines = [line("textbook", 1, 1000, 0.90), line("textbook", 2, 1200, 0.92)]
+    lines += [line("template", 1, 100, 0.92), line("template", 2, 100, 0.93, validation=0.89)]
+    lines += [line("tfidf", 1, 5, 0.80), line("embeddings", 1, 20, 0.921), line("dynamic", 1, 300, 0.94)]
+    for each in lines:
+        append(tmp_path / "results.jsonl", each)
+    return tmp_path
+
+
+def test_what_a_recipe_is_made_of():
+    before = recipe("method", SOURCE.replace("{value}", "1"))
+    assert re.fullmatch("[0-9a-f]{12}", before)
+    same = SOURCE.replace("{value}", "1").replace("Words.", "Other words.").replace("# why", "# because")
+    assert recipe("method", same.replace("return 5", "return 6")) == before, (
+        "words, and what it does not call"
+    )
+    assert recipe("method", SOURCE.replace("{value}", "2")) != before, "what it calls"
+    assert recipe("method", SOURCE.replace("{value}", "1"), "torch 3") != before
+
+
+def test_a_method_of_the_ladder_has_its_own_recipe_and_the_template_that_of_its_notebook(
+    monkeypatch, tmp_path
+):
+    found = {method: run.recipe_of(method, "rows") for method in run.METHODS + run.PEERS}
+    assert len({*found.values()}) == len(found)
+    assert run.recipe_of("tfidf", "other rows") != found["tfidf"]
+    notebook = json.loads((run.ROOT / "notebooks" / "template.ipynb").read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+
+    def recipe_now():
+        (tmp_path / "notebooks" / "template.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+        return run.recipe_of("template", "rows")
+
+    code[3]["outputs"] = []
+    assert recipe_now() == found["template"], "outputs do not count"
+    code[2]["source"] = [*code[2]["source"], "\nnum_train_epochs = 1"]
+    assert recipe_now() != found["template"]
+
+
+def test_what_is_measured_is_not_measured_again(monkeypatch, tmp_path, capsys):
+    """And a measurement that fails, or is interrupted, leaves no line."""
+    begun, ends = [], {}
+
+    def measure(method, data, seed, threads, log):
+        begun.append((seed, method))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("Traceback\nMemoryError: all gone")
+        if isinstance(ended := ends.get(method, {"cpu_seconds": 1.0, "test": {"accuracy": 0.5}}), type):
+            raise ended
+        return ended
+
+    monkeypatch.setattr(run, "measure", measure)
+    monkeypatch.setattr(run, "prepare", lambda name, *_: (tmp_path, "rows"))
+    given = ["--sets", "tweets", "--methods", "majority,tfidf", "--seeds", "2", "--threads", "1"]
+    ends["tfidf"] = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        run.main(given, tmp_path)
+    ends["tfidf"] = None
+    assert run.main(given, tmp_path) == 2
+    assert "MemoryError: all gone" in capsys.readouterr().out
+    del ends["tfidf"]
+    assert run.main(given, tmp_path) == 0
+    assert begun == [(1, "majority"), (1, "tfidf")] + [
+        (1, "tfidf"), (2, "majority"), (2, "tfidf")] + [(1, "tfidf"), (2, "tfidf")]  # fmt: skip
+    lines = read(tmp_path / "results.jsonl")
+    assert sorted((each["seed"], each["method"]) for each in lines) == [
+        (seed, method) for seed in (1, 2) for method in ("majority", "tfidf")
+    ]
+    run.main([*given[:-1], "2"], tmp_path)
+    assert len(read(tmp_path / "results.jsonl")) == 8, "other threads are other measurements"
+
+
+def test_only_the_same_recipe_counts(tmp_path):
+    append(tmp_path / "lines.jsonl", line("tfidf", 1, 5, 0.8))
+    lines = read(tmp_path / "lines.jsonl")
+    wanted = {name: lines[0][name] for name in run.KEY}
+    assert is_done(lines, run.KEY, wanted)
+    assert not is_done(lines, run.KEY, wanted | {"recipe": "another"})
+
+
+def test_a_line_cut_short_is_named(tmp_path):
+    (tmp_path / "lines.jsonl").write_text('{"set": "tweets"}\n{"set": "rev')
+    with pytest.raises(ValueError, match="Line 2 of lines.jsonl is no measurement"):
+        read(tmp_path / "lines.jsonl")
+
+
+@pytest.mark.parametrize(("option", "what"), [("--methods", "method"), ("--sets", "set")])
+def test_an_unknown_name_is_refused_before_anything_runs(option, what, tmp_path):
+    with pytest.raises(SystemExit, match=f"There is no {what} 'tf-idf'. There are: "):
+        run.main([option, "tf-idf"], tmp_path)
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch, tmp_path, folder, capsys):
+    monkeypatch.setattr(run, "ENVIRONMENTS", tmp_path / "none")
+    monkeypatch.setattr(run, "prepare", lambda name, *_: (tmp_path, "rows"))
+    assert run.main(["--sets", "tweets", "--methods", "setfit"], tmp_path / "bench") == 0
+    assert "setfit: not installed (make bench PEERS=1 does)" in capsys.readouterr().out
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    assert "| setfit | not installed: `make bench PEERS=1` |" in report.main(folder)
+
+
+def test_the_ratios_against_the_textbook(folder):
+    found = report.load(folder / "results.jsonl")
+    reached = found.set_index(["method", "seed"])["cpu_to_textbook"]
+    assert reached["textbook", 2] == 1200
+    assert reached["template", 1] == 100
+    assert reached[[("template", 2), ("dynamic", 1)]].isna().tolist() == [True, False]
+    said = report.against_textbook(found)
+    assert "1/11.0 ± 1.4 of the textbook's CPU seconds, 1/11.0 ± 1.4 of its seconds, " in said
+    assert "1/10.0 of its CPU seconds until its final validation accuracy" in said, (
+        "one seed has no deviation"
+    )
+    assert "0.925 ± 0.007 against 0.910 ± 0.014: +1.5 ± 0.7 points, over 2 seed(s)" in said
+    assert "a test score has a standard error of 1.4" in said  # 100 * sqrt(0.91 * 0.09 / 400)
+    assert report.headline(found).startswith("The template takes 1/11.0 of the textbook's CPU seconds")
+    alone = report.against_textbook(found[found["method"] != "textbook"])
+    assert alone == "tweets: template and textbook are not both measured, so there is no ratio."
+
+
+def test_where_the_template_loses_is_said(folder):
+    said = "\n".join(report.losses(report.load(folder / "results.jsonl")))
+    assert "the template loses to dynamic by 1.5 points, which takes 3 times its CPU seconds" in said
+    assert "embeddings is only 0.4 points behind the template, for 0.2 times its CPU seconds" in said
+    assert "tfidf" not in said, "far behind"
+    assert "textbook" not in said, "near, but dearer"
+    best = report.load(folder / "results.jsonl").query("method in ('template', 'tfidf')")
+    assert report.losses(best)[0].startswith("tweets: no method beats the template, and none comes near it")
+
+
+def test_the_report_says_that_it_is_the_quick_one_and_draws(folder):
+    append(folder / "results.jsonl", line("majority", 1, 2, 0.6, quick=True))
+    append(folder / "growth.jsonl", {"stage": "read", "rows": 1000, "seconds": 0.5, "peak_mib": 200.0})
+    append(folder / "startup.jsonl", {"`import utils`": 0.125})
+    text = report.main(folder)
+    assert text == (folder / "table.md").read_text(encoding="utf-8")
+    assert "QUICK" in text.splitlines()[0]
+    assert "| template | 2 | 0.925 ± 0.007 |" in text
+    assert "| 1,000 | 0.50 s, 200 MiB |" in text
+    assert "| `import utils` | 0.12 |" in text
+    assert all((folder / name).stat().st_size > 5000 for name in ("figure.png", "growth.png"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no os.wait4")
+def test_one_real_measurement(tmp_path):
+    assert run.main(["--quick", "--methods", "tfidf", "--threads", "1"], tmp_path) == 0
+    (found,) = read(tmp_path / "quick" / "results.jsonl")
+    assert [found[f"{part}_rows"] for part in ("train", "validation", "test")] == [run.QUICK_ROWS] * 3
+    assert 0.5 < found["test"]["accuracy"] < 1
+    assert 0 < found["train_seconds"] < found["seconds"]
+    assert 0 < found["evaluations"][0][0] <= found["cpu_seconds"]
+    assert 50 < found["peak_mib"] < 2000
+    assert peak_mib() > 50
+
+
+def test_the_meter_changes_nothing_and_counts_tokens(tmp_path):
+    from builders import pair, texts_of, trainer_for
+    from meter import Meter
+
+    parts = pair(texts=texts_of(24, length=3, most=9))
+    plain = trainer_for(tmp_path / "plain", **parts)  # making a Trainer sets the seed
+    plain.train()
+    watched = trainer_for(tmp_path / "watched", callbacks=[Meter(tmp_path / "meter.json")], **parts)
+    watched.train()
+    weights = zip(plain.model.parameters(), watched.model.parameters(), strict=True)
+    assert all(one.equal(other) for one, other in weights)
+    found = json.loads((tmp_path / "meter.json").read_text())
+    assert found["real_tokens"] == 2 * sum(map(len, parts["train"]["input_ids"])), "two epochs, no evaluation"
+    assert found["real_tokens"] < found["computed_tokens"] < 2 * 24 * 11
+    assert [accuracy for _, accuracy in found["evaluations"]] == [
+        each["eval_accuracy"] for each in watched.state.log_history if "eval_accuracy" in each
+    ]
+    assert 0 < found["step_seconds"] < found["train_seconds"] * 1.5
+    assert 0 < found["efficiency"] < 1
