@@ -1,7 +1,8 @@
 """Does a table ten times as long take ten times as long? `python benchmarks/growth.py --rows 1000 10000`.
 
 Reading, splitting, tokenising, preflight and prediction, each in a process of its own, because the peak
-memory of one never goes down again. Prediction takes a model of 16 units: what grows is the pipeline, not the model.
+memory of one never goes down again. Prediction takes a model of 16 units: the pipeline grows,
+not the model.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 overlapping chunks with pooled logits. `python benchmarks/long_texts.py` prints a line of JSON for each.
 
 A text is made of eight sentences of the bundled film reviews. "spread": its label is the sign of the sum of
-their ratings, so every sentence counts. "ending": the last two sentences have the label's sign, the other six are
-random, as where a reviewer concludes.
+their ratings, so every sentence counts. "ending": the last two sentences have the label's sign, the other six
+are random, as where a reviewer concludes.
 """
 
 import json

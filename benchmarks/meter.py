@@ -14,7 +14,7 @@ def now() -> float:
 
 
 def matmul_rate() -> float:
-    """Return the best rate of fp32 matrix products, in FLOP per second: of a layer's shape, or a large one."""
+    """Return the best rate of fp32 matrix products, in FLOP per second, of two shapes."""
     rates = []
     for rows, inner, columns in ((1024, 384, 1536), (2048, 2048, 2048)):
         left, right = (

@@ -30,6 +30,7 @@ from utils import predict, quote_formula, unquote_formula
 from utils.data import TableError
 from utils.models import ModelError, find_model
 from utils.predict import WINDOW, label_texts, load_classifier, main, predict_file, predict_in_order
+from utils.reading.files import in_digits
 
 TEXTS = ["a good film", " ", "=SUM(A1:A9)", "bad " * 30, "", 'so-so, "they" said\nand left', "good", "😀 ok"]
 
@@ -502,3 +503,23 @@ def test_grouped_predictions_come_back_in_order(model, tmp_path):
     assert logits == pytest.approx(np.array(one_by_one), abs=1e-4)
     assert np.abs(grouped - logits).max() > 0.01
     assert "eval_runtime" in metrics
+
+
+@given(st.lists(st.floats(0, 1) | st.sampled_from([5e-7, 0.1234565, 0.9999995, np.nan]), max_size=9))
+@settings(deadline=None)
+def test_probabilities_are_written_as_python_formats_them(shares):
+    assert in_digits(np.array([shares, shares])) == ["".join(f",{share:.6f}" for share in shares)] * 2
+
+
+@pytest.mark.parametrize("window", [3, 4, 100])
+def test_what_is_held_is_a_window_and_blank_rows_stay_where_they_are(model, tmp_path, monkeypatch, window):
+    texts = [" " if k % 5 == 2 else f"{'word ' * (k % 7 + 1)}{k}" for k in range(23)]
+    whole = predict_file(model, table(tmp_path, texts), tmp_path / "one.csv", batch_size=1)
+    sizes, logits_of = [], predict._logits
+    monkeypatch.setattr(predict, "_logits", lambda *args: (sizes.append(len(args[1])), logits_of(*args))[1])
+    monkeypatch.setattr(predict, "WINDOW", window)
+    monkeypatch.setattr(predict, "PART", 2)
+    parts = predict_file(model, table(tmp_path, texts), tmp_path / "many.csv", batch_size=1)
+    assert (tmp_path / "many.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert parts.counts == whole.counts
+    assert (max(sizes), sum(sizes)) == (min(window, 18), 18)

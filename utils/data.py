@@ -62,20 +62,17 @@ def split_table(
     if any(target not in part.rows for part in tables.values()):
         raise TableError("The rows have no column 'value'. Read every table with task='regression'.")
     findings = list(table.findings)
-    # What a text is compared by is the index until the end, so that no column can be in its way.
-    # It is a number for each, for a million texts take much memory.
-    number = defaultdict(count().__next__)
-    frames = {
-        name: part.rows.set_axis(part.rows["text"].map(lambda text: number[comparable(text)]), axis=0)
-        for name, part in tables.items()
-    }
+    # A number for each text as compared is the index until the end, so that no column can be in its way.
+    number, frames = defaultdict(count().__next__), {}
+    for name, part in tables.items():
+        frames[name] = part.rows.set_axis(part.rows["text"].map(lambda text: number[comparable(text)]))
     if TASKS[task].classes:
         spell_alike(frames, task, findings)
     if task == "single_label":
         refuse_free_text(frames["training"]["label"])
-    frames["training"], conflicts, repeats = without_repeats(frames["training"], target, findings)
+    frames["training"], left_out = without_repeats(frames["training"], target, findings)
     lost = {name: dict(part.dropped) for name, part in tables.items()}
-    lost["training"] |= {"conflicting_labels": conflicts, "repeated_text": repeats}
+    lost["training"] |= left_out
     findings += [finding for part in (validation, test) if part for finding in part.findings]
     for keep, name in (("test", "validation"), ("validation", "training"), ("test", "training")):
         if keep in frames and name in frames:

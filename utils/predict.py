@@ -17,7 +17,7 @@ from utils.findings import Finding, TableError
 from utils.labels import TASKS, decode_labels, rows_of_label
 from utils.metrics import decide, probabilities_of
 from utils.models import ModelError, add_pad_token, find_model, has_head, head_and_tail, longest_input
-from utils.reading.files import free_name, read_frame, refuse_output
+from utils.reading.files import free_name, in_digits, read_frame, refuse_output
 from utils.reading.table import is_blank, locate
 
 WINDOW = 20_000  # texts tokenised and sorted at a time: enough to pad little, few enough for any memory
@@ -65,14 +65,10 @@ def predict_file(
     Rows keep their order; one with a blank text has empty cells. An own column called like a new one gets
     "_in_file" appended. `utils.unquote_formula` undoes the apostrophes before what a spreadsheet would run.
 
-    Args:
-        model: a folder that a run wrote (safetensors and tokenizer), or whatever else `find_model` takes.
-        data_file: CSV, TSV, JSONL or Parquet, as for `read_table`; no label column is needed.
-        output_file: a CSV; predictions that were there are replaced.
-        batch_size: texts computed at a time; those of similar length together, so that little is padded.
-        max_length: tokens after which a text is cut; None: the most that model and tokenizer allow.
-        device: such as "cpu" or "cuda"; None takes a GPU if there is one.
-        encoding, delimiter: as for `read_table`; None recognises them.
+    `model` is a folder that a run wrote (safetensors and tokenizer), or whatever else `find_model` takes; the
+    table is read as `read_table` does, without a label column; predictions that were in `output_file`, a CSV,
+    are replaced. `batch_size` texts of similar length are computed at a time, and cut after `max_length`
+    tokens (None: the most that model and tokenizer allow). `device` None takes a GPU if there is one.
 
     Raises:
         TableError: the table cannot be read, or the output is no CSV or a table that is no earlier output.
@@ -97,7 +93,7 @@ def predict_file(
         for labels, shares, longer in _answers(loaded, texts, batch_size, max_length):
             cut += longer
             counts.update(rows_of_label(pd.Series(labels), task).to_dict() if counts else {})
-            yield from zip(labels, _digits(shares), strict=True)
+            yield from zip(labels, in_digits(shares), strict=True)
 
     own = {name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table}
     rows = zip(table.itertuples(index=False, name=None), filled, strict=True)
@@ -151,10 +147,8 @@ def _limit(loaded, max_length: int | None = None) -> int:
     return max_length or min(limit, int(loaded[1].model_max_length))
 
 
-def _answers(
-    loaded, texts: Sequence[str], batch_size: int, max_length: int
-) -> Iterator[tuple[list[str], np.ndarray, int]]:
-    """Yield for `PART` texts at a time: labels, probabilities (texts, classes), how many were cut."""
+def _answers(loaded, texts: Sequence[str], batch_size: int, max_length: int) -> Iterator[tuple]:
+    """Yield for `PART` texts at a time, in order: labels, probabilities (texts, classes), number cut."""
     from tqdm.auto import tqdm
     from transformers.utils import logging
 
@@ -192,7 +186,7 @@ def _logits(loaded, texts: list[str], batch_size: int, max_length: int, bar) -> 
 
 def length_sorted_batches(
     model, tokenizer, texts: list[str], batch_size: int, max_length: int
-) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
+) -> Iterator[tuple]:
     """Yield texts of similar length, the longest first: their places, padded tensors, lengths in tokens."""
     if getattr(model.config, "long_texts", "head") == "head_tail":
         encoded = head_and_tail(texts, tokenizer, max_length)
@@ -203,22 +197,6 @@ def length_sorted_batches(
     for places in np.split(order, range(batch_size, len(order), batch_size)):
         rows = {name: [values[k] for k in places] for name, values in encoded.items()}
         yield places, tokenizer.pad(rows, return_tensors="pt").to(model.device), lengths[places]
-
-
-def _digits(shares: np.ndarray) -> list[str]:
-    """Return a text a row: its numbers as f",{share:.6f}" writes them, which is slow for 1,000 classes."""
-    scaled = shares * 1e6
-    whole = np.nan_to_num(np.rint(scaled)).astype(np.uint32)
-    sure = (np.abs(scaled - whole) < 0.499999).all(axis=1)  # not in the middle of two, and a number
-    cells = np.full((*shares.shape, 9), ord("."), dtype=np.uint8)
-    cells[..., 0] = ord(",")
-    for place in (8, 7, 6, 5, 4, 3, 1):
-        cells[..., place] = whole - whole // 10 * 10 + ord("0")  # faster than %
-        whole //= 10
-    lines = [row.tobytes().decode() for row in cells]
-    for row in np.flatnonzero(~sure):
-        lines[row] = "".join(f",{share:.6f}" for share in shares[row])
-    return lines
 
 
 def load_classifier(model: str | Path, device: str | None = None):
@@ -252,8 +230,8 @@ def load_classifier(model: str | Path, device: str | None = None):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    description = "Label a file of texts with a saved model."
-    parser = argparse.ArgumentParser(prog="python -m utils.predict", description=description)
+    about = {"prog": "python -m utils.predict", "description": "Label a file of texts with a saved model."}
+    parser = argparse.ArgumentParser(**about)
     add = parser.add_argument
     add("model", help="a folder that a run wrote, such as runs/training/model")
     add("data_file", help="CSV, TSV, JSONL or Parquet, also gzipped")

@@ -50,8 +50,7 @@ def _mend(place: np.ndarray, groups: list[np.ndarray], rest: int, sampling: bool
 def sample(rows: pd.DataFrame, size: int, task: str, rng: np.random.RandomState) -> pd.DataFrame:
     """Return exactly `size` rows, in file order, with groups in their shares and a row of each label.
 
-    Rounding gives a few too many or too few: rows are taken away or added one by one where the groups are
-    furthest from their share.
+    Rounding gives a few too many or too few: single rows go or come where groups are furthest from theirs.
     """
     share = size / len(rows)
     kept = rows.index.isin(deal(rows, {"kept": share}, task, rng, sampling=True)["kept"].index)

@@ -58,8 +58,7 @@ def characters(path: Path, encoding: str, newline: str | None) -> Iterator[IO[st
 def find_encoding(path: Path, encoding: str | None, findings: list[Finding]) -> str:
     """Return the encoding in which the whole file can be read; refuse a file of two.
 
-    That is `encoding`, else what the byte order mark says, else UTF-8, else what the bytes look like, with a
-    finding.
+    That is `encoding`, else what its mark says, else UTF-8, else what the bytes look like, with a finding.
     """
     with opened(path) as file:
         head = file.read(4)
@@ -137,10 +136,7 @@ def _likeliest(sample: bytes, reads: Callable[[str], bool]) -> str | None:
 
 
 def _refuse_two_encodings(path: Path, line: int) -> tuple[bytes, bytes]:
-    """Refuse a file with lines in UTF-8 beside lines that are not, of which `line` is the first.
-
-    Else return some of the lines that are not UTF-8, which tell the encoding, and the first of them.
-    """
+    """Refuse UTF-8 beside other lines, the first of them `line`; else return some of these and the first."""
     utf8: dict[int, str] = {}  # the lines beyond ASCII, by number
     other: dict[int, bytes] = {}
     with opened(path) as file:
@@ -175,8 +171,7 @@ def _meant_as_utf8(text: str, page: str) -> bool:
     """Tell whether a line that can be read as UTF-8 is, in a file where other lines are in a code page.
 
     A pair of characters of a code page may be UTF-8 by chance (’é in mac_roman), and then makes a letter that
-    the page has not. More pairs, or three bytes for one character, are no chance; in East Asian pages the
-    latter alone.
+    the page has not. More pairs, or three bytes a character, are no chance; in East Asian pages the latter.
     """
     beyond = "".join(character for character in text if not character.isascii())
     if page in EAST_ASIAN:

@@ -41,6 +41,7 @@ REFUSED = {  # suffixes: what it is, and the way out
 ONE_LINE_END = "Carriage returns and line feeds are mixed here: save the file with line ends of one kind."
 OTHER = {"\n": "\r", "\r": "\n"}
 BLANK_AND_QUOTE = re.compile(' +"')
+Remarked = tuple[pd.DataFrame, list[Finding]]
 PLAIN = (str, int, float, Decimal)  # what can be a text or a label; bool is an int
 
 
@@ -183,13 +184,10 @@ def _line_end(head: str, header: list[str], required: list[str]) -> str:
     return "\r" if lone >= bare.count("\n") or {*required} <= {*_as_required(header, required)} else "\n"
 
 
-def _rows(
-    path: Path, encoding: str, head: str, delimiter: str, end: str
-) -> Iterator[tuple[int, int, list[str]]]:
+def _rows(path: Path, encoding: str, head: str, delimiter: str, end: str) -> Iterator[tuple[int, int, list]]:
     """Yield the first line, the last line and the fields of the header and of each row.
 
-    A row with another number of fields is refused: pandas would fill a short one up, and take a long one's
-    first value for an index.
+    One with another number of fields is refused: pandas would fill it up, or take a value for an index.
     """
     # Nearly all cells in quotes have a blank before them (`fine day, "good"`).
     records = [record[1:] for record in islice(_records(head, delimiter), 1, 200)]
@@ -415,9 +413,7 @@ def _column_names(
     return distinct
 
 
-def _without_index(
-    frame: pd.DataFrame, required: list[str], path: Path
-) -> tuple[pd.DataFrame, list[Finding]]:
+def _without_index(frame: pd.DataFrame, required: list[str], path: Path) -> Remarked:
     """Leave out a row index that pandas saved: a nameless first column, saved again as "Unnamed: 0"."""
     pattern = re.compile(r"Unnamed: 0(\.\d+)*|__index_level_\d+__")
     names = [name for k, name in enumerate(frame) if pattern.fullmatch(name) or (name == "" and k == 0)]
@@ -427,9 +423,7 @@ def _without_index(
     return frame.drop(columns=index), [finding] if index else []
 
 
-def _without_headers(
-    frame: pd.DataFrame, required: list[str], begins: Sequence[int], path: Path
-) -> tuple[pd.DataFrame, list[Finding]]:
+def _without_headers(frame: pd.DataFrame, required: list[str], begins: Sequence[int], path: Path) -> Remarked:
     """Leave out the rows that say the header again, as files do that were joined; refuse another order."""
 
     def bare(value) -> str:
@@ -463,7 +457,22 @@ def _without_headers(
     return frame.drop(index=again), [Finding("repeated-header", "warning", message, fix)]
 
 
-# --- what an output would overwrite -------------------------------------------------------------------------
+# --- what an output holds, and would overwrite --------------------------------------------------------------
+
+
+def in_digits(shares: np.ndarray) -> list[str]:
+    """Return a text a row: its shares as f",{share:.6f}" writes them, which is slow for 1,000 classes."""
+    scaled = shares * 1e6
+    whole = np.nan_to_num(np.rint(scaled)).astype(np.uint32)
+    sure = (np.abs(scaled - whole) < 0.499999).all(axis=1)  # not in the middle of two, and a number
+    cells = np.full((*shares.shape, 9), [*b",0.000000"], dtype=np.uint8)
+    for place in (8, 7, 6, 5, 4, 3, 1):
+        cells[..., place] += (whole - whole // 10 * 10).astype(np.uint8)  # faster than %
+        whole //= 10
+    lines = [row.tobytes().decode() for row in cells]
+    for row in np.flatnonzero(~sure):
+        lines[row] = "".join(f",{share:.6f}" for share in shares[row])
+    return lines
 
 
 def refuse_output(target: Path, data_file: Path, text_column: str) -> None:

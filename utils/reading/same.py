@@ -35,8 +35,7 @@ def comparable(text: str) -> str:
 
     Casefolded, runs of white space made one blank, in form NFKC, without characters that nobody sees. Raised
     and lowered digits stay, for they change a number; so do the joiners inside one emoji. A joiner inside a
-    word goes: Persian, Hindi or Sinhala with and without it are the same words, and a text in two splits
-    harms more than a row too few.
+    word goes: words of Persian or Hindi are the same without it, and a leak harms more than a row too few.
     """
     return " ".join(_without_unseen(text).casefold().split())
 
@@ -55,13 +54,10 @@ def normalise(texts: pd.Series) -> pd.Series:
     return pd.Series([comparable(text) for text in texts], index=texts.index, dtype=str, name=texts.name)
 
 
-def without_repeats(
-    rows: pd.DataFrame, target: str, findings: list[Finding]
-) -> tuple[pd.DataFrame, int, int]:
-    """Return one row a text, none where it has two labels; and how many rows these were, how many repeats.
+def without_repeats(rows: pd.DataFrame, target: str, findings: list[Finding]) -> tuple[pd.DataFrame, dict]:
+    """Return one row a text, none where it has two labels; and how many rows are left out, by reason.
 
-    The index of `rows` is one number for all texts that are one by `comparable`; what is left out is added
-    to `findings`.
+    The index of `rows` has one number for texts that are one; what is left out is added to `findings`.
     """
     several = rows[target].groupby(level=0, sort=False).transform("nunique").to_numpy() > 1
     again = rows.index.duplicated() & ~several
@@ -78,7 +74,8 @@ def without_repeats(
         message = f"{numbers} repeat an earlier text with the same label and are left out."
         fix = "Nothing to do: kept twice, they could end up in two splits."
         findings.append(Finding("repeated-text", "warning", message, fix))
-    return rows[~(several | again)], len(conflicts), int(again.sum())
+    left_out = {"conflicting_labels": len(conflicts), "repeated_text": int(again.sum())}
+    return rows[~(several | again)], left_out
 
 
 def variants(names: Iterable[str]) -> list[list[str]]:

@@ -21,8 +21,7 @@ ENOUGH = 100_000  # rows that tell what stands in a column
 def as_rows(cells: Sequence[str], delimiter: str, end: str) -> list[list[str]]:
     """Divide a row of the file at every line end and delimiter, quoted or not.
 
-    [] unless (nearly) all lines have as many fields as the row. One of three or more lines may have more: the
-    one that lacks the second quote.
+    [] unless (nearly) all lines have as many fields as the row; of three, one may lack the second quote.
     """
     lines = [line for line in delimiter.join(cells).split(end) if line.strip()]
     fit = [line.count(delimiter) for line in lines].count(len(cells) - 1)
