@@ -66,6 +66,7 @@ def split_table(
     number, frames = defaultdict(count().__next__), {}
     for name, part in tables.items():
         frames[name] = part.rows.set_axis(part.rows["text"].map(lambda text: number[comparable(text)]))
+    number.clear()  # it holds every text
     if TASKS[task].classes:
         spell_alike(frames, task, findings)
     if task == "single_label":
