@@ -32,6 +32,7 @@ ORDER = [
     "large_tables",
     "batch",
     "trust",
+    "benchmarks",
     "pitfalls",
     "old_names",
 ]

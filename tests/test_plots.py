@@ -127,6 +127,15 @@ def test_the_learning_curves_show_what_has_to_be_beaten():
     assert set(line.get_ydata()) == {0.6}
 
 
+def test_the_curves_begin_with_the_untrained_model_where_it_is_given():
+    untrained = {"eval_loss": 0.7, "eval_accuracy": 0.4}  # as `trainer.evaluate` returns it: without an epoch
+    losses, scores = plots.learning_curves([untrained, *HISTORY]).axes
+    (line,) = [line for line in losses.lines if line.get_label() == "validation"]
+    assert (line.get_xdata()[0], line.get_ydata()[0]) == (0, 0.7)
+    (line,) = [line for line in scores.lines if line.get_label() == "accuracy"]
+    assert (line.get_xdata()[0], line.get_ydata()[0]) == (0, 0.4)
+
+
 def test_the_scatter_has_true_across_and_one_scale_for_both_axes():
     axes = plots.regression_scatter([1.0, 2.0], [10.0, 3.0], "stars").axes[0]
     assert axes.collections[0].get_offsets().tolist() == [[1, 10], [2, 3]]
