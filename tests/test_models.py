@@ -24,6 +24,7 @@ from utils.models import (
     NO_LIMIT,
     ModelError,
     check_head,
+    enough_epochs,
     find_model,
     forget_last_run,
     longest_input,
@@ -553,3 +554,10 @@ def test_the_weighted_loss_of_several_labels_weighs_what_is_rare_and_survives_ac
 def test_class_weights_for_numbers_are_refused():
     with pytest.raises(ValueError, match="needs classes, and task is 'regression'. Set it to False."):
         weighted_loss(np.array([1.5]), "regression")
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(1, 20), (100, 20), (300, 8), (1200, 2), (1600, 2), (1616, 1), (2896, 1), (10**6, 1)]
+)
+def test_a_small_table_is_repeated_until_there_are_enough_steps(rows, epochs):
+    assert enough_epochs(rows, 16) == epochs

@@ -254,7 +254,8 @@ def train_record(trainer, seconds: float, first_step: int = 0) -> dict[str, Any]
     share = (trainer.state.global_step - first_step) / trainer.state.max_steps
     rows = share * trainer.args.num_train_epochs * len(trainer.train_dataset)
     speed = {"samples_per_second": round(rows / seconds, 1), "continued_from_step": first_step}
-    return {"seconds": seconds, "steps": trainer.state.global_step} | speed
+    done = {"epochs": trainer.args.num_train_epochs, "steps": trainer.state.global_step}
+    return {"seconds": seconds} | done | speed
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -324,7 +325,8 @@ def model_card(record: Mapping[str, Any]) -> str:
     ]
     about = {"library_name": "transformers", "pipeline_tag": kind, "base_model": hub_id(used["model_name"])}
     metadata = ModelCardData(model_name=f"{model}-{data}", eval_results=results, **about)
-    parameters = {name: _on_card(name, value) for name, value in used.items()}
+    epochs = record.get("train", {}).get("epochs", used["num_train_epochs"])  # None left it to the template
+    parameters = {name: _on_card(name, value) for name, value in {**used, "num_train_epochs": epochs}.items()}
     contents = _escaped({**record, "parameters": parameters})
     baselines = {BASELINES[name]: block for name, block in record["baselines"].items()}
     contents |= {"task": used["task"], "columns": columns, "scores": baselines | {"this model": test}}

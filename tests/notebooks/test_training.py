@@ -162,6 +162,7 @@ def test_the_record_accounts_for_every_row_and_step(own_run):
     assert data["labels"] == [HAPPY, UNHAPPY]
     batches = math.ceil(data["train_rows"] / 8)
     assert metrics["train"]["steps"] == 2 * math.ceil(batches / 2)  # epochs, and batches that make a step
+    assert metrics["train"]["epochs"] == 2
     assert metrics["parameters"]["learning_rate"] == 2e-4
     assert metrics["environment"]["transformers"]
 
