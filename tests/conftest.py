@@ -19,8 +19,8 @@ LONGEST += ["test_tasks", "test_watch", "test_site", "test_colab"]
 FULL_NOTEBOOKS = {
     "02_data_prep": "800 tweets through the bundled model; a small one runs the same cells",
     "03_training_arguments": "a dozen epochs of the bundled model; a small one runs the same cells",
-    "04_training": "three epochs of 2,520 sentences: a third of all that `make test` may take",
-    "template": "three epochs of 2,896 tweets; the tests run it with papermill, on fewer rows",
+    "04_training": "one epoch of 2,520 sentences, and what follows: a tenth of all that `make test` may take",
+    "template": "one epoch of 2,896 tweets; the tests run it with papermill, on fewer rows",
     "06_batch_runs": "eight runs of the template, and a search with eight trials",
 }
 LEFT_OUT = pytest.StashKey[Counter]()
