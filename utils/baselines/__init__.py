@@ -44,15 +44,11 @@ def without_model(
     """
     functions, facts, start = functions_of(task), TASKS[task], time.perf_counter()
     labels, known, texts = functions.as_array(train_labels), np.array(train_texts, object), list(texts)
-    constant = (
-        (DummyClassifier if facts.classes else DummyRegressor)()
-        .fit(labels, labels)
-        .predict(texts)
-        .reshape(len(texts), *labels.shape[1:])
-    )
+    dummy = DummyClassifier() if facts.classes else DummyRegressor()
+    constant = dummy.fit(labels, labels).predict(texts).reshape(len(texts), *labels.shape[1:])
     rungs = {facts.constant_baseline: Rung(constant, time.perf_counter() - start)}
     start, kept = time.perf_counter(), some_rows(len(labels), 100_000)  # more take minutes and gigabytes
-    # Parts of words, across none: they see through spelling, endings and ":-))".
+    # Parts of single words, never across two: they see through spelling, endings and ":-))".
     parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, max_features=200_000)
     weights = make_union(_word_weights(), parts)
     known = weights.fit_transform(known[kept])
