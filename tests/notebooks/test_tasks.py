@@ -197,10 +197,10 @@ def test_fifty_two_odd_classes_of_long_texts_in_jsonl(tmp_path, size):
     draw = np.random.default_rng(0)
     odd = ["a,b", 'say "hi"', "😀", "سعيد", "../../etc", "C:\\x", "<b>", "$x$", "None", "=1+1"]
     names = odd + [f"class {i}" for i in range(42)]
-    number = 4 if size == "small" else 9
+    long = 4 if size == "small" else 9
     counts = np.maximum(1, (30 * 0.9 ** np.arange(52)).astype(int))  # from thirty rows to one
     rows = [
-        {"body": f"Topic {i}. " + " ".join(draw.choice(sentences, number)) + f" About {i}.", "topic": names[i]}
+        {"body": f"Topic {i}. " + " ".join(draw.choice(sentences, long)) + f" About {i}.", "topic": names[i]}
         for i in range(52)
         for _ in range(counts[i])
     ]
