@@ -126,6 +126,12 @@ def test_the_past_trains_the_newest_rows_test_and_a_moment_stays_together():
     assert said == f"The rows by time: train {spans[0]}; validation {spans[1]}; test {spans[2]}."
 
 
+def test_numbers_in_one_file_and_dates_in_the_other_are_refused():
+    own = of("time", pd.to_datetime(["2024-01-01", "2024-01-02"]), ["a", "b"], texts=["own 1", "own 2"])
+    with pytest.raises(TableError, match="time is a number in one file and a date in another"):
+        split_table(of("time", np.arange(600.0)), test=own)
+
+
 def test_two_moments_are_too_few():
     with pytest.raises(TableError, match="have 2 different times"):
         split_table(of("time", [1.0, 2.0] * 300))
@@ -179,13 +185,13 @@ def test_the_groups_of_typed_and_of_written_files_are_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "cells", "says"),
     [
-        ({"time_column": "x"}, ["2024-01-01", "03/04/2024"], "row 2, column 'x': '03/04/2024' may have day or month first. Write"),
+        ({"time_column": "x"}, ["2024-01-01", "03/04/2024"], "row 2, column 'x': '03/04/2024' may have day or"),
         ({"time_column": "x"}, ["2024-01-01", "2024-02-30"], "row 2, column 'x': '2024-02-30' is no date"),
         ({"time_column": "x"}, ["12:30", "2024-01-01"], "row 1, column 'x': '12:30' is no date"),
         ({"time_column": "x"}, ["soon", "later"], "'soon' is no date (as in 2 rows (1, 2))"),
         ({"time_column": "x"}, ["2024-01-01", " "], "row 2 blank in column 'x'. Fill in every time"),
         ({"group_column": "x"}, ["", "y"], "row 1 blank in column 'x'. Fill in every group"),
-        ({"group_column": "X"}, ["y", "z"], "has no column 'X'; it has 'text', 'label', 'x'. Set group_column."),
+        ({"group_column": "X"}, ["y", "z"], "no column 'X'; it has 'text', 'label', 'x'. Set group_column."),
         ({"group_column": "x", "time_column": "x"}, ["1", "2"], "Give one of them"),
         ({"group_column": "text"}, ["1", "2"], "'text' cannot be the column of the texts or labels"),
     ],

@@ -1,4 +1,4 @@
-"""What the folds of a sweep say together: `python -m utils.batch.folds FOLDER`, after `grid: {fold: [0, 1, ...]}`.
+"""What the folds of a sweep over `fold` say together: `python -m utils.batch.folds FOLDER`.
 
 Each row is a test row once, so these are out-of-fold predictions of the fine-tuned model.
 """
@@ -77,7 +77,9 @@ def suspicious(table: pd.DataFrame) -> pd.DataFrame:
     own = believed.to_numpy()[table.index, names.get_indexer(table["label"])]
     suggested = names[believed.to_numpy().argmax(axis=1)]
     found = table[["row", "text", "label"]].assign(suggested=suggested, probability=own)
-    return found[suggested != found["label"]].sort_values("probability", kind="stable", ignore_index=True)
+    return found[found["suggested"] != found["label"]].sort_values(
+        "probability", kind="stable", ignore_index=True
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

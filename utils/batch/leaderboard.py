@@ -64,7 +64,7 @@ def compare_runs(
     """Sum up a leaderboard over seeds, and say which configurations differ from a baseline by more than luck.
 
     Runs that differ in `seed` (or `fold`) only are one configuration. Each run is compared with the
-    baseline's of the same seed, on the same test rows. There are two kinds of luck. That of the test rows: the
+    baseline's of the same seed, on the same test rows. There are two kinds of luck. That of the rows: the
     `bootstrap_interval` of the difference, its ends averaged over the seeds, for more seeds do not make it
     narrower. It is right where all seeds share a test file, and cautious where each seed splits the table
     anew. That of training: Student's interval of the mean of the seeds' differences, which with two seeds is

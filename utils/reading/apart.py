@@ -80,6 +80,10 @@ def leave_out_shared(frames: dict[str, pd.DataFrame], by: str, lost: dict, findi
     """
     if by and any(by not in frame for frame in frames.values()):
         raise TableError(f"The rows have no column {by!r}. Read every table with the same {by}_column.")
+    if by == "time" and len({frame["time"].dtype.kind for frame in frames.values()}) > 1:
+        raise TableError(
+            "The time is a number in one file and a date in another. Write all of them as dates."
+        )
     for keep, name in (("test", "validation"), ("validation", "training"), ("test", "training")):
         if keep not in frames or name not in frames:
             continue
@@ -138,7 +142,7 @@ def hold_out(rows: pd.DataFrame, fold: tuple[int, int], task: str, by: str, rng:
 
 
 def _deal_units(unit: np.ndarray, labels: list[np.ndarray], shares, rng: np.random.RandomState) -> np.ndarray:
-    """Return the part that each unit (a group, or a row) goes to: the largest first, each where it helps most.
+    """Return the part that each unit (a group, or a row) goes to: the largest first, where it helps most.
 
     As scikit-learn's StratifiedGroupKFold, for parts of any shares: what is made small is the chi-square
     distance of the parts' rows of each label, and of all labels, from their shares. No part stays empty.
