@@ -29,7 +29,7 @@ THEMES = {  # the ids of each; one that is in none goes where FALLBACK sends its
     "special-in-text padding-waste",
     "Labels and the loss that they choose": "label-map-drift label-names label-noise label-range label-type "
     "label-float multi-label-ints num-labels-one problem-type-stuck no-loss smoothing-float",
-    "Splits": "split-leak test-as-validation single-class-split imbalance",
+    "Splits": "split-leak near-repeats test-as-validation single-class-split imbalance",
     "The model and its weights": "head-seed head-reinitialised frozen trained-twice dtype-auto",
     "How fast and how long": "lr-is-text lr-too-high warmup-too-long zero-steps overridden-value ga-loss "
     "nan-hidden overfitting",

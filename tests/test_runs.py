@@ -30,6 +30,7 @@ from utils.runs import RunError, model_card, open_run, summary, write_prediction
 GOOD = {
     "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text",
     "label_column": "label", "task": "single_label", "encoding": None, "delimiter": None, "max_dropped": 0.5,
+    "group_column": None, "time_column": None, "folds": None, "fold": None,
     "model_name": "minilm-l6", "max_length": 128, "long_texts": "head", "max_train_samples": None,
     "num_train_epochs": 3, "learning_rate": 5e-5, "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1, "weight_decay": 0.01,
@@ -126,6 +127,26 @@ def test_a_way_to_give_a_text_is_named_only_where_it_helps(name, value):
         check_parameters(GOOD | {name: value})
     assert "-r " not in str(error.value)
     assert "in quotes" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"group_column": "a", "time_column": "b"}, "group_column and time_column contradict each other"),
+        ({"fold": 0}, "fold and folds go together"),
+        ({"folds": 5}, "fold and folds go together"),
+        ({"folds": 5, "fold": 5}, "from 0 to folds - 1"),
+        ({"folds": 5, "fold": 4, "test_file": "x"}, "test_file and time_column must be None"),
+        ({"folds": 5, "fold": 4, "time_column": "x"}, "test_file and time_column must be None"),
+    ],
+)
+def test_values_that_are_right_alone_and_not_together(values, says):
+    for one in values:
+        check_parameters({one: values[one]}, (one,))
+    with pytest.raises(ParameterError, match=says):
+        check_parameters(GOOD | values)
+    fine = {"folds": 5, "fold": 0, "group_column": "a", "validation_file": "x"}
+    assert check_parameters(GOOD | fine) == GOOD | fine
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "\\t", "tab", None])

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from utils.findings import Finding, TableError, in_words, rows_in_words
+from utils.findings import Finding, TableError, in_words
 from utils.labels import MAX_CLASSES, TASKS, in_order, label_names
+from utils.reading.apart import deal_apart, hold_out, leave_out_shared, remarks
 from utils.reading.dealing import deal, sample
 from utils.reading.same import WRONG_COLUMN, comparable, refuse_free_text, spell_alike, without_repeats
 from utils.reading.table import Table, check_dropped, read_table
@@ -45,6 +46,9 @@ def split_table(
     `max_train_samples` keeps a stratified sample of so many training rows, with every class or label in it.
 
     A class in several spellings, such as "yes" and "Yes ", is one, written as training has it most often.
+    Where the table has a `split_by`, whole groups are dealt, or the oldest rows train and the newest test;
+    own files take their groups from the training rows, too. Where it has a `fold`, that is the test split.
+
     Each class keeps its share; in multi_label each label, the rarest dealt first (after Sechidis et al., On
     the Stratification of Multi-Label Data, 2011); in regression each of ten ranges of the value with equally
     many rows. A class with too few rows for every split goes to the training rows. A table's `max_dropped`
@@ -75,16 +79,7 @@ def split_table(
     lost = {name: dict(part.dropped) for name, part in tables.items()}
     lost["training"] |= left_out
     findings += [finding for part in (validation, test) if part for finding in part.findings]
-    for keep, name in (("test", "validation"), ("validation", "training"), ("test", "training")):
-        if keep in frames and name in frames:
-            shared = frames[name].index.isin(frames[keep].index)
-            lost[name][f"{name}_text_in_{keep}"] = int(shared.sum())
-            if shared.any():
-                rows = rows_in_words(frames[name].loc[shared, "row"])
-                message = f"{rows} of the {name} data are also in the {keep} file and are left out of {name}."
-                fix = "A text seen in training makes its test score worthless."
-                findings.append(Finding("split-leak", "warning", message, fix))
-            frames[name] = frames[name][~shared]
+    leave_out_shared(frames, table.split_by, lost, findings)
     dropped = Counter()
     for name, part in tables.items():
         dropped.update(lost[name])
@@ -94,16 +89,22 @@ def split_table(
 
     rng = np.random.RandomState(seed)  # NumPy has frozen its stream: a seed means the same split everywhere
     training = frames.pop("training")
+    if table.fold:
+        frames["test"], training = hold_out(training, table.fold, task, table.split_by, rng)
     shares = {"test": test_share, "validation": validation_share}
     shares = {name: share for name, share in shares.items() if name not in frames}
-    parts = frames | deal(training, shares, task, rng)
+    by = table.split_by
+    parts = frames | (
+        deal_apart(training, shares, task, by, rng) if by else deal(training, shares, task, rng)
+    )
     train = parts["train"]
     classes = {name: {*label_names(part["label"].drop_duplicates(), task)} for name, part in parts.items()}
     names = classes["train"]
     _check_train(train, names, target)
     for name in ("validation", "test"):
         if parts[name].empty:
-            few = f"{len(training)} rows are too few. Add rows, or give a {name}_file."
+            groups = f" in {training['group'].nunique()} groups" if by == "group" else ""
+            few = f"{len(training)} rows{groups} are too few. Add rows, or give a {name}_file."
             raise TableError(f"The {name} split would be empty: {few}")
         if unknown := in_order(classes[name] - names):
             labels = f"{in_words(unknown, 10)}. Correct them or add training rows."
@@ -112,6 +113,7 @@ def split_table(
             message = f"The {name} split has no row of {in_words(missing, 10)}."
             fix = "Its scores say nothing about these classes; add rows."
             findings.append(Finding("single-class-split", "warning", message, fix))
+    findings += remarks({name: parts[name] for name in ("train", "validation", "test")}, task, by)
     if max_train_samples is not None and max_train_samples < len(train):
         if max_train_samples < (least := max(len(names), 2)):
             few = f"max_train_samples={max_train_samples} is fewer than {least} classes"

@@ -65,6 +65,10 @@ PARAMETERS: dict[str, Rule] = {
     "task": _choice(*TASKS),
     "encoding": _optional(TEXT),
     "delimiter": _optional(Rule((str,), lambda value: len(value) == 1 or value in ("\\t", "tab"), CHARACTER)),
+    "group_column": _optional(TEXT),
+    "time_column": _optional(TEXT),
+    "folds": _optional(_whole(2)),
+    "fold": _optional(_whole(0)),
     "max_dropped": _number(lambda value: 0 <= value <= 1, "a share from 0 to 1"),
     "model_name": TEXT,
     "max_length": _whole(3),  # two special tokens and one of the text
@@ -83,6 +87,14 @@ PARAMETERS: dict[str, Rule] = {
     "report_to": Rule((str,), _names, "'none' or the name of a tracker, such as 'tensorboard'"),
     "resume": SWITCH,
     "output_dir": _optional(TEXT),
+}
+BOTH = "group_column and time_column contradict each other, for a group has old and new rows. Drop one"
+PAIR = "fold and folds go together: fold is a number from 0 to folds - 1"
+HELD = "with a fold, which is the test split, test_file and time_column must be None"
+TOGETHER = {  # parameters: a test of their values together, and what is wrong where it fails
+    "group_column time_column": (lambda *columns: None in columns, BOTH),
+    "fold folds": (lambda *both: both == (None, None) or (None not in both and both[0] < both[1]), PAIR),
+    "fold test_file time_column": (lambda *each: each[0] is None or each[1:] == (None, None), HELD),
 }
 
 
@@ -105,6 +117,9 @@ def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS
         elif not rule.fits(value := namespace[name]):
             kind = type(value).__name__
             faults.append(f"{name} must be {rule.words}, not {value!r} ({kind}){_as_text(name, value)}")
+    for together, (fits, words) in TOGETHER.items() if not faults else ():
+        if {*together.split()} <= {*names} and not fits(*map(namespace.get, together.split())):
+            faults.append(words)
     if faults:
         valid = "\n".join(f"  {name}: {PARAMETERS[name].words}" for name in names)
         raise ParameterError("; ".join(faults) + f".\nThe parameters are:\n{valid}")

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from notebooks import TEMPLATE, cell_of, printed, read, run_here
 from utils import ROOT, unquote_formula
 from utils.baselines import without_model
+from utils.batch.folds import main as put_together
 from utils.data import read_table, split_table
 from utils.metrics import compare, fold_temperature, score
 from utils.models import find_model
@@ -126,6 +127,30 @@ def test_training_on_from_a_model_that_the_template_saved(tmp_path):
     assert same["predicted"].tolist() == predictions["predicted"].tolist()
     temperatures = [record["calibration"]["temperature"] for record in (metrics, resumed)]
     assert temperatures[0] == pytest.approx(temperatures[1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_folds_of_groups_come_together_as_predictions_of_all_rows(tmp_path, capsys):
+    table = small_table()
+    table["label"] = np.where(table["valence"] > 0, "good", "bad")
+    table["author"] = [f"author {k // 4 % 13}" for k in table["row"]]
+    table.to_csv(tmp_path / "more.csv", index=False)
+    parameters = SHORT | small_model(tmp_path, "single_label", ["bad", "good"]) | {"data_file": "more.csv"}
+    for fold in range(2):
+        more = {"group_column": "author", "folds": 2, "fold": fold, "output_dir": f"sweep/{fold}"}
+        run_here(TEMPLATE, parameters | more)
+        record = json.loads((tmp_path / "sweep" / str(fold) / "metrics.json").read_text(encoding="utf-8"))
+        (said,) = [found["message"] for found in record["data"]["findings"] if found["id"] == "group-split"]
+        assert "No group is in two splits" in said
+        card = (tmp_path / "sweep" / str(fold) / "README.md").read_text(encoding="utf-8")
+        assert "Nor were rows of one author." in card
+    capsys.readouterr()
+    put_together([str(tmp_path / "sweep")])
+    assert "sweep: 160 rows, accuracy" in capsys.readouterr().out
+    rows = pd.read_csv(tmp_path / "sweep" / "out_of_fold.csv", dtype=str)
+    assert rows["row"].astype(int).tolist() == table["row"].tolist()
+    assert rows["label"].tolist() == table["label"].tolist()
+    assert rows.groupby(table["author"])["fold"].nunique().eq(1).all()
 
 
 # --- the other tasks ---

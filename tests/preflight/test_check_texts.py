@@ -677,6 +677,32 @@ split_leak(
     "2 rows (0, 23) of the training data hold texts that carry two labels",
     lambda _: {"train": table(texts=[*train_texts[:23], train_texts[0]])},
 )
+
+# --- nearly the same text in two splits ---------------------------------------------------------------------
+
+SAID = "@bob WORST phone of my 3 lives, never again!!"
+near_repeats = partial(broken, "near-repeats")
+
+
+def said_and_again(there, here, part="held_out"):
+    """A text of the training rows, and a similar one in another split."""
+    rows = {"train": table(texts=[*train_texts[:23], there]), part: held_out_with(here, seed=2)}
+    return lambda _: rows
+
+
+for again in (
+    "worst phone of my 12 lives - never again",
+    "@alice_7 Worst Phone of my lives. Never again",
+    "WorstPhone of my 3 lives never again :(",
+):
+    near_repeats(
+        "row 11 of the evaluation data repeat rows of the training data (8.3%) but for case",
+        said_and_again(SAID, again),
+        mended=said_and_again(SAID, again.replace("phone", "film").replace("Phone", "film")),
+    )
+near_repeats("row 11 of the test data repeat", said_and_again(SAID, SAID.lower().replace(",", ""), "test"))
+healthy("praise so short that it comes up twice", said_and_again("Great stuff!", "GREAT stuff"))
+healthy("numbered texts of no words", said_and_again("w1 w2 w3 w4 w5 w6 w7 w8", "w2 w2 w3 w4 w5 w6 w7 w8"))
 # a tokenizer that, as uncased BERT's, drops accents and sees no blanks beside punctuation
 LIKE_BERT = tokenizer_of([*WORDS, "cafe", "naive", "!", "."])
 LIKE_BERT.backend_tokenizer.normalizer = normalizers.BertNormalizer()

@@ -14,7 +14,7 @@ import pytest
 import utils.reading.bundled
 from utils import ROOT, sha256
 from utils.data import read_table
-from utils.reading.bundled import ARCHIVE_NAME, BUNDLED, DATA_DIR, INNER_ARCHIVE, FetchError, fetch
+from utils.reading.bundled import ARCHIVE_NAME, BUNDLED, DATA_DIR, INNER_ARCHIVE, WHOLE, FetchError, fetch
 from utils.reading.same import normalise
 
 RATED = {"tweets": 4200, "reviews": 10605, "products": 3708, "editorials": 5190}
@@ -28,6 +28,10 @@ def test_the_bundled_sets_are_what_the_datasheet_says(tweets):
         assert f"| `{name}.csv` | {rated:,} | {len(rows):,} | {share:.0%} |" in datasheet
         assert ((rows["valence"].astype(float) > 0) == (rows["label"] == "positive")).all()
         assert rows["rating_std"].astype(float).between(0, 4).all()
+    for name, column in (("products", "review"), ("editorials", "article")):
+        numbers = read_table(name).rows[column].astype(int)
+        assert numbers.is_monotonic_increasing
+        assert numbers.nunique() > 290
     assert tweets.rows["text"].str.contains("&amp;").any()
     assert normalise(tweets.rows["text"]).duplicated().sum() == 60
 
@@ -46,6 +50,15 @@ def assert_whole(folder, names=BUNDLED):
 
 def test_the_four_files_come_out_of_an_archive_put_there_by_hand(empty_data):
     shutil.copy(DATA_DIR / ARCHIVE_NAME, empty_data)
+    fetch(empty_data)
+    assert_whole(empty_data)
+
+
+def test_products_that_an_earlier_version_wrote_get_their_reviews(empty_data):
+    shutil.copy(DATA_DIR / ARCHIVE_NAME, empty_data)
+    for name in BUNDLED:
+        whole = [line.rpartition(",")[0] for line in (DATA_DIR / f"{name}.csv").read_text().splitlines()]
+        (empty_data / f"{name}.csv").write_text("\n".join(whole if name in WHOLE else ["text"]))
     fetch(empty_data)
     assert_whole(empty_data)
 

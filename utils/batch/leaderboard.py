@@ -15,6 +15,7 @@ from utils.batch.plan import SCORE_COLUMNS, unknown_name
 from utils.metrics import bootstrap_interval
 from utils.plots import save
 
+LUCK = ("seed", "fold")  # runs that differ in these only are one configuration
 ANSWERS = ["text", "label", "predicted"]  # of predictions.csv
 
 
@@ -36,6 +37,15 @@ def predictions_of(folder: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=ANSWERS, dtype=str)
 
 
+def as_arrays(answers: list[pd.Series], task: str) -> list:
+    """Return columns of labels in the form of predictions.csv as `utils.metrics` takes them."""
+    if task == "multi_label":
+        # pandas 3 takes no label for a label called "".
+        cells = pd.concat(answers).str.get_dummies("|").drop(columns="", errors="ignore")
+        return np.split(cells.to_numpy(), len(answers))
+    return [column.astype(float) for column in answers] if task == "regression" else answers
+
+
 def varied(leaderboard: pd.DataFrame) -> list[str]:
     """Return the parameters that have more than one value in the leaderboard."""
     return [name for name in _parameters(leaderboard) if leaderboard[name].map(short_value).nunique() > 1]
@@ -53,8 +63,8 @@ def compare_runs(
 ) -> pd.DataFrame:
     """Sum up a leaderboard over seeds, and say which configurations differ from a baseline by more than luck.
 
-    Runs that differ in `seed` only are one configuration. Each run is compared with the baseline's of the
-    same seed, on the same test rows. There are two kinds of luck. That of the test rows: the
+    Runs that differ in `seed` (or `fold`) only are one configuration. Each run is compared with the
+    baseline's of the same seed, on the same test rows. There are two kinds of luck. That of the rows: the
     `bootstrap_interval` of the difference, its ends averaged over the seeds, for more seeds do not make it
     narrower. It is right where all seeds share a test file, and cautious where each seed splits the table
     anew. That of training: Student's interval of the mean of the seeds' differences, which with two seeds is
@@ -82,7 +92,7 @@ def compare_runs(
     if not _has(leaderboard, score):
         reason = "no run has completed, or the notebook writes no metrics.json"
         raise LeaderboardError(f"the leaderboard has no validation_{score}: {reason}")
-    groups = [name for name in varied(leaderboard) if name != "seed"]
+    groups = [name for name in varied(leaderboard) if name not in LUCK]
     keys = leaderboard.apply(lambda run: settings_in_words(run[groups]), axis=1)
     configurations = [runs for _, runs in leaderboard.groupby(keys, sort=False)]
     reference = _baseline(configurations, groups, baseline)
@@ -137,7 +147,7 @@ def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, folder: Path, score: str) 
     gains = []
     baseline = baseline[baseline["status"] == "completed"]
     for _, run in runs.iterrows():
-        same = baseline[baseline["seed"] == run["seed"]] if "seed" in baseline else baseline
+        same = baseline[_with(baseline, {name: run[name] for name in LUCK if name in baseline})]
         if len(same) != 1:
             continue
         ours, theirs = (predictions_of(folder / each) for each in (run["run_id"], same["run_id"].iloc[0]))
@@ -146,12 +156,8 @@ def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, folder: Path, score: str) 
         if not ours[["text", "label"]].equals(theirs[["text", "label"]]):
             return {"verdict": "other test rows"}
         answers = [ours["label"], ours["predicted"], theirs["predicted"]]
-        if score in ("pearson", "mae"):
-            answers = [column.astype(float) for column in answers]
-        elif task_of(read_json(folder / run["run_id"] / "metrics.json")) == "multi_label":
-            # pandas 3 takes no label for a label called "".
-            cells = pd.concat(answers).str.get_dummies("|").drop(columns="", errors="ignore")
-            answers = np.split(cells.to_numpy(), 3)
+        task = task_of(read_json(folder / run["run_id"] / "metrics.json"))
+        answers = as_arrays(answers, "regression" if score in ("pearson", "mae") else task)
         # More resamples would take seconds a run, and change the third digit.
         gains.append(bootstrap_interval(score, *answers, resamples=2000))
     if not gains:
@@ -189,7 +195,7 @@ def write_summary(
     table = compare_runs(leaderboard, output_dir, baseline, score)
     with atomic_path(output_dir / "summary.csv") as partial:
         table.map(quote_formula).rename(columns=quote_formula).to_csv(partial, index=False)
-    names = [name for name in varied(leaderboard) if name != "seed"]
+    names = [name for name in varied(leaderboard) if name not in LUCK]
     for name in names:
         by = next(other for other in names if other != name) if len(names) == 2 else None
         figure = figures.sweep_scores(leaderboard, name, score, by)
@@ -205,7 +211,8 @@ def _in_words(board: pd.DataFrame, table: pd.DataFrame, names: list[str], folder
     best = table.iloc[0]
     seeds = "one seed: its luck is not known"
     if best["seeds"] > 1:
-        seeds = f"{best['seeds']} seeds, mean ± standard deviation"
+        kinds = [f"{name}s" for name in LUCK if name in varied(board)]
+        seeds = f"{best['seeds']} {' and '.join(kinds) or 'seeds'}, mean ± standard deviation"
     seeds += f"; {best['failed']} failed" if best["failed"] else ""
     means = f"validation {_mean(best, f'validation_{score}')}, test {_mean(best, f'test_{score}')}"
     lines = [f"Best by validation {score}: {settings(best)}", f"  {means} ({seeds})"]

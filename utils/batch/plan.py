@@ -112,6 +112,11 @@ def _plan(sweep: Mapping[str, Any]) -> Plan:
     for place, changes in changes_at:
         parameters = common | changes
         values = defaults | parameters
+        if set(defaults) <= set(PARAMETERS):
+            try:
+                check_parameters(values, tuple(defaults))
+            except ParameterError as error:  # each value is right, not all of them together
+                faults.append(f"{place}: {str(error).partition(chr(10))[0].removesuffix('.')}")
         key = _as_json(values)
         if key in places:
             faults.append(f"{place}: this run is the same as {places[key]}; remove one of them")

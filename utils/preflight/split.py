@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 from transformers import default_data_collator
 
-from utils.reading.same import comparable
+from utils.reading.same import comparable, letters_of
 
 IGNORED = -100  # the label that PyTorch's cross-entropy skips
 CHUNK = 50_000  # rows looked at together, so that a million rows need little memory
@@ -270,12 +270,23 @@ class Split:
         return made == ids or (len(ids) >= 4 and made[: len(ids) - 1] == ids[:-1])
 
     @cached_property
-    def text_keys(self) -> np.ndarray | None:
-        """A number a row, equal for texts that `comparable` writes alike, 0 for blank ones."""
+    def _keys_of_texts(self) -> np.ndarray | None:
+        """The `text_keys` and `bare_keys`, shape (2, rows): one pass over the texts."""
         if (name := self.text_column) is None:
             return None
         texts = (comparable(text or "") for piece in self.pieces(name) for text in piece[name].to_pylist())
-        return np.fromiter((hash(text) if text else 0 for text in texts), np.int64, len(self.index))
+        keys = ((hash(text), hash(letters_of(text))) if text else (0, 0) for text in texts)
+        return np.fromiter(keys, np.dtype((np.int64, 2)), len(self.index)).T
+
+    @property
+    def text_keys(self) -> np.ndarray | None:
+        """A number a row, equal for texts that `comparable` writes alike, 0 for blank ones."""
+        return None if self._keys_of_texts is None else self._keys_of_texts[0]
+
+    @property
+    def bare_keys(self) -> np.ndarray:
+        """A number a row, equal for texts that `bare` writes alike; 0 where the text is not known."""
+        return np.zeros(len(self.index), np.int64) if self._keys_of_texts is None else self._keys_of_texts[1]
 
     @cached_property
     def token_keys(self) -> np.ndarray:

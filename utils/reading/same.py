@@ -25,6 +25,8 @@ SEEN = re.compile(
     "|\U0001f3f4[\U000e0020-\U000e007f]+|[\xb2\xb3\xb9\u2070-\u208e]+)"
 )
 ODD = re.compile(f"{UNSEEN.pattern[:-1]}\U0001f3f4\xb2\xb3\xb9\u2070-\u208e]")  # begins a match of either
+USER, OTHERS = re.compile(r"@\w+"), re.compile(r"[\W\d_]+")
+NO_LETTERS = dict.fromkeys(map(ord, filter(OTHERS.match, map(chr, range(128)))))  # many times faster
 ALIKE = str.maketrans("\u2010\u2012\u2013\u2014\u2212\u2018\u2019", "-----''")  # hyphens and apostrophes
 
 WRONG_COLUMN = "Is label_column the right one? Numbers are for task='regression'; otherwise merge classes."
@@ -47,6 +49,21 @@ def _without_unseen(text: str) -> str:
     parts = SEEN.split(text)  # every second one is a match
     parts[::2] = [unicodedata.normalize("NFKC", UNSEEN.sub("", part)) for part in parts[::2]]
     return "".join(parts)
+
+
+def bare(text: str) -> str:
+    """Return the letters of a text, without case, blanks, punctuation, digits and user names.
+
+    A text that has too few is returned as `comparable` writes it: "Great!" twice is chance and no repeat.
+    """
+    return letters_of(comparable(text))
+
+
+def letters_of(text: str) -> str:
+    """Return `bare(text)` of a text that `comparable` has written."""
+    letters = USER.sub("", text) if "@" in text else text
+    letters = letters.translate(NO_LETTERS) if letters.isascii() else OTHERS.sub("", letters)
+    return letters if len(letters) >= 20 and len({*letters}) >= 10 else text
 
 
 def normalise(texts: pd.Series) -> pd.Series:

@@ -14,6 +14,7 @@ import pandas as pd
 from utils.findings import Finding, TableError, in_words, rows_in_words
 from utils.labels import NO_LABEL, SEPARATOR, TASKS, in_order, rows_of_label
 from utils.reading import find_input
+from utils.reading.apart import split_column
 from utils.reading.bundled import BUNDLED, DATA_DIR, fetch
 from utils.reading.files import free_name, read_frame
 from utils.reading.same import commonest_spelling, comparable, in_escapes, variants
@@ -31,13 +32,15 @@ class Table(NamedTuple):
     """What `read_table` returns.
 
     rows: one line a usable row, in the order of the file: `row` (its number in the file, the first below the
-        header is 1), `text`, `label` (both str), for regression `value` (the label as a float), then the
-        file's other columns.
+        header is 1), `text`, `label` (both str), for regression `value` (the label as a float), `group` or
+        `time` where one was asked for, then the file's other columns.
     findings: remarks that did not stop the reading.
     dropped: how many rows were left out, by reason.
     source: how the file was read: `file` (its name), `encoding`, `delimiter` (None where a format has none)
         and `rows` (those left out included). None for a table that was not read from a file.
     max_dropped: the largest share of rows that may be left out.
+    split_by: "group" or "time" where `split_table` is to keep to that column of the rows; otherwise "".
+    fold: (k, n) where the test split is to be fold number k, from 0 on, of n; otherwise None.
     """
 
     rows: pd.DataFrame
@@ -45,6 +48,8 @@ class Table(NamedTuple):
     dropped: dict[str, int]
     source: dict | None = None
     max_dropped: float = 0.5
+    split_by: str = ""
+    fold: tuple[int, int] | None = None
 
 
 def locate(data_file: str | Path) -> Path:
@@ -67,6 +72,8 @@ def read_table(
     encoding: str | None = None,
     delimiter: str | None = None,
     max_dropped: float = 0.5,
+    group_column: str | None = None,
+    time_column: str | None = None,
 ) -> Table:
     """Read labelled texts from a bundled set (by name), or from CSV, TSV, JSONL or Parquet, plain or gzipped.
 
@@ -82,6 +89,8 @@ def read_table(
             is a list of columns named like the labels that hold 0 or 1 (or 0.0, 1.0, true, false).
         regression: the text of a finite number; the column `value` beside it has it as a float.
 
+    With `group_column` or `time_column` (not both) `split_table` leaves groups whole, or trains on the past.
+
     Raises:
         TableError: it cannot be read rightly; the message names the file, the place and the remedy.
     """
@@ -90,6 +99,12 @@ def read_table(
     if not 0 <= max_dropped <= 1:
         raise TableError(f"max_dropped={max_dropped!r} must be a share of the rows, from 0 to 1.")
     label_columns = _label_columns(text_column, label_column, task)
+    if group_column and time_column:
+        reason = "a group with old and new rows would have to be on both sides. Give one of them."
+        raise TableError(f"group_column={group_column!r} and time_column={time_column!r}: {reason}")
+    if (name := group_column or time_column) in (text_column, *label_columns):
+        reason = "cannot be the column of the texts or labels, too. Name another."
+        raise TableError(f"group_column or time_column: {name!r} {reason}")
     path = locate(data_file)
     joined = task == "multi_label" and isinstance(label_column, str)
     named = task == "single_label" or joined  # else the numbers are what counts
@@ -127,7 +142,10 @@ def read_table(
     columns["label"] = pd.array(labels, dtype=str)
     if task == "regression":
         columns["value"] = _numbers(labels, path, source["delimiter"], findings)
-    others = used.drop(columns=[text_column, *label_columns])
+    split_by, cells = split_column(used, group_column, time_column, path)
+    if split_by:
+        columns[split_by] = cells.array
+    others = used.drop(columns=[text_column, *label_columns, *([cells.name] if split_by else [])])
     taken = {name: free_name(f"{name}_in_file", others) for name in columns if name in others}
     rows = pd.concat([pd.DataFrame(columns), others.rename(columns=taken).reset_index(drop=True)], axis=1)
     classes = label_columns[0] if task != "regression" and len(label_columns) == 1 else None
@@ -135,7 +153,7 @@ def read_table(
     if task != "regression":
         remarks += _label_remarks(rows["label"], task, joined)
     findings += [Finding(id, "warning", f"{path.name}: {message}", fix) for id, message, fix in remarks]
-    return Table(rows, findings, dropped, source, max_dropped)
+    return Table(rows, findings, dropped, source, max_dropped, split_by)
 
 
 def _label_columns(text_column: str, label_column: str | list[str], task: str) -> list[str]:

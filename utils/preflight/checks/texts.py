@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -366,13 +366,10 @@ FEW_ALIKE = 0.05  # the share of rows that may differ for readers only ("ok!" an
 @check("split-leak", "P", "error", "Drop repeats before splitting")
 def split_leak(setup):
     """The same text in two splits, or one text with two labels: the score rewards memory"""
-    splits = [s for s in setup.splits.values() if s.keys is not None and not s.stream and len(s.index)]
     unique = "table[~utils.reading.same.normalise(table['text']).duplicated()]"
     memory = "their scores would reward memory"
-    for one, other in itertools.combinations(splits, 2):
+    for one, other in _to_compare(setup):
         in_train = one.name == "train"
-        if ("train" in other.name) if in_train else other.name.startswith("eval"):
-            continue  # to evaluate on some training rows, or on parts of one set, is on purpose
         shared, alike = shared_rows(one, other)
         if other.name == "test" and not in_train and (shared | alike).mean() > 0.9:
             continue  # test-as-validation says it
@@ -396,6 +393,30 @@ def split_leak(setup):
     alike = _two_labels(split.sure_keys, split.labels) & ~twice
     if split.text_keys is not None and alike.any():
         yield _alike(setup, split, alike, "token ids that carry two labels", both, decide)
+
+
+def _to_compare(setup) -> Iterator[tuple[Split, Split]]:
+    """Yield the pairs of splits that should have no row in common."""
+    splits = [s for s in setup.splits.values() if s.keys is not None and not s.stream and len(s.index)]
+    for one, other in itertools.combinations(splits, 2):
+        if not (("train" in other.name) if one.name == "train" else other.name.startswith("eval")):
+            yield one, other  # to evaluate on some training rows, or on parts of one set, is on purpose
+
+
+@check("near-repeats", "P", "warning", "Keep one of each, or give each of them one group")
+def near_repeats(setup):
+    """Texts in two splits that differ in case, blanks, punctuation, digits or user names only"""
+    form = "table['text'].map(utils.reading.same.bare)"
+    for one, other in _to_compare(setup):
+        near = pd.Series(other.bare_keys).isin(one.bare_keys).to_numpy() & (other.bare_keys != 0)
+        near &= ~np.logical_or(*shared_rows(one, other))  # of those, split-leak speaks
+        if near.any():
+            place = near.argmax()
+            first = one.show((one.bare_keys == other.bare_keys[place]).argmax())
+            rows = f"{rows_of(near, other)} repeat rows of the {one.role} data ({near.mean():.1%}) but for"
+            signs = "case, blanks, punctuation, digits or user names"
+            fix = f"table = table[~{form}.duplicated()] before splitting; or a column {form} as group_column"
+            yield f"{rows} {signs}, for example {other.show(place)} and {first}.", fix
 
 
 def _two_labels(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
