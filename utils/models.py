@@ -8,6 +8,7 @@ import numpy as np
 
 from utils import ROOT
 from utils.findings import ModelError
+from utils.inputs import CHUNK_OF, MOST_CHUNKS, encode
 from utils.labels import TASKS
 from utils.reading.checkpoints import model_fault
 from utils.reading.hub import BUNDLED_MODEL, bundled, from_hub, local_model
@@ -99,20 +100,25 @@ def forget_last_run(model) -> None:
             delattr(model.config, name)
 
 
-def head_and_tail(texts: list[str], tokenizer, max_length: int) -> dict[str, list[list[int]]]:
-    """Tokenise; of a text longer than `max_length` tokens keep the beginning and the end, half each.
+def tokenise_long(dataset, tokenizer, max_length: int, long_texts: str):
+    """Tokenise the column `text` of a DatasetDict as `utils.inputs.encode` does.
 
-    After Sun et al. (2019), How to Fine-Tune BERT for Text Classification?, where it did better than the
-    beginning alone. `pipeline` cannot do it: use `utils.predict`. Returns what the tokenizer does (input_ids,
-    attention_mask, ...): for each text a list of at most `max_length` numbers, special tokens included.
+    With "chunks" a row is a chunk with the label of its text; the column `overflow_to_sample_mapping` has the
+    number of the text in its split. Of a text in "train" there are 8 chunks at most.
     """
-    encoded = tokenizer(texts, truncation=False, verbose=False)
-    head = max_length // 2
 
-    def cut(values: list[int]) -> list[int]:
-        return values if len(values) <= max_length else values[:head] + values[head - max_length :]
+    def rows_of(batch, places, most):
+        rows, owner = encode(batch["text"], tokenizer, max_length, long_texts, most)
+        if long_texts == "chunks":
+            rows |= {"label": [batch["label"][k] for k in owner], CHUNK_OF: [places[k] for k in owner]}
+        return rows
 
-    return {name: [cut(values) for values in rows] for name, rows in encoded.items()}
+    made, how = type(dataset)(), {"batched": True, "with_indices": True}
+    for name, part in dataset.items():
+        how["fn_kwargs"] = {"most": MOST_CHUNKS if name == "train" else None}
+        how["remove_columns"] = ["text"] if long_texts == "chunks" else None  # what is repeated takes room
+        made[name] = part.map(rows_of, **how)
+    return made
 
 
 def has_head(config) -> bool:

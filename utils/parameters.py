@@ -68,7 +68,7 @@ PARAMETERS: dict[str, Rule] = {
     "max_dropped": _number(lambda value: 0 <= value <= 1, "a share from 0 to 1"),
     "model_name": TEXT,
     "max_length": _whole(3),  # two special tokens and one of the text
-    "long_texts": _choice("head", "head_tail"),
+    "long_texts": _choice("head", "head_tail", "chunks"),
     "max_train_samples": _optional(_whole(2)),
     "num_train_epochs": _optional(_number(lambda value: value > 0, "a number above 0")),
     "learning_rate": _number(lambda value: 0 < value < 1, RATE),

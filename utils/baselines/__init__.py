@@ -19,9 +19,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline, make_union
 
 from utils import atomic_path, quote_formula
+from utils.inputs import length_sorted_batches, pooled, windows
 from utils.labels import TASKS
 from utils.metrics import Comparison, bootstrap_interval, compare, functions_of, score
-from utils.predict import length_sorted_batches
 
 
 class Rung(NamedTuple):
@@ -78,23 +78,25 @@ def embed(model, tokenizer, texts: Sequence[str], max_length: int) -> np.ndarray
     """Return what a model makes of each text: the mean of its last layer over the tokens, (texts, hidden).
 
     For a checkpoint of sentence-transformers, such as the bundled one, this is the sentence embedding. Model
-    and random state are left as they were; texts are cut as in training.
+    and random state are left as they were; texts are cut as in training, the chunks of a text averaged.
     """
     import torch
 
-    means, training = None, model.training
+    means, texts, training = [], list(texts), model.training
     model.eval()
-    for places, batch, _ in length_sorted_batches(model, tokenizer, list(texts), 64, max_length):
-        with torch.inference_mode():
-            output = model(**batch, output_hidden_states=True)
-        # of a model with encoder and decoder, the encoder's: it is what saw the whole text
-        hidden = (output.get("encoder_hidden_states") or output.hidden_states)[-1].float()
-        mask = batch["attention_mask"].unsqueeze(-1)
-        mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-        means = np.zeros((len(texts), mean.shape[1]), dtype=np.float32) if means is None else means
-        means[places] = mean.cpu().numpy()
+    for place in windows(texts):
+        rows, owner = [], []
+        for places, batch, _ in length_sorted_batches(model, tokenizer, texts[place], 64, max_length):
+            with torch.inference_mode():
+                output = model(**batch, output_hidden_states=True)
+            # of a model with encoder and decoder, the encoder's: it is what saw the whole text
+            hidden = (output.get("encoder_hidden_states") or output.hidden_states)[-1].float()
+            mask = batch["attention_mask"].unsqueeze(-1)
+            rows.append(((hidden * mask).sum(dim=1) / mask.sum(dim=1)).cpu().numpy())
+            owner.append(places)
+        means.append(pooled(np.concatenate(rows), np.concatenate(owner)))
     model.train(training)
-    return means
+    return np.concatenate(means)
 
 
 def ladder(labels, rungs: dict[str, Rung], task: str = "single_label") -> tuple[pd.DataFrame, Comparison]:
