@@ -8,12 +8,12 @@ import numpy as np
 
 from utils import ROOT
 from utils.findings import ModelError
-from utils.inputs import CHUNK_OF, MOST_CHUNKS, encode
 from utils.labels import TASKS
 from utils.reading.checkpoints import model_fault
 from utils.reading.hub import BUNDLED_MODEL, bundled, from_hub, local_model
 
-NOTES = ("folded_temperature", "thresholds", "long_texts")  # what a run adds to config.json
+# what a run adds to config.json
+NOTES = ("folded_temperature", "thresholds", "long_texts", "text_pair_column")
 NO_LIMIT = 2**31 - 1  # tokens: more than any text has, and every tokenizer takes it (fast ones refuse 1e30)
 
 
@@ -98,27 +98,6 @@ def forget_last_run(model) -> None:
     for name in NOTES:
         if hasattr(model.config, name):
             delattr(model.config, name)
-
-
-def tokenise_long(dataset, tokenizer, max_length: int, long_texts: str):
-    """Tokenise the column `text` of a DatasetDict as `utils.inputs.encode` does.
-
-    With "chunks" a row is a chunk with the label of its text; the column `overflow_to_sample_mapping` has the
-    number of the text in its split. Of a text in "train" there are 8 chunks at most.
-    """
-
-    def rows_of(batch, places, most):
-        rows, owner = encode(batch["text"], tokenizer, max_length, long_texts, most)
-        if long_texts == "chunks":
-            rows |= {"label": [batch["label"][k] for k in owner], CHUNK_OF: [places[k] for k in owner]}
-        return rows
-
-    made, how = type(dataset)(), {"batched": True, "with_indices": True}
-    for name, part in dataset.items():
-        how["fn_kwargs"] = {"most": MOST_CHUNKS if name == "train" else None}
-        how["remove_columns"] = ["text"] if long_texts == "chunks" else None  # what is repeated takes room
-        made[name] = part.map(rows_of, **how)
-    return made
 
 
 def has_head(config) -> bool:

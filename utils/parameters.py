@@ -61,6 +61,7 @@ PARAMETERS: dict[str, Rule] = {
     "validation_file": _optional(TEXT),
     "test_file": _optional(TEXT),
     "text_column": TEXT,
+    "text_pair_column": _optional(TEXT),
     "label_column": Rule((str, list), _names, "a column name, or a list of them"),
     "task": _choice(*TASKS),
     "encoding": _optional(TEXT),
@@ -105,6 +106,9 @@ def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS
         elif not rule.fits(value := namespace[name]):
             kind = type(value).__name__
             faults.append(f"{name} must be {rule.words}, not {value!r} ({kind}){_as_text(name, value)}")
+    if namespace.get("text_pair_column") and namespace.get("long_texts", "head") != "head":
+        cut = "of a pair, the tokenizer cuts the longer text, and nothing else is made of it"
+        faults.append(f"text_pair_column goes with long_texts='head' only ({cut})")
     if faults:
         valid = "\n".join(f"  {name}: {PARAMETERS[name].words}" for name in names)
         raise ParameterError("; ".join(faults) + f".\nThe parameters are:\n{valid}")

@@ -6,16 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import TOKENIZER, bert, roberta_tokenizer, texts_of, tokenizer_of, trainer_for
+from builders import TOKENIZER, bert, gpt2_tokenizer, roberta_tokenizer, tokenizer_of, trainer_for
+from builders import texts_of as made_texts
 from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 
 from utils import inputs
-from utils.baselines import embed
-from utils.inputs import CHUNK_OF, encode, pooled, windows
+from utils.baselines import embed, without_model, write_suspicious
+from utils.data import TableError, read_table, split_table
+from utils.findings import ModelError
+from utils.inputs import CHUNK_OF, encode, pooled, texts_of, tokenise, windows
 from utils.labels import decode_labels
+from utils.lessons.template import ask
 from utils.metrics import compute_metrics_for, decide, probabilities_of
-from utils.models import ModelError, tokenise_long
-from utils.predict import label_texts, load_classifier, predict_in_order
+from utils.parameters import ParameterError, check_parameters
+from utils.predict import label_texts, load_classifier, predict_file, predict_in_order
+from utils.predict import main as label_file
 from utils.preflight import preflight
 
 LENGTH = 12
@@ -25,7 +30,7 @@ LABELS = {"single_label": [0, 1], "multi_label": [[1.0, 0.0], [1.0, 1.0]], "regr
 
 def dataset(rows=30, task="single_label", seed=0, texts=None):
     """A split of texts of 3 to 60 words; labels by turns."""
-    texts = texts or texts_of(rows, seed, 3, 60)
+    texts = texts or made_texts(rows, seed, 3, 60)
     data = Dataset.from_dict({"text": texts, "label": [LABELS[task][k % 2] for k in range(len(texts))]})
     return data.cast_column("label", FEATURES.get(task, Value("float32")))
 
@@ -33,7 +38,7 @@ def dataset(rows=30, task="single_label", seed=0, texts=None):
 def chunked(task="single_label", **texts):
     splits = {"train": 30, "validation": 12, "test": 13}
     parts = {name: dataset(n, task, n, texts.get(name)) for name, n in splits.items()}
-    return DatasetDict(parts), tokenise_long(DatasetDict(parts), TOKENIZER, LENGTH, "chunks")
+    return DatasetDict(parts), tokenise(DatasetDict(parts), TOKENIZER, LENGTH, "chunks")
 
 
 def trainer_of(folder, rows, task="single_label", **how):
@@ -64,7 +69,7 @@ def by_hand(model, texts):
 
 @pytest.mark.parametrize(("tokenizer", "length"), [(TOKENIZER, 9), (TOKENIZER, 3), (roberta_tokenizer(), 16)])
 def test_chunks_lose_no_word_and_repeat_a_quarter(tokenizer, length):
-    texts = texts_of(20, 3, 1, 50)
+    texts = made_texts(20, 3, 1, 50)
     rows, owner = encode(texts, tokenizer, length, "chunks")
     for place, text in enumerate(texts):
         chunks = [rows["input_ids"][k][1:-1] for k in np.flatnonzero(owner == place)]
@@ -108,7 +113,7 @@ def test_long_texts_come_in_smaller_windows(monkeypatch):
 
 def test_a_row_is_a_chunk_and_knows_its_text_also_behind_a_thousand():
     part = dataset(1003, texts=[f"w1 w{k % 150}" for k in range(1001)] + [f"{'w9 ' * 500}", "w7 " * 20])
-    made = tokenise_long(DatasetDict(train=part, test=part), TOKENIZER, LENGTH, "chunks")
+    made = tokenise(DatasetDict(train=part, test=part), TOKENIZER, LENGTH, "chunks")
     assert made["train"].features["label"] == part.features["label"]
     assert "text" not in made["train"].column_names
     counts = np.bincount(made["train"][CHUNK_OF])
@@ -152,8 +157,8 @@ def test_a_healthy_trainer_of_chunks_has_no_finding_and_equal_chunks_are_a_warni
     assert preflight(trainer_of(tmp_path, rows), test_dataset=rows["test"]).findings == []
     letter = f" {'w3 w4 w5 w6 w7 w8 w9 w10 ' * 5}"
     texts = {
-        "train": [t + letter for t in texts_of(30, 1, 7)],
-        "test": [t + letter for t in texts_of(9, 2, 7)],
+        "train": [t + letter for t in made_texts(30, 1, 7)],
+        "test": [t + letter for t in made_texts(9, 2, 7)],
     }
     _, rows = chunked(**texts)
     found = preflight(trainer_of(tmp_path, rows), test_dataset=rows["test"]).findings
@@ -161,7 +166,7 @@ def test_a_healthy_trainer_of_chunks_has_no_finding_and_equal_chunks_are_a_warni
 
 
 def test_the_embedding_of_a_text_is_the_mean_of_its_chunks():
-    model, texts = bert(), texts_of(7, 4, 2, 40)
+    model, texts = bert(), made_texts(7, 4, 2, 40)
     model.config.long_texts = "chunks"
     rows, owner = encode(texts, TOKENIZER, LENGTH, "chunks")
     cut = bert().eval()
@@ -172,3 +177,110 @@ def test_the_embedding_of_a_text_is_the_mean_of_its_chunks():
         ]
     expected = pd.DataFrame(means).groupby(owner).mean().to_numpy()
     assert embed(model, TOKENIZER, texts, LENGTH) == pytest.approx(expected, abs=1e-5)
+
+
+# --- pairs --------------------------------------------------------------------------------------------------
+
+PAIRS = [("w1 w2", "w3"), ("w4", "w5 w6 w7"), ("w8 " * 9, "w9 w10")]
+
+
+def paired(folder, **note):
+    """Save a model of pairs whose answers differ, and load it."""
+    model = bert(["a", "b"], **note)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.classifier.weight, std=2)
+    model.save_pretrained(folder)
+    tokenizer_of(model_max_length=LENGTH).save_pretrained(folder)
+    return load_classifier(folder, "cpu")
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, roberta_tokenizer()])
+def test_pairs_are_the_tokenizers_own_and_the_longer_text_is_cut(tokenizer):
+    rows, _ = encode(PAIRS, tokenizer, LENGTH)
+    for k, (one, two) in enumerate(PAIRS):
+        assert rows["input_ids"][k] == tokenizer(one, two, truncation=True, max_length=LENGTH)["input_ids"]
+    assert tokenizer.convert_tokens_to_ids("w10") in rows["input_ids"][2]
+
+
+def test_pairs_without_a_separator_and_in_chunks_are_refused():
+    with pytest.raises(ModelError, match="puts nothing between the two texts.*RoBERTa"):
+        encode(PAIRS, gpt2_tokenizer(), LENGTH)
+    for way in ("chunks", "head_tail"):
+        with pytest.raises(ModelError, match=f"long_texts='{way}' is for single texts"):
+            encode(PAIRS, TOKENIZER, LENGTH, way)
+    with pytest.raises(ParameterError, match="text_pair_column goes with long_texts='head' only"):
+        both = {"text_pair_column": "answer", "long_texts": "chunks"}
+        check_parameters(both, ["text_pair_column", "long_texts"])
+
+
+def pairs_file(folder, name="pairs.csv", **columns):
+    columns = {"q": ["w1", "w1", "w2", "W2", "w3"], "a": ["w4", "w5", "w6", "w6 ", ""]} | columns
+    pd.DataFrame(columns).to_csv(folder / name, index=False)
+    return folder / name
+
+
+def test_a_pair_is_a_row_and_repeats_only_as_a_whole(tmp_path):
+    path = pairs_file(tmp_path, label=list("xyxxy"), text_pair=list("01234"))
+    table = read_table(path, "q", text_pair_column="a", max_dropped=1)
+    assert list(table.rows) == ["row", "text", "text_pair", "label", "text_pair_in_file"]
+    assert table.dropped["blank_text"] == 1
+    assert "row 5 blank in column 'q' or 'a'" in table.findings[0].message
+    more = [table.rows.assign(text=table.rows["text"] + f" w{k}", row=0) for k in range(9)]
+    splits = split_table(table._replace(rows=pd.concat([table.rows, *more], ignore_index=True)))
+    rows = pd.concat(splits[:3])
+    assert (splits.dropped["repeated_text"], splits.dropped["conflicting_labels"]) == (10, 0)
+    assert texts_of(rows).is_unique
+    assert rows["text"].duplicated().sum() == 10  # the first two questions are one
+    alone = read_table(path, "q", max_dropped=1)
+    assert texts_of(alone.rows).tolist() == ["w1", "w1", "w2", "W2", "w3"]
+    assert "text_pair" not in alone.rows
+    with pytest.raises(TableError, match="text_pair_column='q' is also"):
+        read_table(path, "q", text_pair_column="q")
+
+
+def test_baselines_see_both_texts(tmp_path):
+    draw = np.random.default_rng(3)
+    firsts, labels = made_texts(120), draw.integers(0, 2, 120)
+    pairs = [
+        (first, f"{first} {'yes' if label else 'no'}") for first, label in zip(firsts, labels, strict=True)
+    ]
+    found = without_model(pairs[:90], labels[:90], pairs[90:])
+    assert (found["tfidf_logreg"].predicted == labels[90:]).mean() > 0.9
+    assert (
+        np.abs(np.diff(embed(bert(), TOKENIZER, [("w1", "w2"), ("w1", "w3"), ("w1", "w2")], 9), axis=0)).min()
+        > 0
+    )
+    rows = pd.DataFrame({"row": range(90), "text": "w1", "text_pair": [two for _, two in pairs[:90]]})
+    rows["label"] = np.where(labels[:90], "yes", "no")
+    rows.loc[17, "label"] = "no" if labels[17] else "yes"
+    assert write_suspicious(tmp_path, rows, "single_label")["row"].tolist()[:1] == [17]
+
+
+def test_a_file_of_pairs_is_labelled_by_the_column_that_trained(tmp_path):
+    loaded = paired(tmp_path / "m", text_pair_column="a")
+    path = pairs_file(tmp_path)
+    done = predict_file(tmp_path / "m", path, tmp_path / "out.csv", text_column="q")
+    found = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
+    assert (done.blank, found["predicted"].tolist()[-1]) == (1, "")
+    pairs = [("w1", "w4"), ("w1", "w5"), ("w2", "w6")]
+    answers = label_texts(loaded, pairs)
+    assert answers["text_pair"].tolist() == ["w4", "w5", "w6"]
+    both = TOKENIZER(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        shares = loaded[0](**both).logits.softmax(dim=1)[:, 0].numpy()
+    assert found["probability_a"][:3].astype(float).to_numpy() == pytest.approx(shares, abs=2e-6)
+    assert answers["probability_a"].to_numpy() == pytest.approx(shares, abs=1e-6)
+    assert abs(shares[0] - shares[1]) > 1e-3  # the second text counts
+    for call in (predict_file, lambda *args, **how: label_file([*map(str, args), "--text-column", "q"])):
+        with pytest.raises((TableError, SystemExit), match="no column 'a'"):
+            single = pairs_file(tmp_path, "single.csv").read_text().replace("q,a", "q,b")
+            (tmp_path / "single.csv").write_text(single)
+            call(tmp_path / "m", tmp_path / "single.csv", tmp_path / "o.csv", text_column="q")
+    named = ["--text-column", "q", "--text-pair-column", "b"]
+    label_file([*map(str, (tmp_path / "m", tmp_path / "single.csv", tmp_path / "o.csv")), *named])
+    assert pd.read_csv(tmp_path / "o.csv")["probability_a"].to_numpy()[:3] == pytest.approx(shares, abs=2e-6)
+    with pytest.raises(ModelError, match=r"reads pairs.*\(text, a\)"):
+        label_texts(loaded, ["w1"])
+    box = ask(loaded, ("w1", "w4"))
+    first, box.text_pair.value = box.answer.value, "w5 w6"
+    assert first != box.answer.value != "Type a sentence."
