@@ -335,6 +335,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     baselines = {BASELINES[name]: block for name, block in record["baselines"].items()}
     contents |= {"task": used["task"], "columns": columns, "scores": baselines | {"this model": test}}
     contents |= {"main_score": _main_score(record), "not_identity": NOT_IDENTITY}
+    contents["pairs"] = bool(used.get("text_pair_column"))
     return f"{ModelCard.from_template(metadata, template_path=str(CARD_TEMPLATE), **contents)}\n"
 
 
