@@ -1,6 +1,6 @@
 """Three ways to deal with texts of about four times `max_length`: their beginning, beginning and end, and
-overlapping chunks with pooled logits, as the template does. `python benchmarks/long_texts.py [spread] [ending]`
-prints a line of JSON for each.
+overlapping chunks with pooled logits, as the template does. It prints a line of JSON for each:
+`python benchmarks/long_texts.py`, with `spread` or `ending` behind it for one kind of text only.
 
 A text is made of eight sentences of the bundled film reviews. "spread": its label is the sign of the sum of
 their ratings, so every sentence counts. "ending": the last two sentences have the label's sign, the other six

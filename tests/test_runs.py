@@ -29,7 +29,8 @@ from utils.runs import RunError, model_card, open_run, summary, write_prediction
 
 GOOD = {
     "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text",
-    "text_pair_column": None, "label_column": "label", "task": "single_label", "encoding": None, "delimiter": None, "max_dropped": 0.5,
+    "text_pair_column": None, "label_column": "label", "task": "single_label", "encoding": None,
+    "delimiter": None, "max_dropped": 0.5,
     "model_name": "minilm-l6", "max_length": 128, "long_texts": "head", "max_train_samples": None,
     "num_train_epochs": 3, "learning_rate": 5e-5, "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1, "weight_decay": 0.01,

@@ -12,7 +12,7 @@ runs.py        the run folder, metrics.json, the model card
 
 reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; bundled sets; when two texts
                are the same; where checkpoints come from and what they hold
-inputs/        texts -> rows of tokens: cut, both ends, or chunks whose answers are averaged; the helper uses it
+inputs/        texts, or pairs, -> rows of tokens, cut or in chunks; the helper uses this room and reading
 baselines/     what a model has to beat, rung by rung; labels that look wrong
 preflight/     what is wrong with a Trainer before, during and after training
 batch/         many papermill runs, on Dask; the leaderboard

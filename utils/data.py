@@ -41,9 +41,10 @@ def split_table(
     """Split into train, validation and test so that classes keep their shares and no text is in two splits.
 
     Texts are compared as `comparable` writes them, pairs as a whole. In `table`, a text repeated with one
-    label keeps its first row; a text with two labels loses all its rows, for nobody can say which is right. Your own test rows are
-    never touched: rows with the same text leave your `validation` and the training rows instead.
-    `max_train_samples` keeps a stratified sample of so many training rows, with every class or label in it.
+    label keeps its first row; a text with two labels loses all its rows, for nobody can say which is right.
+    Your own test rows are never touched: rows with the same text leave your `validation` and the training
+    rows instead. `max_train_samples` keeps a stratified sample of so many training rows, with every class or
+    label in it.
 
     A class in several spellings, such as "yes" and "Yes ", is one, written as training has it most often.
     Each class keeps its share; in multi_label each label, the rarest dealt first (after Sechidis et al., On

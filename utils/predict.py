@@ -142,7 +142,7 @@ def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, d
 def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFrame:
     """Return a line a text: text, predicted, and probability_<label> for each label where there are classes.
 
-    `loaded` is what `load_classifier` returns. Of pairs, each a tuple of two texts, there is `text_pair`, too.
+    `loaded` is what `load_classifier` returns. Of pairs, tuples of two texts, there is `text_pair`, too.
 
     Raises:
         ModelError: the model was trained on pairs, and these are single texts.

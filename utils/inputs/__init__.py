@@ -17,7 +17,7 @@ CHARACTERS = 10_000_000  # at a time, where texts are long: some three million t
 
 
 def texts_of(rows: pd.DataFrame) -> pd.Series:
-    """Return the texts of rows of `read_table`: each a str, or where there is a `text_pair` a tuple of two."""
+    """Return the texts of rows of `read_table`: each a str, or with a `text_pair` a tuple of two."""
     if "text_pair" not in rows:
         return rows["text"]
     return pd.Series([*zip(rows["text"], rows["text_pair"], strict=True)], rows.index, object)
