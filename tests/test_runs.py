@@ -29,8 +29,9 @@ from utils.runs import RunError, model_card, open_run, summary, write_prediction
 
 GOOD = {
     "data_file": "tweets", "validation_file": None, "test_file": None, "text_column": "text",
-    "label_column": "label", "task": "single_label", "encoding": None, "delimiter": None, "max_dropped": 0.5,
-    "group_column": None, "time_column": None, "folds": None, "fold": None,
+    "text_pair_column": None, "label_column": "label", "task": "single_label", "encoding": None,
+    "delimiter": None, "max_dropped": 0.5, "group_column": None, "time_column": None, "folds": None,
+    "fold": None,
     "model_name": "minilm-l6", "max_length": 128, "long_texts": "head", "max_train_samples": None,
     "num_train_epochs": 3, "learning_rate": 5e-5, "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1, "weight_decay": 0.01,
@@ -546,6 +547,24 @@ def test_names_in_the_metadata_are_such_as_the_hub_takes_and_do_nothing(test_fil
     assert result == (expected, expected)
     assert re.fullmatch(r"[\w.-]+", card.data.model_name)
     assert "## Parameters" in card.text
+
+
+def test_the_card_says_what_pipeline_does_with_chunks_and_how_it_takes_pairs():
+    chunks, pairs = ({"long_texts": "chunks", "max_length": 77}, {"text_pair_column": "answer"})
+    chunks, pairs = (model_card(record() | {"parameters": GOOD | changed}) for changed in (chunks, pairs))
+    assert "in overlapping chunks of 77 tokens" in chunks
+    assert "`pipeline` reads the first chunk and cuts the rest" in chunks
+    assert 'classify({"text": "a text", "text_pair": "its pair"}, truncation=True)' in pairs
+    assert "gives each pair of texts one of these labels" in pairs
+    assert "cut to 128 tokens; of a pair, the longer text is cut." in pairs
+    assert 'classify("a text", truncation=True)' in chunks
+
+
+def test_of_pairs_both_texts_are_written(tmp_path):
+    rows = {"row": [4], "text": ["=a"], "label": ["x"], "predicted": ["y"], "text_pair": ["=b"], "other": [1]}
+    write_predictions(tmp_path, pd.DataFrame(rows))
+    written = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert written == ["row,text,text_pair,label,predicted", "4,'=a,'=b,x,y"]
 
 
 def test_the_template_of_the_card_is_shipped():

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from utils.findings import Finding, TableError, in_words
+from utils.inputs import texts_of, tokenise
 from utils.labels import MAX_CLASSES, TASKS, in_order, label_names
 from utils.reading.apart import deal_apart, hold_out, leave_out_shared, remarks
 from utils.reading.dealing import deal, sample
 from utils.reading.same import WRONG_COLUMN, comparable, refuse_free_text, spell_alike, without_repeats
 from utils.reading.table import Table, check_dropped, read_table
 
-__all__ = ["Splits", "Table", "TableError", "read_table", "split_table"]
+__all__ = ["Splits", "Table", "TableError", "read_table", "split_table", "texts_of", "tokenise"]
 
 
 class Splits(NamedTuple):
@@ -40,10 +41,11 @@ def split_table(
 ) -> Splits:
     """Split into train, validation and test so that classes keep their shares and no text is in two splits.
 
-    Texts are compared as `comparable` writes them. In `table`, a text repeated with one label keeps its first
-    row; a text with two labels loses all its rows, for nobody can say which is right. Your own test rows are
-    never touched: rows with the same text leave your `validation` and the training rows instead.
-    `max_train_samples` keeps a stratified sample of so many training rows, with every class or label in it.
+    Texts are compared as `comparable` writes them, pairs as a whole. In `table`, a text repeated with one
+    label keeps its first row; a text with two labels loses all its rows, for nobody can say which is right.
+    Your own test rows are never touched: rows with the same text leave your `validation` and the training
+    rows instead. `max_train_samples` keeps a stratified sample of so many training rows, with every class or
+    label in it.
 
     A class in several spellings, such as "yes" and "Yes ", is one, written as training has it most often.
     Where the table has a `split_by`, whole groups are dealt, or the oldest rows train and the newest test;
@@ -69,7 +71,9 @@ def split_table(
     # A number for each text as compared is the index until the end, so that no column can be in its way.
     number, frames = defaultdict(count().__next__), {}
     for name, part in tables.items():
-        frames[name] = part.rows.set_axis(part.rows["text"].map(lambda text: number[comparable(text)]))
+        columns = (part.rows[name] for name in ("text", "text_pair") if name in part.rows)
+        keys = zip(*(map(comparable, column) for column in columns), strict=True)
+        frames[name] = part.rows.set_axis([number[key] for key in keys])
     number.clear()  # it holds every text
     if TASKS[task].classes:
         spell_alike(frames, task, findings)

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import optimize, sparse, special, stats
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
+from utils.inputs import pooled
 from utils.labels import TASKS, decode_labels
 
 MOST = 1.5  # a label is given to at most so many times the rows that have it
@@ -78,26 +79,30 @@ def _value_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]
     return scores
 
 
-def compute_metrics(prediction, task: str = "single_label") -> dict[str, float]:
+def compute_metrics(prediction, task: str = "single_label", owner=None) -> dict[str, float]:
     """Be the `compute_metrics` of Trainer: score an `EvalPrediction` with logits of shape (rows, outputs).
 
+    Where rows are chunks of texts, `owner` says whose each is: scored are texts, by the mean of their logits.
     But for regression the scores hold predicted_classes, how many classes (or labels) were predicted for at
     least one row: 1 means that the model has collapsed.
     """
     logits = prediction.predictions
     logits = logits[0] if isinstance(logits, tuple) else logits  # the rest are hidden states
+    labels = prediction.label_ids
+    if owner is not None:
+        logits, labels = pooled(logits, np.asarray(owner)), labels[np.unique(owner, return_index=True)[1]]
     predicted = decide(probabilities_of(logits, task), task)
-    scores = score(prediction.label_ids, predicted, task)
+    scores = score(labels, predicted, task)
     if TASKS[task].classes:
         classes = predicted.nonzero()[1] if TASKS[task].joined else predicted
         scores["predicted_classes"] = len(np.unique(classes))
     return scores
 
 
-def compute_metrics_for(task: str) -> Callable:
-    """Return the function that Trainer takes as `compute_metrics` for a task."""
+def compute_metrics_for(task: str, owner=None) -> Callable:
+    """Return the function that Trainer takes as `compute_metrics` for a task; `owner` is for chunks."""
     functions_of(task)
-    return partial(compute_metrics, task=task)
+    return partial(compute_metrics, task=task, owner=owner)
 
 
 def probabilities_of(logits, task: str = "single_label") -> np.ndarray:

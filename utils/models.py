@@ -12,7 +12,8 @@ from utils.labels import TASKS
 from utils.reading.checkpoints import model_fault
 from utils.reading.hub import BUNDLED_MODEL, bundled, from_hub, local_model
 
-NOTES = ("folded_temperature", "thresholds", "long_texts")  # what a run adds to config.json
+# what a run adds to config.json
+NOTES = ("folded_temperature", "thresholds", "long_texts", "text_pair_column")
 NO_LIMIT = 2**31 - 1  # tokens: more than any text has, and every tokenizer takes it (fast ones refuse 1e30)
 
 
@@ -97,22 +98,6 @@ def forget_last_run(model) -> None:
     for name in NOTES:
         if hasattr(model.config, name):
             delattr(model.config, name)
-
-
-def head_and_tail(texts: list[str], tokenizer, max_length: int) -> dict[str, list[list[int]]]:
-    """Tokenise; of a text longer than `max_length` tokens keep the beginning and the end, half each.
-
-    After Sun et al. (2019), How to Fine-Tune BERT for Text Classification?, where it did better than the
-    beginning alone. `pipeline` cannot do it: use `utils.predict`. Returns what the tokenizer does (input_ids,
-    attention_mask, ...): for each text a list of at most `max_length` numbers, special tokens included.
-    """
-    encoded = tokenizer(texts, truncation=False, verbose=False)
-    head = max_length // 2
-
-    def cut(values: list[int]) -> list[int]:
-        return values if len(values) <= max_length else values[:head] + values[head - max_length :]
-
-    return {name: [cut(values) for values in rows] for name, rows in encoded.items()}
 
 
 def has_head(config) -> bool:

@@ -61,6 +61,7 @@ PARAMETERS: dict[str, Rule] = {
     "validation_file": _optional(TEXT),
     "test_file": _optional(TEXT),
     "text_column": TEXT,
+    "text_pair_column": _optional(TEXT),
     "label_column": Rule((str, list), _names, "a column name, or a list of them"),
     "task": _choice(*TASKS),
     "encoding": _optional(TEXT),
@@ -72,7 +73,7 @@ PARAMETERS: dict[str, Rule] = {
     "max_dropped": _number(lambda value: 0 <= value <= 1, "a share from 0 to 1"),
     "model_name": TEXT,
     "max_length": _whole(3),  # two special tokens and one of the text
-    "long_texts": _choice("head", "head_tail"),
+    "long_texts": _choice("head", "head_tail", "chunks"),
     "max_train_samples": _optional(_whole(2)),
     "num_train_epochs": _optional(_number(lambda value: value > 0, "a number above 0")),
     "learning_rate": _number(lambda value: 0 < value < 1, RATE),
@@ -91,10 +92,12 @@ PARAMETERS: dict[str, Rule] = {
 BOTH = "group_column and time_column contradict each other, for a group has old and new rows. Drop one"
 PAIR = "fold and folds go together: fold is a number from 0 to folds - 1"
 HELD = "with a fold, which is the test split, test_file and time_column must be None"
+CUT = "text_pair_column needs long_texts='head': of a pair, the tokenizer cuts the longer text, and no more"
 TOGETHER = {  # parameters: a test of their values together, and what is wrong where it fails
     "group_column time_column": (lambda *columns: None in columns, BOTH),
     "fold folds": (lambda *both: both == (None, None) or (None not in both and both[0] < both[1]), PAIR),
     "fold test_file time_column": (lambda *each: each[0] is None or each[1:] == (None, None), HELD),
+    "text_pair_column long_texts": (lambda pair, how: not pair or how == "head", CUT),
 }
 
 
@@ -117,13 +120,18 @@ def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS
         elif not rule.fits(value := namespace[name]):
             kind = type(value).__name__
             faults.append(f"{name} must be {rule.words}, not {value!r} ({kind}){_as_text(name, value)}")
-    for together, (fits, words) in TOGETHER.items() if not faults else ():
-        if {*together.split()} <= {*names} and not fits(*map(namespace.get, together.split())):
-            faults.append(words)
-    if faults:
+    if faults := faults or clashes({name: namespace[name] for name in names}):
         valid = "\n".join(f"  {name}: {PARAMETERS[name].words}" for name in names)
         raise ParameterError("; ".join(faults) + f".\nThe parameters are:\n{valid}")
     return {name: namespace[name] for name in names}
+
+
+def clashes(values: Mapping) -> list[str]:
+    """Return what makes no sense together among parameters that are right one by one, with what to do."""
+    asked = ((together.split(), fits, words) for together, (fits, words) in TOGETHER.items())
+    return [
+        words for names, fits, words in asked if {*names} <= {*values} and not fits(*map(values.get, names))
+    ]
 
 
 def _as_text(name: str, value: Any) -> str:

@@ -5,6 +5,7 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -14,13 +15,13 @@ import pandas as pd
 
 from utils import atomic_path, quote_formula
 from utils.findings import Finding, TableError
+from utils.inputs import CHUNK_OF, as_columns, length_sorted_batches, pooled, windows
 from utils.labels import TASKS, decode_labels, rows_of_label
 from utils.metrics import decide, probabilities_of
-from utils.models import ModelError, add_pad_token, find_model, has_head, head_and_tail, longest_input
+from utils.models import ModelError, add_pad_token, find_model, has_head, longest_input
 from utils.reading.files import free_name, in_digits, read_frame, refuse_output
 from utils.reading.table import is_blank, locate
 
-WINDOW = 20_000  # texts tokenised and sorted at a time: enough to pad little, few enough for any memory
 PART = 1_000  # texts that have probabilities at a time: 8 MB where there are 1,000 classes
 
 
@@ -57,11 +58,13 @@ def predict_file(
     device: str | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
+    text_pair_column: str | None = None,
 ) -> Labelled:
     """Label the texts of a table; write its columns, `predicted` and `probability_<label>` for each label.
 
     `predicted` is what `config.problem_type` says: a label; labels joined by "|" (none: an empty cell); or a
     number, without probabilities. `config.thresholds` and `config.long_texts`, as a run saves them, are used.
+    A model of pairs reads `text_pair_column` (None: the column of that name that it was trained with), too.
     Rows keep their order; one with a blank text has empty cells. An own column called like a new one gets
     "_in_file" appended. `utils.unquote_formula` undoes the apostrophes before what a spreadsheet would run.
 
@@ -81,10 +84,13 @@ def predict_file(
         if value is not None and value < least:  # two tokens are special ones
             raise ModelError(f"{name}={value} must be a whole number, {least} or more.")
     max_length = _limit(loaded, max_length)
-    table, _, findings = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)
+    pair = text_pair_column or getattr(loaded[0].config, "text_pair_column", None)
+    read = [text_column, pair] if pair else [text_column]
+    table, _, findings = read_frame(path, read, encoding=encoding, delimiter=delimiter)
 
-    filled = ~is_blank(table[text_column])
-    texts, task, names = table[text_column][filled].array, *loaded[2:]
+    filled = ~np.logical_or.reduce([is_blank(table[name]) for name in read])
+    columns, (task, names) = [table[name][filled].array for name in read], loaded[2:]
+    texts = [*zip(*columns, strict=True)] if pair else columns[0]
     added, cut = _added(loaded), 0
     counts = Counter(dict.fromkeys(names, 0) if TASKS[task].classes else {})  # nobody counts a number
 
@@ -114,25 +120,40 @@ def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, d
 
     With `train_sampling_strategy="group_by_length"`, `trainer.predict` returns the rows grouped by length:
     the metrics are right, and row 17 is not row 17. Here the rows are sorted, longest first, which pads as
-    little, and put back. Beside the logits: the metrics, called `<prefix>_loss`, ...
+    little, and put back. Beside the logits: the metrics, called `<prefix>_loss`, ... Where the rows are the
+    chunks of `utils.inputs.tokenise`, logits and metrics (but the loss) are those of the texts.
     """
     order = np.argsort([-len(ids) for ids in rows["input_ids"]], kind="stable")
     trainer.args.train_sampling_strategy = "random"  # for predict() that means: in the order given
-    output = trainer.predict(rows.select(order), metric_key_prefix=prefix)
+    measure, owner = trainer.compute_metrics, None
+    if CHUNK_OF in rows.column_names:
+        owner = np.array(rows[CHUNK_OF])
+        trainer.compute_metrics = measure and partial(measure, owner=owner[order])
+    try:
+        output = trainer.predict(rows.select(order), metric_key_prefix=prefix)
+    finally:
+        trainer.compute_metrics = measure
     by_length = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
     logits = np.empty_like(by_length)
     logits[order] = by_length
-    return logits, output.metrics
+    return logits if owner is None else pooled(logits, owner), output.metrics
 
 
 def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFrame:
     """Return a line a text: text, predicted, and probability_<label> for each label where there are classes.
 
-    `loaded` is what `load_classifier` returns.
+    `loaded` is what `load_classifier` returns. Of pairs, tuples of two texts, there is `text_pair`, too.
+
+    Raises:
+        ModelError: the model was trained on pairs, and these are single texts.
     """
-    answers = _answers(loaded, list(texts), batch_size, _limit(loaded))
+    texts = list(texts)
+    columns = dict(zip(("text", "text_pair"), as_columns(texts), strict=False))
+    if pair := len(texts) and len(columns) == 1 and getattr(loaded[0].config, "text_pair_column", None):
+        raise ModelError(f"This model reads pairs: give each text as a tuple, (text, {pair}).")
+    answers = _answers(loaded, texts, batch_size, _limit(loaded))
     rows = [(label, *row) for labels, shares, _ in answers for label, row in zip(labels, shares, strict=True)]
-    return pd.DataFrame({"text": list(texts)}).join(pd.DataFrame(rows, columns=_added(loaded)))
+    return pd.DataFrame(columns).join(pd.DataFrame(rows, columns=_added(loaded)))
 
 
 def _added(loaded) -> list[str]:
@@ -156,8 +177,8 @@ def _answers(loaded, texts: Sequence[str], batch_size: int, max_length: int) -> 
     # None shows no bar where nobody watches a terminal; HF_HUB_DISABLE_PROGRESS_BARS=1 shows none anywhere.
     disable = None if logging.is_progress_bar_enabled() else True
     with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=disable) as bar:
-        for start in range(0, len(texts), WINDOW):
-            window = list(texts[start : start + WINDOW])
+        for place in windows(texts):
+            window = list(texts[place])
             logits, cut = _logits(loaded, window, batch_size, max_length, bar)
             for part in np.split(logits, range(PART, len(window), PART)):
                 shares = probabilities_of(part, task)
@@ -171,32 +192,20 @@ def _logits(loaded, texts: list[str], batch_size: int, max_length: int, bar) -> 
     """Return the logits, shape (texts, outputs), computed longest first, and how many texts were cut."""
     import torch
 
-    classifier, tokenizer, _, names = loaded
-    logits, cut = np.empty((len(texts), len(names)), np.float32), 0
+    classifier, tokenizer, *_ = loaded
+    logits, owner, cut, waiting = [], [], 0, np.ones(len(texts), bool)
+    chunks = getattr(classifier.config, "long_texts", "head") == "chunks"  # which lose nothing
     for places, batch, lengths in length_sorted_batches(classifier, tokenizer, texts, batch_size, max_length):
         with torch.inference_mode():
-            logits[places] = classifier(**batch).logits.float().cpu().numpy()
+            logits.append(classifier(**batch).logits.float().cpu().numpy())
+        owner.append(places)
+        bar.update(np.count_nonzero(waiting[np.unique(places)]))
+        waiting[places] = False
         # Only what fills the length can have been cut: tokenise it whole to know.
-        full = [texts[place] for place in places[lengths == max_length]]
-        whole = tokenizer(full, verbose=False)["input_ids"] if full else []
+        full = [texts[place] for place in places[lengths == max_length]] if not chunks else []
+        whole = tokenizer(*as_columns(full), verbose=False)["input_ids"] if full else []
         cut += sum(len(ids) > max_length for ids in whole)
-        bar.update(len(places))
-    return logits, cut
-
-
-def length_sorted_batches(
-    model, tokenizer, texts: list[str], batch_size: int, max_length: int
-) -> Iterator[tuple]:
-    """Yield texts of similar length, the longest first: their places, padded tensors, lengths in tokens."""
-    if getattr(model.config, "long_texts", "head") == "head_tail":
-        encoded = head_and_tail(texts, tokenizer, max_length)
-    else:
-        encoded = tokenizer(texts, truncation=True, max_length=max_length)
-    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-    order = np.argsort(-lengths, kind="stable")
-    for places in np.split(order, range(batch_size, len(order), batch_size)):
-        rows = {name: [values[k] for k in places] for name, values in encoded.items()}
-        yield places, tokenizer.pad(rows, return_tensors="pt").to(model.device), lengths[places]
+    return pooled(np.concatenate(logits), np.concatenate(owner)), cut
 
 
 def load_classifier(model: str | Path, device: str | None = None):
@@ -237,6 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("data_file", help="CSV, TSV, JSONL or Parquet, also gzipped")
     add("output_file", help="the CSV to write")
     add("--text-column", default="text", help="the column that holds the texts (default: %(default)s)")
+    add("--text-pair-column", help="that of the second texts, of a model of pairs (default: as in training)")
     add("--batch-size", type=int, default=64, help="texts computed at a time (default: %(default)s)")
     add("--max-length", type=int, help="tokens after which a text is cut (default: all that the model takes)")
     add("--encoding", help="of a CSV (default: recognised)")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from utils import ROOT, atomic_path, quote_formula, read_json, sha256
+from utils.findings import ModelError
 from utils.parameters import NOT_IDENTITY, PATHS
 from utils.reading.checkpoints import (
     free_path,
@@ -203,6 +204,8 @@ def versions() -> dict[str, Any]:
 def write_predictions(folder: Path, review, probabilities=None, names: Sequence[str] = ()) -> None:
     """Write predictions.csv, a line a test row: row, text, label, predicted, probability_<label> for each.
 
+    Of pairs also text_pair, behind text.
+
     What a spreadsheet would run as a formula gets an apostrophe in front; `utils.unquote_formula` undoes it.
 
     Args:
@@ -210,7 +213,8 @@ def write_predictions(folder: Path, review, probabilities=None, names: Sequence[
             and `predicted`, as `utils.metrics.review` returns it.
         probabilities: shape (rows, labels), with the labels' `names`; without names none are written.
     """
-    table = review[["row", "text", "label", "predicted"]].map(quote_formula)
+    names_kept = ("row", "text", "text_pair", "label", "predicted")
+    table = review[[name for name in names_kept if name in review]].map(quote_formula)
     if len(names):
         columns = [f"probability_{name}" for name in names]
         table = table.join(pd.DataFrame(probabilities, table.index, columns))
@@ -331,6 +335,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     baselines = {BASELINES[name]: block for name, block in record["baselines"].items()}
     contents |= {"task": used["task"], "columns": columns, "scores": baselines | {"this model": test}}
     contents |= {"main_score": _main_score(record), "not_identity": NOT_IDENTITY}
+    contents["pairs"] = bool(used.get("text_pair_column"))
     return f"{ModelCard.from_template(metadata, template_path=str(CARD_TEMPLATE), **contents)}\n"
 
 
@@ -369,13 +374,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     try:
         print(summary(asked.folder.absolute()))
-    except RunError as error:
-        sys.exit(str(error))
-    if asked.texts:
-        from utils.predict import label_texts, load_classifier
+        if asked.texts:
+            from utils.predict import label_texts, load_classifier
 
-        for answer in label_texts(load_classifier(asked.folder / "model"), asked.texts).itertuples():
-            print(f"{answer.predicted}: {answer.text}")
+            for answer in label_texts(load_classifier(asked.folder / "model"), asked.texts).itertuples():
+                print(f"{answer.predicted}: {answer.text}")
+    except (RunError, ModelError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from builders import save_small
 from test_training import metrics_of, papermill
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, pipeline
 
 from notebooks import TEMPLATE, cell_of, printed, read, run_here
 from utils import ROOT, unquote_formula
@@ -259,6 +259,56 @@ def test_fifty_two_odd_classes_of_long_texts_in_jsonl(tmp_path, size):
     if size == "whole":
         assert metrics["test"]["accuracy"] > metrics["baselines"]["tfidf_logreg"]["accuracy"] + 0.1
         assert predictions["predicted"].nunique() > 8
+
+
+@pytest.mark.slow
+def test_long_texts_in_chunks(tmp_path):
+    table, draw = small_table(), np.random.default_rng(8)
+    ends = [
+        " ".join(draw.choice(["north", "east", "south", "west", "rain", "wind", "snow"], 90 * (k % 3)))
+        for k in range(160)
+    ]
+    last = table["text"].str.partition(",")[0]  # the word that counts; behind it, chunks would be equal
+    table["text"] = "on the way, " + pd.Series(ends) + " " + last
+    table["label"] = np.where(table["valence"] > 0, "good", "bad")
+    table[["text", "label"]].to_csv(tmp_path / "long.csv", index=False)
+    settings = small_model(tmp_path, "single_label", ["bad", "good"]) | {"data_file": "long.csv"}
+    settings |= {"long_texts": "chunks", "learning_rate": 1e-4, "class_weights": True}
+    metrics, predictions, prints = run(tmp_path, **settings)
+    assert len(predictions) == metrics["data"]["test_rows"] == 24
+    assert "of the training chunks fill 40 tokens" in prints["long-texts"]
+    # the learning rate, for a model that is no pretrained one: nothing of chunks
+    assert {check["id"] for check in metrics["checks"]} <= {"imbalance"}
+    right = (predictions["label"] == predictions["predicted"]).mean()
+    assert metrics["test"]["accuracy"] == pytest.approx(right)
+    assert config_in(tmp_path)["long_texts"] == "chunks"
+    assert label_again(tmp_path) == predictions["predicted"].tolist()
+    assert "`pipeline` reads the first chunk" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_pairs_of_texts(tmp_path):
+    draw = np.random.default_rng(9)
+    first, second = (draw.choice(["cat", "dog", "bird", "cow", "fish", "frog"], 160) for _ in range(2))
+    second = np.where(np.arange(160) % 2, first, second)
+    table = pd.DataFrame({"q": [f"is no. {k} a {one}?" for k, one in enumerate(first)], "a": second})
+    table["label"] = np.where(first == second, "yes", "no")
+    table.loc[3, "a"] = " "
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    settings = small_model(tmp_path, "single_label", ["no", "yes"]) | {"learning_rate": 1e-4}
+    settings |= {"data_file": "pairs.csv", "text_column": "q", "text_pair_column": "a"}
+    metrics, predictions, _ = run(tmp_path, **settings)
+    assert list(predictions)[:5] == ["row", "text", "text_pair", "label", "predicted"]
+    assert metrics["data"]["dropped"]["blank_text"] == 1
+    assert set(predictions["text_pair"]) <= set(first)
+    new = predictions[["text", "text_pair"]].rename(columns={"text_pair": "a"})
+    new.to_csv(tmp_path / "new.csv", index=False)
+    label_file([*map(str, (tmp_path / "run" / "model", tmp_path / "new.csv", tmp_path / "out.csv"))])
+    answers = pd.read_csv(tmp_path / "out.csv", dtype=str)
+    assert answers["predicted"].tolist() == predictions["predicted"].tolist()
+    classify = pipeline("text-classification", model=tmp_path / "run" / "model")  # as the card says
+    pair = dict(predictions.loc[0, ["text", "text_pair"]])
+    assert classify(pair, truncation=True)["label"] == predictions.loc[0, "predicted"]
 
 
 # --- the lesson ---

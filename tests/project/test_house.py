@@ -89,12 +89,13 @@ def test_no_modules_import_each_other_in_a_circle():
 @pytest.mark.parametrize(
     ("room", "others"),
     [
-        ("utils", {"utils", "utils.reading"}),
+        ("utils", {"utils", "utils.reading", "utils.inputs"}),
         ("utils.reading", {"utils", "utils.reading"}),
+        ("utils.inputs", {"utils", "utils.inputs"}),
         ("utils.setup", {"utils", "utils.reading", "utils.setup"}),
-        ("utils.preflight", {"utils", "utils.reading", "utils.setup", "utils.preflight"}),
+        ("utils.preflight", {"utils", "utils.reading", "utils.inputs", "utils.setup", "utils.preflight"}),
         ("utils.batch", {"utils", "utils.reading", "utils.setup", "utils.batch"}),
-        ("utils.baselines", {"utils", "utils.reading", "utils.baselines"}),
+        ("utils.baselines", {"utils", "utils.reading", "utils.inputs", "utils.baselines"}),
         ("utils.lessons", {room_of(module) for module in MODULES}),
     ],
 )

@@ -19,9 +19,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline, make_union
 
 from utils import atomic_path, quote_formula
+from utils.inputs import joined, length_sorted_batches, pooled, texts_of, windows
 from utils.labels import TASKS
 from utils.metrics import Comparison, bootstrap_interval, compare, functions_of, score
-from utils.predict import length_sorted_batches
 
 
 class Rung(NamedTuple):
@@ -36,6 +36,8 @@ def without_model(
 ) -> dict[str, Rung]:
     """Return what the baselines predict for `texts` after seeing the training rows; labels as for `score`.
 
+    A text may be a pair: a tuple of two, joined by a blank.
+
     Returns:
         single_label: majority, the commonest training label (the first in sorted order of several), and
             tfidf_logreg, logistic regression on the TF-IDF weights of words, word pairs and parts of words.
@@ -43,7 +45,8 @@ def without_model(
         regression: mean, of the training labels, and tfidf_ridge, ridge regression on the TF-IDF weights.
     """
     functions, facts, start = functions_of(task), TASKS[task], time.perf_counter()
-    labels, known, texts = functions.as_array(train_labels), np.array(train_texts, object), list(texts)
+    labels, texts = functions.as_array(train_labels), joined(texts)
+    known = np.array(joined(train_texts), object)
     dummy = DummyClassifier() if facts.classes else DummyRegressor()
     constant = dummy.fit(labels, labels).predict(texts).reshape(len(texts), *labels.shape[1:])
     rungs = {facts.constant_baseline: Rung(constant, time.perf_counter() - start)}
@@ -65,7 +68,8 @@ def on_embeddings(
     embeddings_logreg, or for a regression embeddings_ridge, and learns from 20,000 rows at most.
     """
     start, kept = time.perf_counter(), some_rows(len(train_texts), 20_000)  # more take as long as training
-    texts = [*np.array(train_texts, object)[kept], *texts]
+    known = list(train_texts)
+    texts = [*(known[k] for k in kept), *texts]
     features = embed(model, tokenizer, texts, max_length)
     features = (features - features[: len(kept)].mean(axis=0)) / (features[: len(kept)].std(axis=0) + 1e-6)
     known, asked = features[: len(kept)], features[len(kept) :]
@@ -78,23 +82,25 @@ def embed(model, tokenizer, texts: Sequence[str], max_length: int) -> np.ndarray
     """Return what a model makes of each text: the mean of its last layer over the tokens, (texts, hidden).
 
     For a checkpoint of sentence-transformers, such as the bundled one, this is the sentence embedding. Model
-    and random state are left as they were; texts are cut as in training.
+    and random state are left as they were; texts are cut as in training, the chunks of a text averaged.
     """
     import torch
 
-    means, training = None, model.training
+    means, texts, training = [], list(texts), model.training
     model.eval()
-    for places, batch, _ in length_sorted_batches(model, tokenizer, list(texts), 64, max_length):
-        with torch.inference_mode():
-            output = model(**batch, output_hidden_states=True)
-        # of a model with encoder and decoder, the encoder's: it is what saw the whole text
-        hidden = (output.get("encoder_hidden_states") or output.hidden_states)[-1].float()
-        mask = batch["attention_mask"].unsqueeze(-1)
-        mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-        means = np.zeros((len(texts), mean.shape[1]), dtype=np.float32) if means is None else means
-        means[places] = mean.cpu().numpy()
+    for place in windows(texts):
+        rows, owner = [], []
+        for places, batch, _ in length_sorted_batches(model, tokenizer, texts[place], 64, max_length):
+            with torch.inference_mode():
+                output = model(**batch, output_hidden_states=True)
+            # of a model with encoder and decoder, the encoder's: it is what saw the whole text
+            hidden = (output.get("encoder_hidden_states") or output.hidden_states)[-1].float()
+            mask = batch["attention_mask"].unsqueeze(-1)
+            rows.append(((hidden * mask).sum(dim=1) / mask.sum(dim=1)).cpu().numpy())
+            owner.append(places)
+        means.append(pooled(np.concatenate(rows), np.concatenate(owner)))
     model.train(training)
-    return means
+    return np.concatenate(means)
 
 
 def ladder(labels, rungs: dict[str, Rung], task: str = "single_label") -> tuple[pd.DataFrame, Comparison]:
@@ -206,7 +212,7 @@ def write_suspicious(folder: Path, rows, task: str):
     """
     if task != "single_label":
         return rows.iloc[:0]
-    doubts = suspicious_labels(rows["text"], rows["label"], rows["row"])
+    doubts = suspicious_labels(joined(texts_of(rows)), rows["label"], rows["row"])
     with atomic_path(folder / "suspicious_labels.csv") as partial:
         doubts.map(quote_formula).to_csv(partial, index=False)
     return doubts

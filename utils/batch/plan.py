@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from utils.findings import did_you_mean
-from utils.parameters import PARAMETERS, ParameterError, check_parameters
+from utils.parameters import PARAMETERS, ParameterError, check_parameters, clashes
 from utils.reading import find_input
 
 # The scores that a run may have in metrics.json, as columns of a leaderboard.
@@ -113,10 +113,7 @@ def _plan(sweep: Mapping[str, Any]) -> Plan:
         parameters = common | changes
         values = defaults | parameters
         if set(defaults) <= set(PARAMETERS):
-            try:
-                check_parameters(values, tuple(defaults))
-            except ParameterError as error:  # each value is right, not all of them together
-                faults.append(f"{place}: {str(error).partition(chr(10))[0].removesuffix('.')}")
+            faults += [f"{place}: {fault}" for fault in clashes(values)]
         key = _as_json(values)
         if key in places:
             faults.append(f"{place}: this run is the same as {places[key]}; remove one of them")

@@ -16,11 +16,12 @@ BAR = (
 )
 
 
-def answer_as_html(loaded, text: str, most: int = 10) -> str:
-    """Return what a model says of one text as HTML: the answer, and a bar for each likely label."""
-    if not text.strip():
+def answer_as_html(loaded, *texts: str, most: int = 10) -> str:
+    """Return what a model says of a text, or a pair, as HTML: the answer, and a bar for each likely label."""
+    if not all(text.strip() for text in texts):
         return "Type a sentence."
-    row = label_texts(loaded, [text[:TEXT_LIMIT]]).iloc[0]
+    texts = tuple(text[:TEXT_LIMIT] for text in texts)
+    row = label_texts(loaded, [texts if len(texts) > 1 else texts[0]]).iloc[0]
     shares = row.filter(like="probability_")
     lines = [f"<b>{escape(str(row['predicted'])) or 'none of the labels'}</b>"]
     for k in np.argsort(-shares.to_numpy(float), kind="stable")[:most]:
@@ -29,16 +30,17 @@ def answer_as_html(loaded, text: str, most: int = 10) -> str:
     return "".join(lines)
 
 
-def ask(loaded, text: str = "") -> ipywidgets.VBox:
+def ask(loaded, text: str | tuple[str, str] = "") -> ipywidgets.VBox:
     """Return a control in which one types a text and sees what a model says of it.
 
     Args:
         loaded: what `utils.predict.load_classifier` returns.
-        text: what it shows first.
+        text: what it shows first; for a pair of texts, a tuple.
     """
+    shown = dict(zip(("text", "text_pair"), [text] if isinstance(text, str) else text, strict=False))
 
     def redraw(box: ipywidgets.VBox) -> None:
-        box.answer.value = answer_as_html(loaded, box.text.value)
+        box.answer.value = answer_as_html(loaded, *(widget.value for widget in box.inputs.values()))
 
-    typed = ipywidgets.Text(text, description="text", placeholder="Type a sentence")
-    return control({"text": typed}, {"answer": ipywidgets.HTML()}, redraw, width="640px")
+    typed = {name: ipywidgets.Text(first, placeholder="Type a sentence") for name, first in shown.items()}
+    return control(typed, {"answer": ipywidgets.HTML()}, redraw, width="640px")

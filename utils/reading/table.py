@@ -32,8 +32,9 @@ class Table(NamedTuple):
     """What `read_table` returns.
 
     rows: one line a usable row, in the order of the file: `row` (its number in the file, the first below the
-        header is 1), `text`, `label` (both str), for regression `value` (the label as a float), `group` or
-        `time` where one was asked for, then the file's other columns.
+        header is 1), `text`, `text_pair` where a column of it was named, `label` (all str), for regression
+        `value` (the label as a float), `group` or `time` where one was asked for, then the file's other
+        columns.
     findings: remarks that did not stop the reading.
     dropped: how many rows were left out, by reason.
     source: how the file was read: `file` (its name), `encoding`, `delimiter` (None where a format has none)
@@ -68,6 +69,7 @@ def read_table(
     text_column: str = "text",
     label_column: str | list[str] = "label",
     *,
+    text_pair_column: str | None = None,
     task: str = "single_label",
     encoding: str | None = None,
     delimiter: str | None = None,
@@ -79,7 +81,8 @@ def read_table(
 
     Every value of a CSV is read as the text it is: "NA" and "None" are words, 007 keeps its zeros. Encoding
     and delimiter are recognised unless you name them; `Table.source` has them. Blank texts and labels, and
-    rows that repeat the header, are dropped and counted, up to the share `max_dropped` of all rows.
+    rows that repeat the header, are dropped and counted, up to the share `max_dropped` of all rows. Where
+    `text_pair_column` names a second text, such as the answer to a question, both must be there.
 
     `label` depends on the task:
         single_label: the text in `label_column`. Typed files: whole numbers without ".0", booleans as True
@@ -105,23 +108,27 @@ def read_table(
     if (name := group_column or time_column) in (text_column, *label_columns):
         reason = "cannot be the column of the texts or labels, too. Name another."
         raise TableError(f"group_column or time_column: {name!r} {reason}")
+    texts = [text_column, *([text_pair_column] if text_pair_column else [])]
+    if text_pair_column in (text_column, *label_columns):
+        fault = f"text_pair_column={text_pair_column!r} is also the column of texts or labels"
+        raise TableError(f"{fault}. Name another, or None.")
     path = locate(data_file)
     joined = task == "multi_label" and isinstance(label_column, str)
     named = task == "single_label" or joined  # else the numbers are what counts
-    required, lists = [text_column, *label_columns], label_column if joined else None
+    required, lists = [*texts, *label_columns], label_column if joined else None
     reading = {"encoding": encoding, "delimiter": delimiter, "class_names": named, "listed": lists}
     frame, source, findings = read_frame(path, required, **reading)
     frame.index += 1  # the number of each row
-    blank_text = is_blank(frame[text_column])
+    blank_text = np.logical_or.reduce([is_blank(frame[name]) for name in texts])
     blank_labels = [is_blank(frame[name], joined) for name in label_columns]
     blank_label = ~blank_text & np.logical_and.reduce(blank_labels)
     keep = "To keep a row as one without any label, give the labels as 0/1 columns."
-    for id, blank, names, fix in (
-        ("empty-text", blank_text, [text_column], "Fill in or delete."),
-        ("empty-label", blank_label, label_columns, keep if joined else "Fill in or delete."),
+    for id, blank, names, word, fix in (
+        ("empty-text", blank_text, texts, " or ", "Fill in or delete."),
+        ("empty-label", blank_label, label_columns, " and ", keep if joined else "Fill in or delete."),
     ):
         if blank.any():
-            where = f"{rows_in_words(frame.index[blank])} blank in column {' and '.join(map(repr, names))}"
+            where = f"{rows_in_words(frame.index[blank])} blank in column {word.join(map(repr, names))}"
             findings.append(Finding(id, "warning", f"{path.name}: {where} and left out.", fix))
     blank = blank_text | blank_label
     used = frame[~blank] if blank.any() else frame
@@ -133,7 +140,8 @@ def read_table(
         dropped["repeated_header"] = source["rows"] - len(frame)
     check_dropped(dropped, source["rows"], max_dropped, path.name)
 
-    columns = {"row": used.index.to_numpy(), "text": used[text_column].array}
+    columns = {"row": used.index.to_numpy()}
+    columns |= {name: used[column].array for name, column in zip(("text", "text_pair"), texts, strict=False)}
     labels = used[label_columns[0]]
     if joined:
         labels = _joined(labels, path, findings)
@@ -145,8 +153,9 @@ def read_table(
     split_by, cells = split_column(used, group_column, time_column, path)
     if split_by:
         columns[split_by] = cells.array
-    others = used.drop(columns=[text_column, *label_columns, *([cells.name] if split_by else [])])
-    taken = {name: free_name(f"{name}_in_file", others) for name in columns if name in others}
+    others = used.drop(columns=[*required, *([cells.name] if split_by else [])])
+    names = dict.fromkeys((*columns, "text_pair"))  # a column of that name makes a pair
+    taken = {name: free_name(f"{name}_in_file", others) for name in names if name in others}
     rows = pd.concat([pd.DataFrame(columns), others.rename(columns=taken).reset_index(drop=True)], axis=1)
     classes = label_columns[0] if task != "regression" and len(label_columns) == 1 else None
     remarks = [*_na_remarks(rows, text_column, classes, frame.index[blank_label])]

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.data.data_collator import default_data_collator
 
+from utils.inputs import CHUNK_OF
 from utils.preflight.catalogue import places
 from utils.preflight.checks.common import check, listed, rows_of, tokenised, without_labels
 from utils.preflight.setup import EMPTY, padded_tokens, text_config, untouched
@@ -219,7 +220,7 @@ def pad_token(setup):
 def truncation(setup):
     """Labels hang on words that were cut"""
     split = setup.train
-    if split is None or split.tokens is None or len(split.index) < 10:
+    if split is None or split.tokens is None or len(split.index) < 10 or CHUNK_OF in split.columns:
         return
     lengths = split.tokens.lengths
     limit, at_limit = int(lengths.max()), lengths == lengths.max()
@@ -366,6 +367,8 @@ FEW_ALIKE = 0.05  # the share of rows that may differ for readers only ("ok!" an
 @check("split-leak", "P", "error", "Drop repeats before splitting")
 def split_leak(setup):
     """The same text in two splits, or one text with two labels: the score rewards memory"""
+    chunks = any(CHUNK_OF in split.columns for split in setup.splits.values())
+    level = "warning" if chunks else "error"  # letters share their ends
     unique = "table[~utils.reading.same.normalise(table['text']).duplicated()]"
     memory = "their scores would reward memory"
     for one, other in _to_compare(setup):
@@ -376,7 +379,7 @@ def split_leak(setup):
         if shared.any():
             rows = f"{rows_of(shared, other)} are also in the {one.role} data ({shared.mean():.0%})"
             fix = f"table = {unique} before splitting, as utils.data.split_table does"
-            yield f"{rows}, for example {other.show(shared.argmax())}: {memory}.", fix
+            yield f"{rows}, for example {other.show(shared.argmax())}: {memory}.", fix, level
         if alike.any():
             words = f"the token ids of rows of the {one.role} data ({alike.mean():.0%})"
             ids = f"set(map(tuple, {'train' if in_train else 'validation'}['input_ids']))"
@@ -389,7 +392,7 @@ def split_leak(setup):
     decide = "Decide on one label for each text, or leave these rows out"
     if twice.any():
         rows = f"{rows_of(twice, split)} hold texts that carry two labels"
-        yield f"{rows}, for example {split.show(twice.argmax())}: {both}.", decide
+        yield f"{rows}, for example {split.show(twice.argmax())}: {both}.", decide, level
     alike = _two_labels(split.sure_keys, split.labels) & ~twice
     if split.text_keys is not None and alike.any():
         yield _alike(setup, split, alike, "token ids that carry two labels", both, decide)
