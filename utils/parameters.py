@@ -78,6 +78,7 @@ PARAMETERS: dict[str, Rule] = {
     "weight_decay": _number(lambda value: value >= 0, "a number, 0 or more"),
     "warmup_steps": _number(lambda value: value >= 0 and (value < 1 or value == int(value)), STEPS),
     "class_weights": SWITCH,
+    "label_smoothing_factor": _number(lambda value: 0 <= value < 1, "a share from 0 to below 1, such as 0.1"),
     "early_stopping_patience": _optional(_whole(1)),
     "seed": Rule((int,), lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295"),
     "report_to": Rule((str,), _names, "'none' or the name of a tracker, such as 'tensorboard'"),
@@ -105,10 +106,27 @@ def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS
         elif not rule.fits(value := namespace[name]):
             kind = type(value).__name__
             faults.append(f"{name} must be {rule.words}, not {value!r} ({kind}){_as_text(name, value)}")
-    if faults:
+    if faults := faults or clashes({name: namespace[name] for name in names}):
         valid = "\n".join(f"  {name}: {PARAMETERS[name].words}" for name in names)
         raise ParameterError("; ".join(faults) + f".\nThe parameters are:\n{valid}")
     return {name: namespace[name] for name in names}
+
+
+def clashes(values: Mapping) -> list[str]:
+    """Return what makes no sense together among parameters that are right one by one, with what to do."""
+    faults, smoothing, task = [], values.get("label_smoothing_factor"), values.get("task", "single_label")
+    if smoothing and task != "single_label":
+        fix = "set label_smoothing_factor to 0"
+        faults.append(f"Trainer smooths the one label of a text, which task={task!r} does not have: {fix}")
+    if smoothing and values.get("class_weights"):
+        reason = (
+            "Trainer smooths its own loss only, and PyTorch's weighted one gives what is smoothed the weights"
+        )
+        faults.append(
+            f"class_weights=True and label_smoothing_factor={smoothing:g} do not go together: {reason} of the "
+            "other labels, so that rows of a common label are trained towards the rare one. Leave out one of them"
+        )
+    return faults
 
 
 def _as_text(name: str, value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from utils.findings import did_you_mean
-from utils.parameters import PARAMETERS, ParameterError, check_parameters
+from utils.parameters import PARAMETERS, ParameterError, check_parameters, clashes
 from utils.reading import find_input
 
 # The scores that a run may have in metrics.json, as columns of a leaderboard.
@@ -116,6 +116,8 @@ def _plan(sweep: Mapping[str, Any]) -> Plan:
         if key in places:
             faults.append(f"{place}: this run is the same as {places[key]}; remove one of them")
         places.setdefault(key, place)
+        if set(defaults) <= set(PARAMETERS):
+            faults += [f"{place}: {fault}" for fault in clashes(values)]
         settings = {name: values[name] for name in columns}
         runs.append(Planned(run_id(changes, parameters, notebook.name), parameters, settings))
     if faults or len({run.run_id for run in runs}) < len(runs):
