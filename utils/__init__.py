@@ -1,4 +1,4 @@
-"""What the notebooks share: nine files to read in an hour, in this order, and six rooms that you may skip.
+"""What the notebooks share: nine files to read in an hour, in this order, and seven rooms that you may skip.
 
 findings.py    Finding, Report, TableError: remarks, and the errors that stop
 labels.py      the three tasks, label maps
@@ -14,6 +14,7 @@ reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; b
                are the same; where checkpoints come from and what they hold
 baselines/     what a model has to beat, rung by rung; labels that look wrong
 preflight/     what is wrong with a Trainer before, during and after training
+label_next/    which rows to label next; what twice as many labels would bring
 batch/         many papermill runs, on Dask; the leaderboard
 lessons/       figures, controls and exercises of single chapters
 setup/         the environment, Colab

@@ -119,13 +119,12 @@ def clashes(values: Mapping) -> list[str]:
         fix = "set label_smoothing_factor to 0"
         faults.append(f"Trainer smooths the one label of a text, which task={task!r} does not have: {fix}")
     if smoothing and values.get("class_weights"):
+        both = f"class_weights=True and label_smoothing_factor={smoothing:g} do not go together"
         reason = (
-            "Trainer smooths its own loss only, and PyTorch's weighted one gives what is smoothed the weights"
+            "Trainer smooths no loss but its own, and PyTorch's weighted one weighs what is smoothed by the"
         )
-        faults.append(
-            f"class_weights=True and label_smoothing_factor={smoothing:g} do not go together: {reason} of the "
-            "other labels, so that rows of a common label are trained towards the rare one. Leave out one of them"
-        )
+        train = "other labels' weights, so that rows of a common label are trained towards the rare one"
+        faults.append(f"{both}: {reason} {train}. Leave out one of them")
     return faults
 
 

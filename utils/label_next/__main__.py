@@ -1,0 +1,5 @@
+"""`python -m utils.label_next MODEL FILE`: write the rows that are worth a label to label_next.csv."""
+
+from utils.label_next.choosing import main
+
+main()
