@@ -14,8 +14,8 @@ reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; b
                are the same; where checkpoints come from and what they hold
 baselines/     what a model has to beat, rung by rung; labels that look wrong
 preflight/     what is wrong with a Trainer before, during and after training
-label_next/    which rows to label next; what twice as many labels would bring
-batch/         many papermill runs, on Dask; the leaderboard
+label_next/    which rows of a new file are worth the next labels
+batch/         many papermill runs, on Dask; the leaderboard; what twice as many labels would bring
 lessons/       figures, controls and exercises of single chapters
 setup/         the environment, Colab
 """

@@ -132,6 +132,17 @@ def _with(leaderboard: pd.DataFrame, parameters: Mapping[str, Any]) -> np.ndarra
     return fits
 
 
+def answers_of(columns: list[pd.Series], score: str, metrics: Mapping[str, Any]) -> list:
+    """Return columns of `predictions_of` as `bootstrap_interval` takes them, by the score and the record."""
+    if score in ("pearson", "mae"):
+        return [column.astype(float) for column in columns]
+    if task_of(metrics) != "multi_label":
+        return columns
+    # pandas 3 takes no label for a label called "".
+    cells = pd.concat(columns).str.get_dummies("|").drop(columns="", errors="ignore")
+    return np.split(cells.to_numpy(), len(columns))
+
+
 def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, folder: Path, score: str) -> dict:
     """Return the gain of a configuration's completed runs over the baseline, and what it is worth."""
     gains = []
@@ -146,12 +157,7 @@ def _gain(runs: pd.DataFrame, baseline: pd.DataFrame, folder: Path, score: str) 
         if not ours[["text", "label"]].equals(theirs[["text", "label"]]):
             return {"verdict": "other test rows"}
         answers = [ours["label"], ours["predicted"], theirs["predicted"]]
-        if score in ("pearson", "mae"):
-            answers = [column.astype(float) for column in answers]
-        elif task_of(read_json(folder / run["run_id"] / "metrics.json")) == "multi_label":
-            # pandas 3 takes no label for a label called "".
-            cells = pd.concat(answers).str.get_dummies("|").drop(columns="", errors="ignore")
-            answers = np.split(cells.to_numpy(), 3)
+        answers = answers_of(answers, score, read_json(folder / run["run_id"] / "metrics.json"))
         # More resamples would take seconds a run, and change the third digit.
         gains.append(bootstrap_interval(score, *answers, resamples=2000))
     if not gains:

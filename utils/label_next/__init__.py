@@ -1,3 +1,1 @@
-"""Few labels: which rows to label next (`python -m utils.label_next`), and what twice as many labels would
-bring (`python -m utils.label_next.forecast`).
-"""
+"""Few labels: which rows of a new file are worth the next ones. `python -m utils.label_next MODEL FILE`."""
