@@ -17,6 +17,7 @@ from utils.batch.figures import SCORE_WORDS, deciding_score
 from utils.batch.leaderboard import LeaderboardError, answers_of, predictions_of, varied
 from utils.metrics import bootstrap_interval
 from utils.plots import BLUE, ORANGE, finish, save
+from utils.runs import display_path
 
 SIZE = "max_train_samples"
 POWERS = np.linspace(-0.5, 1, 7)  # of the curve: 0 is a straight line over log size, 1 soon levels off
@@ -143,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LeaderboardError as fault:
         sys.exit(str(fault))
     most = runs["size"].max()
-    middle, low, high = forecast(runs["size"], runs["score"], given.times * most, rows_error=error)
+    ends = forecast(runs["size"], runs["score"], given.times * most, rows_error=error)
+    middle, low, high = np.minimum(ends, np.inf if score == "mae" else 1)
     now = runs.loc[runs["size"] == most, "score"]
     print(f"Test {score} with {most:,.0f} training rows: {now.mean():.3f}, the mean of {len(now)} runs.")
     print(
@@ -155,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     place = Path(given.leaderboard).expanduser()
     target = (place if place.is_dir() else place.parent) / "figures" / "forecast.png"
     save(draw(runs, score, given.times * most, error), target)
-    print(f"{target} shows it.")
+    print(f"{display_path(target)} shows it.")
 
 
 if __name__ == "__main__":

@@ -2,4 +2,5 @@
 
 from utils.label_next.choosing import main
 
-main()
+if __name__ == "__main__":
+    main()
