@@ -98,7 +98,7 @@ def choose(
 
     answers = label_texts(loaded, texts.tolist())
     thresholds = getattr(classifier.config, "thresholds", None)
-    unsure, sure = doubts(answers.iloc[:, 2:].to_numpy(), task, thresholds)
+    unsure, sure = doubts(answers.filter(like="probability_").to_numpy(), task, thresholds)
     first = np.argsort(-unsure, kind="stable")[: MORE * number]
     limit = min(longest_input(Path(classifier.name_or_path)), int(tokenizer.model_max_length))
     vectors = embed(classifier, tokenizer, texts.iloc[first].tolist(), limit)
