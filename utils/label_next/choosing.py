@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.cluster import KMeans
 
 from utils import atomic_path, quote_formula
+from utils.baselines import embed
 from utils.findings import ModelError, TableError
 from utils.labels import TASKS
 from utils.models import longest_input
@@ -41,8 +43,6 @@ def unlike(vectors, weights, number: int, seed: int = 0) -> np.ndarray:
     nearest to its group's centre stands for it (Zhdanov 2019, Diverse mini-batch Active Learning). Where
     vectors are equal there are fewer groups: the rows with the highest weights fill up.
     """
-    from sklearn.cluster import KMeans
-
     if len(vectors) <= number:
         return np.arange(len(vectors))
     kinds = len(np.unique(vectors, axis=0))
@@ -76,8 +76,6 @@ def choose(
         TableError: the table cannot be read or holds no text; the output is no CSV, or is there already.
         ModelError: there is no such model, it is no classifier, or it predicts a number.
     """
-    from utils.baselines import embed
-
     path, target = locate(data_file), Path(output_file).expanduser()
     refuse_output(target, path, text_column)
     if target.exists():
