@@ -4,6 +4,8 @@ import json
 import re
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 import report
 import run
@@ -207,3 +209,29 @@ def test_the_meter_changes_nothing_and_counts_tokens(tmp_path):
     ]
     assert 0 < found["step_seconds"] < found["train_seconds"] * 1.5
     assert 0 < found["efficiency"] < 1
+
+
+def test_a_rare_label_is_rare_in_each_table_and_no_text_is_in_two():
+    import losses
+
+    parts = losses.tables()
+    assert {name: len(rows) for name, rows in parts.items()} == losses.ROWS
+    assert [(rows["label"] == "negative").mean() for rows in parts.values()] == [losses.RARE] * 3
+    assert pd.concat(parts.values())["text"].is_unique
+
+
+def test_what_is_chosen_and_what_is_drawn_begin_alike():
+    import label_next
+
+    draw, begins = np.random.default_rng(0), []
+    labels = draw.integers(2, size=900)
+    vectors = draw.normal(size=(900, 8)) + 2 * labels[:, None]
+
+    def watched(model, pool, seed):
+        begins.append(pool)
+        return label_next.chosen(model, pool, seed)
+
+    scores = [label_next.repeat(vectors, labels, 3, how) for how in (label_next.at_random, watched)]
+    assert np.shape(scores) == (2, label_next.ROUNDS)
+    assert np.min(scores) > 0.95, "the two are easy to tell apart"
+    assert [len(pool) for pool in begins] == [350, 300, 250], "what is chosen leaves the pool"

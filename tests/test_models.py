@@ -556,6 +556,24 @@ def test_class_weights_for_numbers_are_refused():
         weighted_loss(np.array([1.5]), "regression")
 
 
+def test_why_weights_with_smoothing_are_refused():
+    """A tenth of the rows are of class 1. Of a row of class 0, PyTorch asks for even odds, not for 0.1."""
+    weights, logit = torch.tensor([0.5, 4.5]), torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logit], max_iter=50)
+
+    def loss():
+        optimizer.zero_grad()
+        logits = torch.cat([torch.zeros(1), logit]).unsqueeze(0)
+        value = torch.nn.functional.cross_entropy(
+            logits, torch.tensor([0]), weights, reduction="sum", label_smoothing=0.2
+        )
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    assert torch.sigmoid(logit).item() == pytest.approx(0.5, abs=1e-3)  # 0.1 * 4.5 against 0.9 * 0.5
+
+
 @pytest.mark.parametrize(
     ("rows", "epochs"), [(1, 20), (100, 20), (300, 8), (1200, 2), (1600, 2), (1616, 1), (2896, 1), (10**6, 1)]
 )

@@ -35,8 +35,8 @@ GOOD = {
     "model_name": "minilm-l6", "max_length": 128, "long_texts": "head", "max_train_samples": None,
     "num_train_epochs": 3, "learning_rate": 5e-5, "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1, "weight_decay": 0.01,
-    "warmup_steps": 0.1, "class_weights": False, "early_stopping_patience": 2, "seed": 42,
-    "report_to": "none", "resume": False, "output_dir": None,
+    "warmup_steps": 0.1, "class_weights": False, "label_smoothing_factor": 0.0,
+    "early_stopping_patience": 2, "seed": 42, "report_to": "none", "resume": False, "output_dir": None,
 }  # fmt: skip
 
 
@@ -71,6 +71,7 @@ def test_good_parameters_come_back_in_order():
         ("per_device_train_batch_size", 16.0, "must be a whole number, 1 or more, not 16.0 (float)"),
         ("warmup_steps", 1.5, "warmup_steps must be a number of steps, or a share of them below 1"),
         ("class_weights", "yes", "class_weights must be True or False, not 'yes' (str)"),
+        ("label_smoothing_factor", 1, "label_smoothing_factor must be a share from 0 to below 1"),
         ("max_length", 2, "max_length must be a whole number, 3 or more"),
         (
             "task",
@@ -110,6 +111,22 @@ def test_a_wrong_value_is_named_with_what_is_right(name, value, says):
         check_parameters(GOOD | {name: value})
     assert says in str(error.value)
     assert "The parameters are:\n  data_file:" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"class_weights": True}, "class_weights and label_smoothing_factor do not go together: "),
+        ({"task": "multi_label"}, "without task='single_label', set label_smoothing_factor to 0"),
+        ({"task": "regression"}, "Trainer smooths the one label of a text"),
+    ],
+)
+def test_smoothing_is_refused_where_it_would_be_wrong(values, says):
+    with pytest.raises(ParameterError) as error:
+        check_parameters(GOOD | values | {"label_smoothing_factor": 0.2})
+    assert says in str(error.value)
+    check_parameters(GOOD | values)
+    check_parameters(GOOD | {"label_smoothing_factor": 0.2})
 
 
 @pytest.mark.parametrize(

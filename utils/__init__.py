@@ -15,7 +15,8 @@ reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; b
 inputs/        texts, or pairs, -> rows of tokens, cut or in chunks; the helper uses this room and reading
 baselines/     what a model has to beat, rung by rung; labels that look wrong
 preflight/     what is wrong with a Trainer before, during and after training
-batch/         many papermill runs, on Dask; the leaderboard
+label_next/    which rows of a new file are worth the next labels
+batch/         many papermill runs, on Dask; the leaderboard; what twice as many labels would bring
 lessons/       figures, controls and exercises of single chapters
 setup/         the environment, Colab
 """

@@ -83,6 +83,7 @@ PARAMETERS: dict[str, Rule] = {
     "weight_decay": _number(lambda value: value >= 0, "a number, 0 or more"),
     "warmup_steps": _number(lambda value: value >= 0 and (value < 1 or value == int(value)), STEPS),
     "class_weights": SWITCH,
+    "label_smoothing_factor": _number(lambda value: 0 <= value < 1, "a share from 0 to below 1, such as 0.1"),
     "early_stopping_patience": _optional(_whole(1)),
     "seed": Rule((int,), lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295"),
     "report_to": Rule((str,), _names, "'none' or the name of a tracker, such as 'tensorboard'"),
@@ -92,11 +93,19 @@ PARAMETERS: dict[str, Rule] = {
 BOTH = "group_column and time_column contradict each other, for a group has old and new rows. Drop one"
 PAIR = "fold and folds go together: fold is a number from 0 to folds - 1"
 HELD = "with a fold, which is the test split, test_file and time_column must be None"
+ONE = "Trainer smooths the one label of a text: without task='single_label', set label_smoothing_factor to 0"
+# PyTorch's weighted loss weighs what is smoothed by the other labels' weights; Trainer smooths its own loss only
+WEIGHED = (
+    "class_weights and label_smoothing_factor do not go together: rows of a common label would be trained "
+    "towards the rare one. Leave out one of them"
+)
 CUT = "text_pair_column needs long_texts='head': of a pair, the tokenizer cuts the longer text, and no more"
 TOGETHER = {  # parameters: a test of their values together, and what is wrong where it fails
     "group_column time_column": (lambda *columns: None in columns, BOTH),
     "fold folds": (lambda *both: both == (None, None) or (None not in both and both[0] < both[1]), PAIR),
     "fold test_file time_column": (lambda *each: each[0] is None or each[1:] == (None, None), HELD),
+    "label_smoothing_factor task": (lambda smooth, task: not smooth or task == "single_label", ONE),
+    "label_smoothing_factor class_weights": (lambda *both: not all(both), WEIGHED),
     "text_pair_column long_texts": (lambda pair, how: not pair or how == "head", CUT),
 }
 

@@ -133,6 +133,15 @@ def test_a_sweep_that_cannot_be_meant_is_refused(unrun, changes, says):
     assert says in refused({"notebook": unrun} | changes)
 
 
+def test_parameters_that_do_not_go_together_are_refused_before_anything_runs(tmp_path):
+    names = "class_weights = False\nlabel_smoothing_factor = 0.0"
+    spec = {"notebook": notebook_of(tmp_path / "two.ipynb", names), "grid": {"class_weights": [False, True]}}
+    read_plan(spec)
+    message = refused(spec | {"parameters": {"label_smoothing_factor": 0.3}})
+    assert message.startswith("grid {'class_weights': True}: class_weights and label_smoothing_factor")
+    assert len(message.splitlines()) == 1
+
+
 def test_a_key_that_stands_twice_is_refused_and_python_objects_are_not_made(tmp_path, unrun):
     (tmp_path / "twice.yaml").write_text(f"notebook: {unrun}\ngrid:\n  number: [1]\n  number: [2]\n")
     assert "line 4: number stands twice" in refused(tmp_path / "twice.yaml")

@@ -96,6 +96,10 @@ def test_no_modules_import_each_other_in_a_circle():
         ("utils.preflight", {"utils", "utils.reading", "utils.inputs", "utils.setup", "utils.preflight"}),
         ("utils.batch", {"utils", "utils.reading", "utils.setup", "utils.batch"}),
         ("utils.baselines", {"utils", "utils.reading", "utils.inputs", "utils.baselines"}),
+        (
+            "utils.label_next",
+            {"utils", "utils.reading", "utils.inputs", "utils.baselines", "utils.label_next"},
+        ),
         ("utils.lessons", {room_of(module) for module in MODULES}),
     ],
 )
