@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from utils.findings import did_you_mean
 from utils.labels import TASKS
 
-# These may differ between a run and its continuation: they change where things go, not what is learnt.
-NOT_IDENTITY = ("resume", "output_dir", "report_to")
+# These may differ between a run and its continuation: they change where things go, or what is compared and
+# marked, not what is learnt.
+NOT_IDENTITY = ("resume", "output_dir", "report_to", "rivals", "target_accuracy")
 PATHS = ("data_file", "validation_file", "test_file", "model_name", "output_dir")
 
 
@@ -51,6 +52,10 @@ def _names(value: str | list) -> bool:
     return bool(names) and all(isinstance(name, str) and name.strip() for name in names)
 
 
+def _files(value: dict) -> bool:
+    return all(isinstance(text, str) and text.strip() for pair in value.items() for text in pair)
+
+
 TEXT = Rule((str,), _names, "a text that is not empty")
 CHARACTER = "one character, \\t or tab"
 RATE = "a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5)"
@@ -83,6 +88,10 @@ PARAMETERS: dict[str, Rule] = {
     "report_to": Rule((str,), _names, "'none' or the name of a tracker, such as 'tensorboard'"),
     "resume": SWITCH,
     "output_dir": _optional(TEXT),
+    "rivals": _optional(Rule((dict,), _files, "a mapping of names to files, such as {'gpt': 'gpt.csv'}")),
+    "target_accuracy": _optional(
+        _number(lambda value: 0 < value < 1, "a share between 0 and 1, such as 0.97")
+    ),
 }
 
 
@@ -105,6 +114,8 @@ def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS
         elif not rule.fits(value := namespace[name]):
             kind = type(value).__name__
             faults.append(f"{name} must be {rule.words}, not {value!r} ({kind}){_as_text(name, value)}")
+    if namespace.get("target_accuracy") is not None and namespace.get("task") == "regression":
+        faults.append("target_accuracy needs classes, and task is 'regression'; set it to None")
     if faults:
         valid = "\n".join(f"  {name}: {PARAMETERS[name].words}" for name in names)
         raise ParameterError("; ".join(faults) + f".\nThe parameters are:\n{valid}")

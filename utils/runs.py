@@ -180,7 +180,9 @@ def display_path(path: Path) -> str:
 
 
 def without_home(value: Any) -> Any:
-    """Return a path in the home folder as ~/..., which tells nobody whose it is; anything else as it is."""
+    """Return a path in the home folder, or those of a mapping, as ~/..., which tells nobody whose it is."""
+    if isinstance(value, Mapping):
+        return {name: without_home(path) for name, path in value.items()}
     if isinstance(value, str) and Path(value).is_relative_to(Path.home()):
         return f"~/{Path(value).relative_to(Path.home()).as_posix()}"
     return value
@@ -263,8 +265,8 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
     Paths among the parameters that lie in the home folder begin with ~.
     """
-    paths = {name: without_home(record["parameters"][name]) for name in PATHS if name in record["parameters"]}
-    record = {**record, "parameters": {**record["parameters"], **paths}}
+    parameters = {name: without_home(value) for name, value in record["parameters"].items()}
+    record = {**record, "parameters": parameters}
     with atomic_path(folder / "README.md") as partial:
         partial.write_text(model_card(record), encoding="utf-8")
     entries = ",\n  ".join(json.dumps(entry, allow_nan=False) for entry in record.get("history", []))
@@ -328,7 +330,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     epochs = record.get("train", {}).get("epochs", used["num_train_epochs"])  # None left it to the template
     parameters = {name: _on_card(name, value) for name, value in {**used, "num_train_epochs": epochs}.items()}
     contents = _escaped({**record, "parameters": parameters})
-    baselines = {BASELINES[name]: block for name, block in record["baselines"].items()}
+    baselines = {BASELINES.get(name) or _escaped(name): block for name, block in record["baselines"].items()}
     contents |= {"task": used["task"], "columns": columns, "scores": baselines | {"this model": test}}
     contents |= {"main_score": _main_score(record), "not_identity": NOT_IDENTITY}
     return f"{ModelCard.from_template(metadata, template_path=str(CARD_TEMPLATE), **contents)}\n"
@@ -349,7 +351,8 @@ def summary(folder: Path) -> str:
         raise RunError(f"{path} is no record of a run of the template. Give the output_dir of one.")
     name, value, low, high = _main_score(record)
     baselines = reversed(record["baselines"].items())
-    others = ", ".join(f"{block[name]:.3f} for {BASELINES[baseline]}" for baseline, block in baselines)
+    known = {rung: BASELINES.get(rung, rung) for rung in record["baselines"]}  # or a rival's name
+    others = ", ".join(f"{block[name]:.3f} for {known[rung]}" for rung, block in baselines)
     interval = f"95% interval {low:.3f} to {high:.3f}, {record['data']['test_rows']:,} rows"
     findings = record["data"].get("findings", []) + record.get("checks", [])
     warned = dict.fromkeys(f["id"] for f in findings if f["id"] != "predict-order")  # the template answers it
