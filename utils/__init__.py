@@ -1,4 +1,4 @@
-"""What the notebooks share: nine files to read in an hour, in this order, and six rooms that you may skip.
+"""What the notebooks share: nine files to read in an hour, in this order, and seven rooms that you may skip.
 
 findings.py    Finding, Report, TableError: remarks, and the errors that stop
 labels.py      the three tasks, label maps
@@ -12,7 +12,8 @@ runs.py        the run folder, metrics.json, the model card
 
 reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; bundled sets; when two texts
                are the same; where checkpoints come from and what they hold
-baselines/     what a model has to beat, rung by rung; labels that look wrong
+answers/       what becomes of a model's answers: which are for a person, what that costs and buys
+baselines/     what a model has to beat, rung by rung, and anybody else's answers; labels that look wrong
 preflight/     what is wrong with a Trainer before, during and after training
 batch/         many papermill runs, on Dask; the leaderboard
 lessons/       figures, controls and exercises of single chapters

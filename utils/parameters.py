@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 from utils.findings import did_you_mean
 from utils.labels import TASKS
 
-# These may differ between a run and its continuation: they change where things go, or what is compared and
-# marked, not what is learnt.
+# These may differ between a run and its continuation: nothing that is learnt hangs on them.
 NOT_IDENTITY = ("resume", "output_dir", "report_to", "rivals", "target_accuracy")
 PATHS = ("data_file", "validation_file", "test_file", "model_name", "output_dir")
 
@@ -52,14 +51,11 @@ def _names(value: str | list) -> bool:
     return bool(names) and all(isinstance(name, str) and name.strip() for name in names)
 
 
-def _files(value: dict) -> bool:
-    return all(isinstance(text, str) and text.strip() for pair in value.items() for text in pair)
-
-
 TEXT = Rule((str,), _names, "a text that is not empty")
 CHARACTER = "one character, \\t or tab"
 RATE = "a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5)"
 STEPS = "a number of steps, or a share of them below 1"
+FILES = "a mapping of names to files, such as {'gpt': 'gpt.csv'}"
 SWITCH = Rule((bool,), lambda value: True, "True or False")
 PARAMETERS: dict[str, Rule] = {
     "data_file": TEXT,
@@ -88,7 +84,7 @@ PARAMETERS: dict[str, Rule] = {
     "report_to": Rule((str,), _names, "'none' or the name of a tracker, such as 'tensorboard'"),
     "resume": SWITCH,
     "output_dir": _optional(TEXT),
-    "rivals": _optional(Rule((dict,), _files, "a mapping of names to files, such as {'gpt': 'gpt.csv'}")),
+    "rivals": _optional(Rule((dict,), lambda value: all(map(TEXT.fits, [*value, *value.values()])), FILES)),
     "target_accuracy": _optional(
         _number(lambda value: 0 < value < 1, "a share between 0 and 1, such as 0.97")
     ),

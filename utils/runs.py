@@ -202,7 +202,7 @@ def versions() -> dict[str, Any]:
     return machine | {name: version(name) for name in STACK}
 
 
-def write_predictions(folder: Path, review, probabilities=None, names: Sequence[str] = ()) -> None:
+def write_predictions(folder: Path, review, probabilities=None, names=(), doubts=None) -> None:
     """Write predictions.csv, a line a test row: row, text, label, predicted, probability_<label> for each.
 
     What a spreadsheet would run as a formula gets an apostrophe in front; `utils.unquote_formula` undoes it.
@@ -211,8 +211,10 @@ def write_predictions(folder: Path, review, probabilities=None, names: Sequence[
         review: a frame with `row` (the number in the file; the first below the header is 1), `text`, `label`
             and `predicted`, as `utils.metrics.review` returns it.
         probabilities: shape (rows, labels), with the labels' `names`; without names none are written.
+        doubts: what `utils.answers.doubt.in_doubt` says of the rows: the column `review`. None for none.
     """
-    table = review[["row", "text", "label", "predicted"]].map(quote_formula)
+    table = review[["row", "text", "label", "predicted"]]
+    table = (table if doubts is None else table.assign(review=doubts)).map(quote_formula)
     if len(names):
         columns = [f"probability_{name}" for name in names]
         table = table.join(pd.DataFrame(probabilities, table.index, columns))
