@@ -12,7 +12,7 @@ runs.py        the run folder, metrics.json, the model card
 
 reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; bundled sets; when two texts
                are the same; where checkpoints come from and what they hold
-answers/       what becomes of a model's answers: which are for a person, what that costs and buys
+answers/       what becomes of a model's answers: which are for a person; are new texts like the old ones?
 baselines/     what a model has to beat, rung by rung, and anybody else's answers; labels that look wrong
 preflight/     what is wrong with a Trainer before, during and after training
 batch/         many papermill runs, on Dask; the leaderboard

@@ -410,7 +410,7 @@ class Calibration(NamedTuple):
 
     temperature: float
     thresholds: np.ndarray | None
-    probabilities: np.ndarray
+    probabilities: np.ndarray | None
 
 
 def calibrate(model, logits, labels, task: str = "single_label") -> Calibration:
@@ -421,7 +421,7 @@ def calibrate(model, logits, labels, task: str = "single_label") -> Calibration:
     are to be right, `config.review_below` will say which a person should see. A regression stays as it is.
     """
     if not TASKS[task].classes:
-        return Calibration(1.0, None, probabilities_of(logits, task))
+        return Calibration(1.0, None, None)
     temperature, thresholds = fit_temperature(logits, labels, task), None
     if temperature != 1.0:
         fold_temperature(model, temperature)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from utils import atomic_path, quote_formula
 from utils.answers.doubt import in_doubt
+from utils.answers.profile import unlike
 from utils.findings import Finding, TableError
 from utils.labels import TASKS, decode_labels, rows_of_label
 from utils.metrics import decide, probabilities_of
@@ -63,7 +64,8 @@ def predict_file(
 
     `predicted` is what `config.problem_type` says: a label; labels joined by "|" (none: an empty cell); or a
     number, without probabilities. `config.thresholds` and `config.long_texts`, as a run saves them, are used;
-    with `config.review_below` a column `review` says which answers a person should look at.
+    with `config.review_below` a column `review` says which answers a person should look at. Texts unlike
+    those of `profile.json`, which a run leaves beside the model, are a finding.
     Rows keep their order; one with a blank text has empty cells. An own column called like a new one gets
     "_in_file" appended. `utils.unquote_formula` undoes the apostrophes before what a spreadsheet would run.
 
@@ -109,6 +111,8 @@ def predict_file(
             cells = ["" if value is None or value != value else value for value in row]  # NaN is not itself
             file.write(line_of(map(quote_formula, [*cells, *answer])).removesuffix("\r\n") + digits + "\r\n")
         next(answers, None)  # ends the bar
+    folder = Path(loaded[0].name_or_path)
+    findings += unlike(folder, loaded[1], texts, table.index[filled] + 1, counts)
     return Labelled(target, len(filled), int((~filled).sum()), cut, dict(counts), findings)
 
 
