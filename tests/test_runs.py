@@ -37,6 +37,7 @@ GOOD = {
     "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1, "weight_decay": 0.01,
     "warmup_steps": 0.1, "class_weights": False, "label_smoothing_factor": 0.0,
     "early_stopping_patience": 2, "seed": 42, "report_to": "none", "resume": False, "output_dir": None,
+    "rivals": None, "target_accuracy": None,
 }  # fmt: skip
 
 
@@ -104,6 +105,13 @@ def test_good_parameters_come_back_in_order():
         ("report_to", None, "report_to must be 'none' or the name of a tracker"),
         ("data_file", " ", "data_file must be a text that is not empty"),
         ("seed", -1, "seed must be a whole number from 0"),
+        (
+            "rivals",
+            ["a.csv"],
+            "rivals must be a mapping of names to files, such as {'gpt': 'gpt.csv'}, or None",
+        ),
+        ("rivals", {"gpt": ""}, "rivals must be a mapping of names to files"),
+        ("target_accuracy", 97, "target_accuracy must be a share between 0 and 1, such as 0.97, or None"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_right(name, value, says):
@@ -725,6 +733,17 @@ def test_the_card_and_the_summary_of_a_regression_speak_of_numbers(tmp_path):
     assert "against 0.700 for TF-IDF + ridge regression, 0.000 for the mean of the training rows" in summary(
         tmp_path
     )
+
+
+def test_a_rival_is_on_the_card_and_in_the_summary_and_its_file_at_home_is_nobodys(tmp_path):
+    rival = {"<i>gpt|": {"accuracy": 0.85, "f1_macro": 0.75, "mcnemar": 0.01}}
+    files = GOOD | {"rivals": {"<i>gpt|": str(Path.home() / "private" / "gpt.csv")}}
+    write_record(tmp_path, record() | {"parameters": files, "baselines": record()["baselines"] | rival})
+    assert "| &lt;i&gt;gpt\\| | 0.850 | 0.750 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "against 0.850 for <i>gpt|, 0.700 for" in summary(tmp_path)
+    kept = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert kept["parameters"]["rivals"] == {"<i>gpt|": "~/private/gpt.csv"}
+    assert "private" not in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

@@ -12,8 +12,10 @@ runs.py        the run folder, metrics.json, the model card
 
 reading/       bytes -> rows -> splits: encodings, delimiters, JSONL, Parquet; bundled sets; when two texts
                are the same; where checkpoints come from and what they hold
-inputs/        texts, or pairs, -> rows of tokens, cut or in chunks; the helper uses this room and reading
-baselines/     what a model has to beat, rung by rung; labels that look wrong
+inputs/        texts, or pairs, -> rows of tokens, cut or in chunks
+answers/       what becomes of a model's answers: which are for a person; are new texts like the old ones?
+               The helper uses reading, inputs and answers
+baselines/     what a model has to beat, rung by rung, and anybody else's answers; labels that look wrong
 preflight/     what is wrong with a Trainer before, during and after training
 label_next/    which rows of a new file are worth the next labels
 batch/         many papermill runs, on Dask; the leaderboard; what twice as many labels would bring

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import optimize, sparse, special, stats
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
+from utils.answers.doubt import choose_limits
 from utils.inputs import pooled
 from utils.labels import TASKS, decode_labels
 
@@ -410,27 +411,33 @@ def fold_temperature(model, temperature: float) -> None:
 
 
 class Calibration(NamedTuple):
-    """What `calibrate` has fitted: the number to divide logits by, and each label's threshold or None."""
+    """What `calibrate` has fitted: a number to divide logits by, thresholds or None, the rows' probabilities."""
 
     temperature: float
     thresholds: np.ndarray | None
+    probabilities: np.ndarray | None
 
 
 def calibrate(model, logits, labels, task: str = "single_label") -> Calibration:
     """Make a trained classifier's probabilities fit these validation rows, for good: save it after this.
 
     Its logits are divided by a temperature (`fold_temperature`); in multi_label each label gets the threshold
-    of `choose_thresholds`, kept as `config.thresholds`. A regression stays as it is.
+    of `choose_thresholds`, kept as `config.thresholds`. Where `config.target_accuracy` says how many answers
+    are to be right, `config.review_below` will say which a person should see. A regression stays as it is.
     """
     if not TASKS[task].classes:
-        return Calibration(1.0, None)
+        return Calibration(1.0, None, None)
     temperature, thresholds = fit_temperature(logits, labels, task), None
     if temperature != 1.0:
         fold_temperature(model, temperature)
+    probabilities = probabilities_of(logits / temperature, task)
     if TASKS[task].joined:
-        thresholds = choose_thresholds(labels, probabilities_of(logits / temperature, task)).round(4)
+        thresholds = choose_thresholds(labels, probabilities).round(4)
         model.config.thresholds = thresholds.tolist()
-    return Calibration(temperature, thresholds)
+    if getattr(model.config, "target_accuracy", None):
+        predicted = decide(probabilities, task, thresholds)
+        model.config.review_below = choose_limits(labels, predicted, probabilities, model.config, task)
+    return Calibration(temperature, thresholds, probabilities)
 
 
 def calibration_error(labels, logits, temperature: float, task: str = "single_label") -> dict[str, float]:

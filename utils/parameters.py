@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from utils.findings import did_you_mean
 from utils.labels import TASKS
 
-# These may differ between a run and its continuation: they change where things go, not what is learnt.
-NOT_IDENTITY = ("resume", "output_dir", "report_to")
+# These may differ between a run and its continuation: nothing that is learnt hangs on them.
+NOT_IDENTITY = ("resume", "output_dir", "report_to", "rivals", "target_accuracy")
 PATHS = ("data_file", "validation_file", "test_file", "model_name", "output_dir")
 
 
@@ -55,6 +55,7 @@ TEXT = Rule((str,), _names, "a text that is not empty")
 CHARACTER = "one character, \\t or tab"
 RATE = "a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5)"
 STEPS = "a number of steps, or a share of them below 1"
+FILES = "a mapping of names to files, such as {'gpt': 'gpt.csv'}"
 SWITCH = Rule((bool,), lambda value: True, "True or False")
 PARAMETERS: dict[str, Rule] = {
     "data_file": TEXT,
@@ -89,6 +90,10 @@ PARAMETERS: dict[str, Rule] = {
     "report_to": Rule((str,), _names, "'none' or the name of a tracker, such as 'tensorboard'"),
     "resume": SWITCH,
     "output_dir": _optional(TEXT),
+    "rivals": _optional(Rule((dict,), lambda value: all(map(TEXT.fits, [*value, *value.values()])), FILES)),
+    "target_accuracy": _optional(
+        _number(lambda value: 0 < value < 1, "a share between 0 and 1, such as 0.97")
+    ),
 }
 BOTH = "group_column and time_column contradict each other, for a group has old and new rows. Drop one"
 PAIR = "fold and folds go together: fold is a number from 0 to folds - 1"
@@ -99,6 +104,7 @@ WEIGHED = (
     "class_weights and label_smoothing_factor do not go together: rows of a common label would be trained "
     "towards the rare one. Leave out one of them"
 )
+CLASSES = "target_accuracy needs classes, and task is 'regression'; set it to None"
 CUT = "text_pair_column needs long_texts='head': of a pair, the tokenizer cuts the longer text, and no more"
 TOGETHER = {  # parameters: a test of their values together, and what is wrong where it fails
     "group_column time_column": (lambda *columns: None in columns, BOTH),
@@ -106,6 +112,7 @@ TOGETHER = {  # parameters: a test of their values together, and what is wrong w
     "fold test_file time_column": (lambda *each: each[0] is None or each[1:] == (None, None), HELD),
     "label_smoothing_factor task": (lambda smooth, task: not smooth or task == "single_label", ONE),
     "label_smoothing_factor class_weights": (lambda *both: not all(both), WEIGHED),
+    "target_accuracy task": (lambda target, task: target is None or task != "regression", CLASSES),
     "text_pair_column long_texts": (lambda pair, how: not pair or how == "head", CUT),
 }
 

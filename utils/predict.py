@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from utils import atomic_path, quote_formula
+from utils.answers.doubt import in_doubt
+from utils.answers.profile import unlike
 from utils.findings import Finding, TableError
 from utils.inputs import CHUNK_OF, as_columns, length_sorted_batches, pooled, windows
 from utils.labels import TASKS, decode_labels, rows_of_label
@@ -63,8 +65,10 @@ def predict_file(
     """Label the texts of a table; write its columns, `predicted` and `probability_<label>` for each label.
 
     `predicted` is what `config.problem_type` says: a label; labels joined by "|" (none: an empty cell); or a
-    number, without probabilities. `config.thresholds` and `config.long_texts`, as a run saves them, are used.
-    A model of pairs reads `text_pair_column` (None: the column of that name that it was trained with), too.
+    number, without probabilities. `config.thresholds` and `config.long_texts`, as a run saves them, are used;
+    with `config.review_below` a column `review` says which answers a person should look at. Texts unlike
+    those of `profile.json`, which a run leaves beside the model, are a finding. A model of pairs reads
+    `text_pair_column` (None: the column of that name that it was trained with), too.
     Rows keep their order; one with a blank text has empty cells. An own column called like a new one gets
     "_in_file" appended. `utils.unquote_formula` undoes the apostrophes before what a spreadsheet would run.
 
@@ -94,24 +98,27 @@ def predict_file(
     added, cut = _added(loaded), 0
     counts = Counter(dict.fromkeys(names, 0) if TASKS[task].classes else {})  # nobody counts a number
 
-    def results() -> Iterator[tuple[str, str]]:
+    def results() -> Iterator[tuple[tuple, str]]:
         nonlocal cut
-        for labels, shares, longer in _answers(loaded, texts, batch_size, max_length):
+        for answers, shares, longer in _answers(loaded, texts, batch_size, max_length):
             cut += longer
-            counts.update(rows_of_label(pd.Series(labels), task).to_dict() if counts else {})
-            yield from zip(labels, in_digits(shares), strict=True)
+            labels = pd.Series([label for label, *_ in answers])
+            counts.update(rows_of_label(labels, task).to_dict() if counts else {})
+            yield from zip(answers, in_digits(shares), strict=True)
 
     own = {name: free_name(f"{name}_in_file", {*table.columns, *added}) for name in added if name in table}
     rows = zip(table.itertuples(index=False, name=None), filled, strict=True)
-    answers, blank = results(), ("", "," * (len(added) - 1))
+    answers, blank = results(), ([""] * len(added), "")
     with atomic_path(target) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         line_of = csv.writer(SimpleNamespace(write=str)).writerow  # it returns what `write` does
         file.write(line_of(map(quote_formula, [*table.rename(columns=own).columns, *added])))
         for row, has_text in rows:
-            label, digits = next(answers) if has_text else blank
+            answer, digits = next(answers) if has_text else blank
             cells = ["" if value is None or value != value else value for value in row]  # NaN is not itself
-            file.write(line_of(map(quote_formula, [*cells, label])).removesuffix("\r\n") + digits + "\r\n")
+            file.write(line_of(map(quote_formula, [*cells, *answer])).removesuffix("\r\n") + digits + "\r\n")
         next(answers, None)  # ends the bar
+    folder = Path(loaded[0].name_or_path)
+    findings += unlike(folder, loaded[1], texts, table.index[filled] + 1, counts)
     return Labelled(target, len(filled), int((~filled).sum()), cut, dict(counts), findings)
 
 
@@ -140,7 +147,7 @@ def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, d
 
 
 def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFrame:
-    """Return a line a text: text, predicted, and probability_<label> for each label where there are classes.
+    """Return a line a text: text, predicted, review if the model has limits for it, probability_<label>s.
 
     `loaded` is what `load_classifier` returns. Of pairs, tuples of two texts, there is `text_pair`, too.
 
@@ -152,14 +159,15 @@ def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFr
     if pair := len(texts) and len(columns) == 1 and getattr(loaded[0].config, "text_pair_column", None):
         raise ModelError(f"This model reads pairs: give each text as a tuple, (text, {pair}).")
     answers = _answers(loaded, texts, batch_size, _limit(loaded))
-    rows = [(label, *row) for labels, shares, _ in answers for label, row in zip(labels, shares, strict=True)]
+    rows = [(*told, *row) for many, shares, _ in answers for told, row in zip(many, shares, strict=True)]
     return pd.DataFrame(columns).join(pd.DataFrame(rows, columns=_added(loaded)))
 
 
 def _added(loaded) -> list[str]:
     """Return the names of the columns with answers."""
-    *_, task, names = loaded
-    return ["predicted", *(f"probability_{name}" for name in names if TASKS[task].classes)]
+    classifier, _, task, names = loaded
+    review = ["review"] if getattr(classifier.config, "review_below", None) is not None else []
+    return ["predicted", *review, *(f"probability_{name}" for name in names if TASKS[task].classes)]
 
 
 def _limit(loaded, max_length: int | None = None) -> int:
@@ -169,7 +177,7 @@ def _limit(loaded, max_length: int | None = None) -> int:
 
 
 def _answers(loaded, texts: Sequence[str], batch_size: int, max_length: int) -> Iterator[tuple]:
-    """Yield for `PART` texts at a time, in order: labels, probabilities (texts, classes), number cut."""
+    """Yield for `PART` texts at a time, in order: label and review, shares (texts, classes), number cut."""
     from tqdm.auto import tqdm
     from transformers.utils import logging
 
@@ -183,8 +191,10 @@ def _answers(loaded, texts: Sequence[str], batch_size: int, max_length: int) -> 
             for part in np.split(logits, range(PART, len(window), PART)):
                 shares = probabilities_of(part, task)
                 predicted = decide(shares, task, getattr(classifier.config, "thresholds", None))
+                doubts = in_doubt(predicted, shares, classifier.config, names, task)
+                columns = [decode_labels(predicted, names, task), *([] if doubts is None else [doubts])]
                 shares = shares if TASKS[task].classes else np.empty((len(part), 0))
-                yield decode_labels(predicted, names, task), shares, cut
+                yield list(zip(*columns, strict=True)), shares, cut
                 cut = 0
 
 

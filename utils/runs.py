@@ -181,7 +181,9 @@ def display_path(path: Path) -> str:
 
 
 def without_home(value: Any) -> Any:
-    """Return a path in the home folder as ~/..., which tells nobody whose it is; anything else as it is."""
+    """Return a path in the home folder, or those of a mapping, as ~/..., which tells nobody whose it is."""
+    if isinstance(value, Mapping):
+        return {name: without_home(path) for name, path in value.items()}
     if isinstance(value, str) and Path(value).is_relative_to(Path.home()):
         return f"~/{Path(value).relative_to(Path.home()).as_posix()}"
     return value
@@ -201,7 +203,7 @@ def versions() -> dict[str, Any]:
     return machine | {name: version(name) for name in STACK}
 
 
-def write_predictions(folder: Path, review, probabilities=None, names: Sequence[str] = ()) -> None:
+def write_predictions(folder: Path, review, probabilities=None, names=(), doubts=None) -> None:
     """Write predictions.csv, a line a test row: row, text, label, predicted, probability_<label> for each.
 
     Of pairs also text_pair, behind text.
@@ -212,9 +214,11 @@ def write_predictions(folder: Path, review, probabilities=None, names: Sequence[
         review: a frame with `row` (the number in the file; the first below the header is 1), `text`, `label`
             and `predicted`, as `utils.metrics.review` returns it.
         probabilities: shape (rows, labels), with the labels' `names`; without names none are written.
+        doubts: what `utils.answers.doubt.in_doubt` says of the rows: the column `review`. None for none.
     """
     names_kept = ("row", "text", "text_pair", "label", "predicted")
-    table = review[[name for name in names_kept if name in review]].map(quote_formula)
+    table = review[[name for name in names_kept if name in review]]
+    table = (table if doubts is None else table.assign(review=doubts)).map(quote_formula)
     if len(names):
         columns = [f"probability_{name}" for name in names]
         table = table.join(pd.DataFrame(probabilities, table.index, columns))
@@ -267,8 +271,8 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
     Paths among the parameters that lie in the home folder begin with ~.
     """
-    paths = {name: without_home(record["parameters"][name]) for name in PATHS if name in record["parameters"]}
-    record = {**record, "parameters": {**record["parameters"], **paths}}
+    parameters = {name: without_home(value) for name, value in record["parameters"].items()}
+    record = {**record, "parameters": parameters}
     with atomic_path(folder / "README.md") as partial:
         partial.write_text(model_card(record), encoding="utf-8")
     entries = ",\n  ".join(json.dumps(entry, allow_nan=False) for entry in record.get("history", []))
@@ -332,7 +336,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     epochs = record.get("train", {}).get("epochs", used["num_train_epochs"])  # None left it to the template
     parameters = {name: _on_card(name, value) for name, value in {**used, "num_train_epochs": epochs}.items()}
     contents = _escaped({**record, "parameters": parameters})
-    baselines = {BASELINES[name]: block for name, block in record["baselines"].items()}
+    baselines = {BASELINES.get(name) or _escaped(name): block for name, block in record["baselines"].items()}
     contents |= {"task": used["task"], "columns": columns, "scores": baselines | {"this model": test}}
     contents |= {"main_score": _main_score(record), "not_identity": NOT_IDENTITY}
     contents["pairs"] = bool(used.get("text_pair_column"))
@@ -354,7 +358,8 @@ def summary(folder: Path) -> str:
         raise RunError(f"{path} is no record of a run of the template. Give the output_dir of one.")
     name, value, low, high = _main_score(record)
     baselines = reversed(record["baselines"].items())
-    others = ", ".join(f"{block[name]:.3f} for {BASELINES[baseline]}" for baseline, block in baselines)
+    known = {rung: BASELINES.get(rung, rung) for rung in record["baselines"]}  # or a rival's name
+    others = ", ".join(f"{block[name]:.3f} for {known[rung]}" for rung, block in baselines)
     interval = f"95% interval {low:.3f} to {high:.3f}, {record['data']['test_rows']:,} rows"
     findings = record["data"].get("findings", []) + record.get("checks", [])
     warned = dict.fromkeys(f["id"] for f in findings if f["id"] != "predict-order")  # the template answers it

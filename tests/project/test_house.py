@@ -89,7 +89,8 @@ def test_no_modules_import_each_other_in_a_circle():
 @pytest.mark.parametrize(
     ("room", "others"),
     [
-        ("utils", {"utils", "utils.reading", "utils.inputs"}),
+        ("utils", {"utils", "utils.reading", "utils.inputs", "utils.answers"}),
+        ("utils.answers", {"utils", "utils.reading", "utils.inputs", "utils.answers"}),
         ("utils.reading", {"utils", "utils.reading"}),
         ("utils.inputs", {"utils", "utils.inputs"}),
         ("utils.setup", {"utils", "utils.reading", "utils.setup"}),

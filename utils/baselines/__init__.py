@@ -1,5 +1,6 @@
 """What a fine-tuned model has to beat, rung by rung: one answer for all, word counts, a linear model on the
-frozen model's embeddings. And which training labels such a model disbelieves.
+frozen model's embeddings; and, in `rivals`, anybody else's answers. And which training labels such a model
+disbelieves.
 """
 
 import math
@@ -7,7 +8,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,16 +19,11 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline, make_union
 
 from utils import atomic_path, quote_formula
+from utils.baselines.rivals import MODEL, Rung, mcnemar
+from utils.baselines.rivals import read_rivals as read_rivals  # baselines.read_rivals, for the template
 from utils.inputs import joined, length_sorted_batches, pooled, texts_of, windows
 from utils.labels import TASKS
 from utils.metrics import Comparison, bootstrap_interval, compare, functions_of, score
-
-
-class Rung(NamedTuple):
-    """What one way of predicting says of the test rows, shaped as for `score`, and its seconds."""
-
-    predicted: np.ndarray
-    seconds: float
 
 
 def without_model(
@@ -107,24 +102,37 @@ def ladder(labels, rungs: dict[str, Rung], task: str = "single_label") -> tuple[
     """Return a line a rung: scores, gain over the rung above it with its 95% interval, and seconds.
 
     Beside it the comparison of the last rung, the model, with the best of those before it on these rows.
+    Rivals, the rungs without seconds, go below the model: their gain is over the model, and where there are
+    classes `mcnemar` is the p-value of McNemar's exact test.
     """
-    measure, lines, names = TASKS[task].compared_by, {}, list(rungs)
-    for name, before in zip(names, [None, *names], strict=False):
+    measure, lines = TASKS[task].compared_by, {}
+    rivals = [name for name in rungs if math.isnan(rungs[name].seconds)]
+    names = [name for name in rungs if name not in rivals]
+    model = rungs[names[-1]].predicted
+    above = dict(zip(names, [None, *names], strict=False)) | dict.fromkeys(rivals, names[-1])
+    for name, before in above.items():
         both = [rungs[each].predicted for each in (name, before) if each]
         interval = bootstrap_interval(measure, labels, *both) if before else [math.nan] * 3
         gain = dict(zip(("gain", "low", "high"), interval, strict=True))
         lines[name] = score(labels, both[0], task) | gain | {"seconds": rungs[name].seconds}
     best = max(names[:-1], key=lambda name: lines[name][measure])
-    comparison = compare(measure, labels, rungs[names[-1]].predicted, rungs[best].predicted, best)
+    comparison = compare(measure, labels, model, rungs[best].predicted, best)
+    words = [comparison.words]
     if comparison.verdict != "better":
-        enough = f" As far as they show, {best} is enough: it took {rungs[best].seconds:,.0f} seconds."
-        comparison = comparison._replace(words=comparison.words + enough)
-    return pd.DataFrame.from_dict(lines, orient="index"), comparison
+        words[0] += f" As far as they show, {best} is enough: it took {rungs[best].seconds:,.0f} seconds."
+    for name in rivals:
+        words.append(compare(measure, labels, model, rungs[name].predicted, name).words)
+        if TASKS[task].classes:
+            test = mcnemar(labels, model, rungs[name].predicted)
+            lines[name]["mcnemar"] = test.p
+            alone = f"{test.model:,} rows right by the model alone, {test.rival:,} by {name} alone"
+            words[-1] += f" McNemar's exact test: {alone}, p = {test.p:.2g}."
+    return pd.DataFrame.from_dict(lines, orient="index"), comparison._replace(words="\n".join(words))
 
 
 def record_of(ladder: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return what metrics.json says of the rungs of `ladder` below the last, the model."""
-    return {name: line.dropna().to_dict() for name, line in ladder[:-1].iterrows()}
+    """Return what metrics.json says of the rungs of `ladder` but the model's."""
+    return {name: line.dropna().to_dict() for name, line in ladder.drop(index=MODEL).iterrows()}
 
 
 def some_rows(rows: int, most: int) -> np.ndarray:
