@@ -99,7 +99,7 @@ BOTH = "group_column and time_column contradict each other, for a group has old 
 PAIR = "fold and folds go together: fold is a number from 0 to folds - 1"
 HELD = "with a fold, which is the test split, test_file and time_column must be None"
 ONE = "Trainer smooths the one label of a text: without task='single_label', set label_smoothing_factor to 0"
-# PyTorch's weighted loss weighs what is smoothed by the other labels' weights; Trainer smooths its own loss only
+# PyTorch weighs what is smoothed by the other labels' weights, and Trainer smooths no loss but its own
 WEIGHED = (
     "class_weights and label_smoothing_factor do not go together: rows of a common label would be trained "
     "towards the rare one. Leave out one of them"

@@ -206,7 +206,7 @@ def test_pairs_without_a_separator_and_in_chunks_are_refused():
     for way in ("chunks", "head_tail"):
         with pytest.raises(ModelError, match=f"long_texts='{way}' is for single texts"):
             encode(PAIRS, TOKENIZER, LENGTH, way)
-    with pytest.raises(ParameterError, match="text_pair_column goes with long_texts='head' only"):
+    with pytest.raises(ParameterError, match="text_pair_column needs long_texts='head'"):
         both = {"text_pair_column": "answer", "long_texts": "chunks"}
         check_parameters(both, ["text_pair_column", "long_texts"])
 

@@ -380,7 +380,7 @@ def test_killed_and_continued_it_ends_with_the_same_weights(own_table, monkeypat
     """As the run that nobody killed, which accumulates over two batches; a small model will do."""
     monkeypatch.chdir(own_table)
     save_small(own_table / "small", 2, initializer_range=0.3)
-    # Ten epochs: a loss is logged where a checkpoint is. Else the first one after it is a mean of fewer steps.
+    # Ten epochs: a loss is logged where a checkpoint is; else the first one after it is of fewer steps
     parameters = OWN | {"model_name": "small", "num_train_epochs": 10, "learning_rate": 1e-3}
     run_here(TEMPLATE, parameters | {"output_dir": "whole"})
     whole, broken = own_table / "whole", own_table / "broken"

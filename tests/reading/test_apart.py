@@ -185,7 +185,7 @@ def test_the_groups_of_typed_and_of_written_files_are_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "cells", "says"),
     [
-        ({"time_column": "x"}, ["2024-01-01", "03/04/2024"], "row 2, column 'x': '03/04/2024' may have day or"),
+        ({"time_column": "x"}, ["2024-01-01", "03/04/2024"], "row 2, column 'x': '03/04/2024' may have day"),
         ({"time_column": "x"}, ["2024-01-01", "2024-02-30"], "row 2, column 'x': '2024-02-30' is no date"),
         ({"time_column": "x"}, ["12:30", "2024-01-01"], "row 1, column 'x': '12:30' is no date"),
         ({"time_column": "x"}, ["soon", "later"], "'soon' is no date (as in 2 rows (1, 2))"),

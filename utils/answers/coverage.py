@@ -1,4 +1,4 @@
-"""What it costs and buys that a person looks at unsure answers: how many the model keeps, how many are right."""
+"""A person looks at the unsure answers: how many the model keeps, and how many of those are right."""
 
 import matplotlib.pyplot as plt
 import numpy as np
