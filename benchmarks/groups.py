@@ -41,7 +41,7 @@ def main(name: str) -> None:
             )
     table = pd.DataFrame(lines).groupby("split")
     print(f"{name}: accuracy of {len(SEEDS)} splits each; shared: test rows whose group is in training, too")
-    print(table.mean().join(table.std(), rsuffix=" ±").round(3).to_string())
+    print(table.mean().join(table.std().add_suffix(" ±")).round(3).to_string())
     for key in ("TF-IDF", "embeddings"):
         one, other = (table.get_group(kind)[key] for kind in ("random", "grouped"))
         error = np.sqrt((one.var() + other.var()) / len(SEEDS))
