@@ -118,8 +118,6 @@ def _plan(sweep: Mapping[str, Any]) -> Plan:
         if key in places:
             faults.append(f"{place}: this run is the same as {places[key]}; remove one of them")
         places.setdefault(key, place)
-        if set(defaults) <= set(PARAMETERS):
-            faults += [f"{place}: {fault}" for fault in clashes(values)]
         settings = {name: values[name] for name in columns}
         runs.append(Planned(run_id(changes, parameters, notebook.name), parameters, settings))
     if faults or len({run.run_id for run in runs}) < len(runs):
