@@ -85,9 +85,7 @@ PARAMETERS: dict[str, Rule] = {
     "resume": SWITCH,
     "output_dir": _optional(TEXT),
     "rivals": _optional(Rule((dict,), lambda value: all(map(TEXT.fits, [*value, *value.values()])), FILES)),
-    "target_accuracy": _optional(
-        _number(lambda value: 0 < value < 1, "a share between 0 and 1, such as 0.97")
-    ),
+    "target_accuracy": _optional(_number(lambda value: 0 < value < 1, "a share, such as 0.97")),
 }
 
 
