@@ -111,7 +111,7 @@ def test_good_parameters_come_back_in_order():
             "rivals must be a mapping of names to files, such as {'gpt': 'gpt.csv'}, or None",
         ),
         ("rivals", {"gpt": ""}, "rivals must be a mapping of names to files"),
-        ("target_accuracy", 97, "target_accuracy must be a share between 0 and 1, such as 0.97, or None"),
+        ("target_accuracy", 97, "target_accuracy must be a share, such as 0.97, or None, not 97 (int)"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_right(name, value, says):

@@ -12,15 +12,8 @@ from utils.labels import TASKS
 from utils.reading.checkpoints import model_fault
 from utils.reading.hub import BUNDLED_MODEL, bundled, from_hub, local_model
 
-# what a run adds to config.json
-NOTES = (
-    "folded_temperature",
-    "thresholds",
-    "long_texts",
-    "text_pair_column",
-    "target_accuracy",
-    "review_below",
-)
+NOTES = ("folded_temperature", "thresholds", "long_texts", "text_pair_column")  # what a run adds to config
+NOTES += ("target_accuracy", "review_below")
 NO_LIMIT = 2**31 - 1  # tokens: more than any text has, and every tokenizer takes it (fast ones refuse 1e30)
 
 

@@ -91,9 +91,7 @@ PARAMETERS: dict[str, Rule] = {
     "resume": SWITCH,
     "output_dir": _optional(TEXT),
     "rivals": _optional(Rule((dict,), lambda value: all(map(TEXT.fits, [*value, *value.values()])), FILES)),
-    "target_accuracy": _optional(
-        _number(lambda value: 0 < value < 1, "a share between 0 and 1, such as 0.97")
-    ),
+    "target_accuracy": _optional(_number(lambda value: 0 < value < 1, "a share, such as 0.97")),
 }
 BOTH = "group_column and time_column contradict each other, for a group has old and new rows. Drop one"
 PAIR = "fold and folds go together: fold is a number from 0 to folds - 1"

@@ -102,7 +102,7 @@ def predict_file(
         nonlocal cut
         for answers, shares, longer in _answers(loaded, texts, batch_size, max_length):
             cut += longer
-            labels = pd.Series([label for label, *_ in answers])
+            labels = pd.Series([answer[0] for answer in answers])
             counts.update(rows_of_label(labels, task).to_dict() if counts else {})
             yield from zip(answers, in_digits(shares), strict=True)
 
@@ -117,8 +117,7 @@ def predict_file(
             cells = ["" if value is None or value != value else value for value in row]  # NaN is not itself
             file.write(line_of(map(quote_formula, [*cells, *answer])).removesuffix("\r\n") + digits + "\r\n")
         next(answers, None)  # ends the bar
-    folder = Path(loaded[0].name_or_path)
-    findings += unlike(folder, loaded[1], texts, table.index[filled] + 1, counts)
+    findings += unlike(loaded[0].name_or_path, loaded[1], texts, table.index[filled] + 1, counts)
     return Labelled(target, len(filled), int((~filled).sum()), cut, dict(counts), findings)
 
 

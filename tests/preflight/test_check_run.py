@@ -187,13 +187,13 @@ def freeze(model, *names):
 
 
 head = "The classification head"
-some_frozen = "of the weights are frozen, for example 'bert.embeddings"
+some_frozen = "of the weights are frozen, for example 'bert.e"
 frozen = partial(broken, "frozen")
 for says, names, level, raises in [
     ("All weights are frozen", "", "error", "does not require grad"),
     (f"{head} (classifier.weight, classifier.bias) is frozen", "classifier", "warning", None),
     (some_frozen, "bert.", "warning", None),
-    (some_frozen, "embeddings", "warning", None),
+    (some_frozen, "encoder.layer.0", "warning", None),
 ]:
     build = lambda _, names=names: {"model": freeze(bert(), names)}
     frozen(says, build, level=level, raises=raises)
@@ -282,6 +282,12 @@ def test_the_fix_for_a_frozen_head_names_it(tmp_path, model, config, fix):
     trainer = trainer_for(tmp_path, model=with_adapter(model(), target="value", config=config))
     (finding,) = findings_of(trainer, "frozen")
     assert (finding.level, finding.fix) == ("error", fix.format(f"{config.__name__}(..., modules_to_save="))
+
+
+def test_frozen_embeddings_of_words_alone_are_no_finding(tmp_path):
+    model = bert()
+    model.get_input_embeddings().requires_grad_(False)
+    assert findings_of(trainer_for(tmp_path, model=model), "frozen") == []
 
 
 def test_a_task_type_that_was_given_or_that_nobody_reads_is_no_fix(tmp_path):

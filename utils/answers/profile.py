@@ -77,7 +77,7 @@ def measures(profile: Mapping, tokenizer, texts: Sequence[str]) -> dict[str, np.
 
 
 def unlike(
-    folder: Path, tokenizer, texts: Sequence[str], rows: Sequence[int], predicted: Mapping[str, int]
+    folder: str | Path, tokenizer, texts: Sequence[str], rows: Sequence[int], predicted: Mapping[str, int]
 ) -> list[Finding]:
     """Return a finding where new texts are unlike those that the model in `folder` was made for.
 

@@ -119,7 +119,9 @@ def frozen(setup):
     head = [name for name in parameters if prefix and not name.startswith(f"{prefix}.")]
     with contextlib.suppress(Exception):  # a model without such a table
         words = setup.model.get_input_embeddings().weight
-        off = [name for name in off if parameters[name] is not words]  # frozen alone, it saves time and harms nobody
+        off = [
+            name for name in off if parameters[name] is not words
+        ]  # frozen alone, it saves time and harms nobody
     share = sum(parameters[name].numel() for name in off) / sum(p.numel() for p in parameters.values())
     if all_off:
         yield f"All weights are frozen (requires_grad=False): {nothing}", thaw, "error"
