@@ -25,6 +25,7 @@ LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")  # to a file, before its 
 # Pages of docs/ in the order of the sidebar: first for those who use the template. Others follow.
 ORDER = [
     "own_table",
+    "harder_tables",
     "questions",
     "diagnosing",
     "checkpoints",
