@@ -1,8 +1,8 @@
 """From the bytes of a file to rows.
 
 `bundled` has the sets that come along, `encodings` knows characters, `files` formats, `swallowed` stray
-quotes, `table` texts and labels; `same` says which texts are one, `dealing` deals rows to splits; `hub` and
-`checkpoints` are about models.
+quotes, `table` texts and labels; `same` says which texts are one, `dealing` deals rows to splits, `apart`
+whole groups, times and folds; `hub` and `checkpoints` are about models.
 """
 
 import os
