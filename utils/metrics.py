@@ -406,7 +406,7 @@ def fold_temperature(model, temperature: float) -> None:
 
 
 class Calibration(NamedTuple):
-    """What `calibrate` has fitted: a number to divide logits by, thresholds or None, the rows' probabilities."""
+    """What `calibrate` has fitted: temperature, thresholds or None; and what the rows' probabilities are now."""
 
     temperature: float
     thresholds: np.ndarray | None

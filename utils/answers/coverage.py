@@ -1,4 +1,4 @@
-"""What it costs and buys that a person looks at unsure answers: how many the model keeps, how many are right."""
+"""What a person for unsure answers costs and buys: how many the model keeps, and how many are right."""
 
 import matplotlib.pyplot as plt
 import numpy as np
