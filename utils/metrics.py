@@ -406,7 +406,7 @@ def fold_temperature(model, temperature: float) -> None:
 
 
 class Calibration(NamedTuple):
-    """What `calibrate` has fitted: temperature, thresholds or None; and what the rows' probabilities are now."""
+    """What `calibrate` has fitted: temperature, thresholds (or None), and the rows' probabilities now."""
 
     temperature: float
     thresholds: np.ndarray | None
