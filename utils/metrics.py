@@ -411,7 +411,7 @@ def fold_temperature(model, temperature: float) -> None:
 
 
 class Calibration(NamedTuple):
-    """What `calibrate` fitted: a number to divide logits by, thresholds or None, the rows' probabilities."""
+    """What `calibrate` has fitted: temperature, thresholds (or None), and the rows' probabilities now."""
 
     temperature: float
     thresholds: np.ndarray | None

@@ -14,8 +14,8 @@ from utils.data import Splits, read_table, split_table
 from utils.models import find_model
 from utils.predict import predict_file
 
-GERMAN = """\
-Der Zug nach Köln kam heute wieder zwanzig Minuten zu spät. Ich habe das Buch in zwei Tagen gelesen.
+GERMAN = """Der Zug nach Köln kam heute wieder zwanzig Minuten zu spät. Ich habe das Buch
+in zwei Tagen gelesen.
 Am Abend wurde es kühl, und wir gingen früh nach Hause. Das Essen war gut, aber der Kellner hatte keine Zeit.
 Meine Schwester wohnt seit Jahren in einem kleinen Dorf. Niemand wusste, warum die Brücke gesperrt war.
 Wer zu spät kommt, muss draußen warten. Die Rechnung stimmt nicht, bitte prüfen Sie sie noch einmal.

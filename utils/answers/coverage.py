@@ -1,4 +1,4 @@
-"""A person looks at the unsure answers: how many the model keeps, and how many of those are right."""
+"""What a person for unsure answers costs and buys: how many the model keeps, and how many are right."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -22,8 +22,8 @@ def lowest_limits(right, sure, target: float) -> float | list[float]:
     """Return the lowest limit for which `target` of the answers at least so sure are right, on these rows.
 
     At least 1 / (1 - target) rows have to be answered: of fewer, one mistake is too many. EVERYTHING where no
-    limit reaches it; 0 where nothing need be looked at. Chosen as the best of many it flatters itself a
-    little: check it on other rows (`utils.answers.coverage`).
+    limit reaches it; 0 where nothing need be looked at. On other rows the share will be on either side
+    of the target: check it there (`utils.answers.coverage`).
 
     Args:
         right, sure: whether each answer is right and `sureness`, shape (rows, 1); or (rows, labels): then a
