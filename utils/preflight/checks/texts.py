@@ -409,17 +409,20 @@ def _to_compare(setup) -> Iterator[tuple[Split, Split]]:
 @check("near-repeats", "P", "warning", "Keep one of each, or give each of them one group")
 def near_repeats(setup):
     """Texts in two splits that differ in case, blanks, punctuation, digits or user names only"""
-    form = "table['text'].map(utils.reading.same.bare)"
+    found, example = [], ""
     for one, other in _to_compare(setup):
         near = pd.Series(other.bare_keys).isin(one.bare_keys).to_numpy() & (other.bare_keys != 0)
         near &= ~np.logical_or(*shared_rows(one, other))  # of those, split-leak speaks
         if near.any():
             place = near.argmax()
             first = one.show((one.bare_keys == other.bare_keys[place]).argmax())
-            rows = f"{rows_of(near, other)} repeat rows of the {one.role} data ({near.mean():.1%}) but for"
-            signs = "case, blanks, punctuation, digits or user names"
-            fix = f"table = table[~{form}.duplicated()] before splitting; or a column {form} as group_column"
-            yield f"{rows} {signs}, for example {other.show(place)} and {first}.", fix
+            found.append(f"{rows_of(near, other)} ({near.mean():.1%}) repeat rows of the {one.role} data")
+            example = example or f"for example {other.show(place)} and {first}"
+    if found:
+        form = "table['text'].map(utils.reading.same.bare)"
+        fix = f"table = table[~{form}.duplicated()] before splitting; or a column {form} as group_column"
+        but = "but for case, blanks, punctuation, digits or user names"
+        yield f"{'; '.join(found)}, {but}, {example}.", fix
 
 
 def _two_labels(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
