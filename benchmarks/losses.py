@@ -49,6 +49,10 @@ def measure(data: dict, tokenizer, seed: int, loss=None, **arguments) -> dict[st
     checkpoint = find_model("minilm-l6")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=2)
     model.accepts_loss_kwargs = False
+    model.get_input_embeddings().requires_grad_(False)
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
     arguments |= {"num_train_epochs": enough_epochs(ROWS["train"], 16), "per_device_train_batch_size": 16}
     arguments |= {"learning_rate": 1e-4, "warmup_steps": 0.1, "weight_decay": 0.01, "seed": seed}
     arguments |= {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
