@@ -700,7 +700,9 @@ for again in (
         said_and_again(SAID, again),
         mended=said_and_again(SAID, again.replace("phone", "film").replace("Phone", "film")),
     )
-near_repeats("row 11 of the test data (8.3%) repeat", said_and_again(SAID, SAID.lower().replace(",", ""), "test"))
+near_repeats(
+    "row 11 of the test data (8.3%) repeat", said_and_again(SAID, SAID.lower().replace(",", ""), "test")
+)
 healthy("praise so short that it comes up twice", said_and_again("Great stuff!", "GREAT stuff"))
 healthy("numbered texts of no words", said_and_again("w1 w2 w3 w4 w5 w6 w7 w8", "w2 w2 w3 w4 w5 w6 w7 w8"))
 # a tokenizer that, as uncased BERT's, drops accents and sees no blanks beside punctuation
