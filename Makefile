@@ -60,7 +60,7 @@ MARKS ?= not browser and not full
 NBVAL := runs/nbval/notebooks
 
 # In the environment BIN, as it is: all tests and the notebooks, or only TESTS. The notebooks run in a copy, with the
-# exercises solved, 02 and 03 also with a small model: runs/training of whoever works here stays as it is. Three
+# exercises solved, 02 and 03 also with a small model: runs/training of whoever works here stays as it is. Four
 # processes for two cores, because many tests wait; one thread each, because two trainings with two threads slow each
 # other down several times.
 suite:
@@ -68,7 +68,7 @@ ifeq ($(TESTS),tests)
 	@rm -rf runs/nbval && mkdir -p runs/nbval && cp -R notebooks utils data runs/nbval/
 	@$(BIN)/python tests/tools/notebooks.py $(NBVAL)
 endif
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=10 \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=10 \
 		-m "$(MARKS)" --nbval-lax --nbval-cell-timeout=1200 $(TESTS) $(if $(filter tests,$(TESTS)),$(NBVAL))
 	@rm -rf runs/nbval
 

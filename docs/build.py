@@ -26,6 +26,8 @@ LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")  # to a file, before its 
 ORDER = [
     "own_table",
     "harder_tables",
+    "few_labels",
+    "answers",
     "questions",
     "diagnosing",
     "checkpoints",
