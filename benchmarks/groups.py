@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from utils.baselines import embed, linear_predictions, without_model
+from utils.baselines import embed, from_embeddings, without_model
 from utils.data import read_table, split_table
 from utils.models import find_model
 from utils.reading.bundled import WHOLE
@@ -31,9 +31,7 @@ def main(name: str) -> None:
             train, test = splits.train, splits.test
             words = without_model(train["text"], train["label"], test["text"])["tfidf_logreg"].predicted
             known, asked = (features[table.rows["row"].searchsorted(part["row"])] for part in (train, test))
-            mean, spread = known.mean(axis=0), known.std(axis=0) + 1e-6
-            known, asked = (known - mean) / spread, (asked - mean) / spread
-            vectors = linear_predictions(known, train["label"].to_numpy(), asked, "single_label", 0.01)
+            vectors = from_embeddings(known, train["label"].to_numpy(), asked, "single_label")
             scores = {"TF-IDF": words == test["label"], "embeddings": vectors == test["label"]}
             shared = test["group"].isin(train["group"]).mean()
             lines.append(

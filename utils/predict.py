@@ -87,7 +87,7 @@ def predict_file(
     for name, value, least in (("batch_size", batch_size, 1), ("max_length", max_length, 3)):
         if value is not None and value < least:  # two tokens are special ones
             raise ModelError(f"{name}={value} must be a whole number, {least} or more.")
-    max_length = _limit(loaded, max_length)
+    max_length = length_limit(loaded, max_length)
     pair = text_pair_column or getattr(loaded[0].config, "text_pair_column", None)
     read = [text_column, pair] if pair else [text_column]
     table, _, findings = read_frame(path, read, encoding=encoding, delimiter=delimiter)
@@ -157,7 +157,7 @@ def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFr
     columns = dict(zip(("text", "text_pair"), as_columns(texts), strict=False))
     if pair := len(texts) and len(columns) == 1 and getattr(loaded[0].config, "text_pair_column", None):
         raise ModelError(f"This model reads pairs: give each text as a tuple, (text, {pair}).")
-    answers = _answers(loaded, texts, batch_size, _limit(loaded))
+    answers = _answers(loaded, texts, batch_size, length_limit(loaded))
     rows = [(*told, *row) for many, shares, _ in answers for told, row in zip(many, shares, strict=True)]
     return pd.DataFrame(columns).join(pd.DataFrame(rows, columns=_added(loaded)))
 
@@ -169,7 +169,7 @@ def _added(loaded) -> list[str]:
     return ["predicted", *review, *(f"probability_{name}" for name in names if TASKS[task].classes)]
 
 
-def _limit(loaded, max_length: int | None = None) -> int:
+def length_limit(loaded, max_length: int | None = None) -> int:
     """Return after how many tokens texts are cut: unless told, where the run cut, as its tokenizer says."""
     limit = longest_input(Path(loaded[0].name_or_path), max_length)
     return max_length or min(limit, int(loaded[1].model_max_length))

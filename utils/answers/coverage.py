@@ -17,7 +17,7 @@ def checked(config, labels, predicted, probabilities, names: list[str], task: st
 
     In each: `label`; `review_below`; `answered`, how many answers are at least so sure, and `coverage`, their
     share; and where there are any, `accuracy`, the share of them that is right, and `accuracy_ci95` (Wilson).
-    None where `config` has no `review_below`. Arguments as for `score`.
+    Empty where `config` has no `review_below`. Arguments as for `score`.
     """
     found = []
     for name, right, sure, limit in _columns(config, labels, predicted, probabilities, names, task):
@@ -79,6 +79,6 @@ def _columns(config, labels, predicted, probabilities, names: list[str], task: s
     if (limits := getattr(config, "review_below", None)) is None:
         return []
     right = np.equal(predicted, labels).reshape(len(labels), -1)
-    sure = sureness(predicted, probabilities, getattr(config, "thresholds", None), task)
+    sure = sureness(predicted, probabilities, config, task)
     names = names if TASKS[task].joined else ["all labels"]
     return list(zip(names, right.T, sure.T, np.atleast_1d(limits).tolist(), strict=True))

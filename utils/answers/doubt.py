@@ -9,11 +9,12 @@ from utils.labels import TASKS, decode_labels
 EVERYTHING = 2.0  # a limit above all probabilities: every answer goes to a person
 
 
-def sureness(predicted, probabilities, thresholds, task: str) -> np.ndarray:
+def sureness(predicted, probabilities, config, task: str) -> np.ndarray:
     """Return how sure each answer is: the probability of the predicted class, shape (rows, 1); in multi_label
-    how far each label's probability is from its threshold, shape (rows, labels).
+    how far each label's probability is from its threshold in `config`, shape (rows, labels).
     """
     if TASKS[task].joined:
+        thresholds = getattr(config, "thresholds", None)
         return np.abs(probabilities - (0.5 if thresholds is None else np.asarray(thresholds)))
     return np.take_along_axis(np.asarray(probabilities), np.asarray(predicted)[:, None], axis=1)
 
@@ -46,8 +47,7 @@ def lowest_limits(right, sure, target: float) -> float | list[float]:
 def choose_limits(labels, predicted, probabilities, config, task: str) -> float | list[float]:
     """Return `lowest_limits` of these validation rows for `config.target_accuracy`: `config.review_below`."""
     right = np.equal(predicted, labels).reshape(len(labels), -1)
-    sure = sureness(predicted, probabilities, getattr(config, "thresholds", None), task)
-    return lowest_limits(right, sure, config.target_accuracy)
+    return lowest_limits(right, sureness(predicted, probabilities, config, task), config.target_accuracy)
 
 
 def in_doubt(predicted, probabilities, config, names: list[str], task: str) -> list | None:
@@ -56,6 +56,5 @@ def in_doubt(predicted, probabilities, config, names: list[str], task: str) -> l
     """
     if (limits := getattr(config, "review_below", None)) is None:
         return None
-    thresholds = getattr(config, "thresholds", None)
-    doubtful = sureness(predicted, probabilities, thresholds, task) < np.asarray(limits)
+    doubtful = sureness(predicted, probabilities, config, task) < np.asarray(limits)
     return decode_labels(doubtful, names, task) if TASKS[task].joined else doubtful[:, 0].tolist()

@@ -66,11 +66,16 @@ def on_embeddings(
     known = list(train_texts)
     texts = [*(known[k] for k in kept), *texts]
     features = embed(model, tokenizer, texts, max_length)
-    features = (features - features[: len(kept)].mean(axis=0)) / (features[: len(kept)].std(axis=0) + 1e-6)
     known, asked = features[: len(kept)], features[len(kept) :]
-    # between 0.003 and 0.03 the strength hardly matters on the bundled sets, all rows or 300
-    predicted = linear_predictions(known, np.asarray(train_labels)[kept], asked, task, strength=0.01)
+    predicted = from_embeddings(known, np.asarray(train_labels)[kept], asked, task)
     return {TASKS[task].embeddings_baseline: Rung(predicted, time.perf_counter() - start)}
+
+
+def from_embeddings(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, task: str) -> np.ndarray:
+    """Return what a linear model predicts for embeddings `asked`, scaled as the `known` ones, of `embed`."""
+    mean, spread = known.mean(axis=0), known.std(axis=0) + 1e-6
+    # between 0.003 and 0.03 the strength hardly matters on the bundled sets, all rows or 300
+    return linear_predictions((known - mean) / spread, labels, (asked - mean) / spread, task, strength=0.01)
 
 
 def embed(model, tokenizer, texts: Sequence[str], max_length: int) -> np.ndarray:

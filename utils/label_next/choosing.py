@@ -13,8 +13,7 @@ from utils import atomic_path, quote_formula
 from utils.baselines import embed
 from utils.findings import ModelError, TableError
 from utils.labels import TASKS
-from utils.models import longest_input
-from utils.predict import label_texts, load_classifier
+from utils.predict import label_texts, length_limit, load_classifier
 from utils.reading.files import read_frame, refuse_output
 from utils.reading.same import normalise
 from utils.reading.table import is_blank, locate
@@ -98,8 +97,7 @@ def choose(
     thresholds = getattr(classifier.config, "thresholds", None)
     unsure, sure = doubts(answers.filter(like="probability_").to_numpy(), task, thresholds)
     first = np.argsort(-unsure, kind="stable")[: MORE * number]
-    limit = min(longest_input(Path(classifier.name_or_path)), int(tokenizer.model_max_length))
-    vectors = embed(classifier, tokenizer, texts.iloc[first].tolist(), limit)
+    vectors = embed(classifier, tokenizer, texts.iloc[first].tolist(), length_limit(loaded))
     chosen = first[np.sort(unlike(vectors, unsure[first], number))]
     rows = answers.assign(row=texts.index, probability=sure, label="").iloc[chosen]
     rows = rows[["row", "text", "predicted", "probability", "label"]].reset_index(drop=True)

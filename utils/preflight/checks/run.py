@@ -117,12 +117,12 @@ def frozen(setup):
     thaw, stay = "model.requires_grad_(True)", "would stay as they are"
     prefix = getattr(setup.model, "base_model_prefix", "")
     head = [name for name in parameters if prefix and not name.startswith(f"{prefix}.")]
-    with contextlib.suppress(Exception):  # a model without such a table
+    with contextlib.suppress(Exception):  # a model without a table of word vectors
         words = setup.model.get_input_embeddings().weight
-        off = [
-            name for name in off if parameters[name] is not words
-        ]  # frozen alone, it saves time and harms nobody
-    share = sum(parameters[name].numel() for name in off) / sum(p.numel() for p in parameters.values())
+        # frozen alone, the table saves time and harms nobody
+        off = [name for name in off if parameters[name] is not words]
+    sizes = {name: p.numel() for name, p in parameters.items()}
+    share = sum(sizes[name] for name in off) / max(1, sum(sizes.values()))
     if all_off:
         yield f"All weights are frozen (requires_grad=False): {nothing}", thaw, "error"
     elif head and set(head) <= set(off):
