@@ -34,7 +34,7 @@ GOOD = {
     "fold": None,
     "model_name": "minilm-l6", "max_length": 128, "long_texts": "head", "max_train_samples": None,
     "num_train_epochs": 3, "learning_rate": 5e-5, "per_device_train_batch_size": 16,
-    "per_device_eval_batch_size": 64, "gradient_accumulation_steps": 1, "weight_decay": 0.01,
+    "per_device_eval_batch_size": 16, "gradient_accumulation_steps": 1, "weight_decay": 0.01,
     "warmup_steps": 0.1, "class_weights": False, "label_smoothing_factor": 0.0,
     "early_stopping_patience": 2, "seed": 42, "report_to": "none", "resume": False, "output_dir": None,
     "rivals": None, "target_accuracy": None,
