@@ -1,3 +1,3 @@
 """After training: what a run left, smaller, faster, explained and served. Neither the helper nor another room
-imports this one, and what it needs beyond requirements.txt (requirements-after.txt) is imported where it is used.
+imports this one, and what it needs beyond the other rooms is imported where it is used.
 """
