@@ -1,6 +1,5 @@
-"""Behaviour tests: texts changed in one way, and whether the answer does what it should (Ribeiro et al. 2020,
-Beyond Accuracy: Behavioral Testing of NLP Models with CheckList). A case is a text, the text changed, and the
-label that is wanted then, or None: the same as before. Write your own cases in this form.
+"""Behaviour tests (Ribeiro et al. 2020, CheckList): each test is a list of cases, and a case is a text, the
+text changed, and the label wanted then (None: the same as before). Write your own in this form.
 """
 
 import random
@@ -10,28 +9,26 @@ from collections.abc import Sequence
 import pandas as pd
 
 from utils.findings import ModelError, in_words
-from utils.labels import TASKS
+from utils.labels import TASKS, rows_of_label
 from utils.metrics import wilson_interval
 from utils.predict import label_texts
 
-# Names that Americans take for those of white and of black people (Bertrand and Mullainathan 2004)
+# Names that Americans took for those of white and of black people (Bertrand and Mullainathan 2004)
 NAMES = ("Emily", "Lakisha"), ("Greg", "Jamal"), ("Anne", "Tamika"), ("Brad", "Rasheed")
 THINGS = ("The film was", "The food is", "My new phone is", "The service was", "This song is", "The day was")
-GOOD = ("good", "great", "nice", "excellent", "wonderful", "amazing")
-BAD = ("bad", "terrible", "awful", "horrible", "disgusting", "sad")
+GOOD, BAD = ("good", "great", "nice", "excellent", "amazing"), ("bad", "terrible", "awful", "horrible", "sad")
 Cases = dict[str, list[tuple[str, str, str | None]]]
 
 
 def typo(text: str, draw: random.Random) -> str:
-    """Swap two unlike letters inside a word of at least four; without such a word, the text stays."""
+    """Swap two unlike letters inside a word of four or more; where there is none, the text stays."""
     inside = (range(word.start() + 1, word.end() - 2) for word in re.finditer(r"[^\W\d_]{4,}", text))
-    places = [k for places in inside for k in places if text[k] != text[k + 1]]
-    k = draw.choice(places or [len(text)])
+    k = draw.choice([k for places in inside for k in places if text[k] != text[k + 1]] or [len(text)])
     return text[:k] + text[k : k + 2][::-1] + text[k + 2 :]
 
 
 def harmless(texts: Sequence[str], seed: int = 0) -> Cases:
-    """Return cases of any texts, four tests, whose changes should change no answer."""
+    """Return tests of any texts, whose changes should change no answer."""
     draw = random.Random(seed)
     changes = {
         "typo": lambda text: (text, typo(text, draw)),
@@ -44,46 +41,36 @@ def harmless(texts: Sequence[str], seed: int = 0) -> Cases:
 
 
 def negation(positive: str = "positive", negative: str = "negative") -> Cases:
-    """Return cases for a model of praise and blame, whose labels are given: plain words, and words with "not"."""
-    words = [(word, positive, negative) for word in GOOD] + [(word, negative, positive) for word in BAD]
-    made = [(f"{thing} {{}}{word}.", *labels) for thing in THINGS for word, *labels in words]
-    made = [(sentence.format(""), sentence.format("not "), *labels) for sentence, *labels in made]
-    kinds = {"not + praise": positive, "not + blame": negative}
-    negated = {
-        kind: [(plain, changed, other) for plain, changed, label, other in made if label == sign]
-        for kind, sign in kinds.items()
-    }
-    return {"plain words": [(plain, plain, label) for plain, _, label, _ in made]} | negated
+    """Return tests for a model of praise and blame: plain words, and the same with "not"."""
+    tests = {}
+    for kind, words, *labels in (("praise", GOOD, positive, negative), ("blame", BAD, negative, positive)):
+        pairs = [(f"{thing} {word}.", f"{thing} not {word}.") for thing in THINGS for word in words]
+        tests[kind] = [(text, text, labels[0]) for text, _ in pairs]
+        tests[f"not + {kind}"] = [(*pair, labels[1]) for pair in pairs]
+    return tests
 
 
-def check(loaded, cases: Cases, tolerance: float | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def check(loaded, tests: Cases) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return for each test its cases, failures, their rate with its 95% interval (Wilson); and all failures.
 
-    These have test, text, changed, wanted, predicted (for the changed text), and how sure the model was (the
-    highest probability), the surest first. For a regression a case fails that is more than `tolerance` off,
-    and the furthest off is first. `loaded` is what `load_classifier` returns.
+    These have test, text, changed, wanted, predicted (for the changed text), and probability, the highest;
+    the surest are first. `loaded` is what `load_classifier` returns.
 
     Raises:
-        ModelError: a wanted label is not one of the model's, or a regression has no `tolerance`.
+        ModelError: the model predicts a number, or a label that is wanted is not one of its labels.
     """
-    task, names = loaded[2:]
-    columns = ["test", "text", "changed", "wanted"]
-    rows = pd.DataFrame([(name, *case) for name, part in cases.items() for case in part], columns=columns)
-    if task == "single_label" and (unknown := {*rows["wanted"].dropna()} - {*names}):
+    cases = [(name, *case) for name, part in tests.items() for case in part]
+    rows, names = pd.DataFrame(cases, columns=["test", "text", "changed", "wanted"]), loaded[3]
+    if not TASKS[loaded[2]].classes:
+        raise ModelError("This model predicts a number, and any change of a text moves it a little.")
+    if unknown := {*rows_of_label(rows["wanted"].dropna(), loaded[2]).index} - {*names}:
         raise ModelError(f"The model has no label {in_words(sorted(unknown))}, but {in_words(names)}.")
-    if not TASKS[task].classes and tolerance is None:
-        raise ModelError("tolerance=None: say from which distance on two numbers are not the same.")
     answers = label_texts(loaded, pd.unique(rows[["text", "changed"]].to_numpy().ravel())).set_index("text")
     rows["wanted"] = rows["wanted"].fillna(rows["text"].map(answers["predicted"]))
     rows["predicted"] = rows["changed"].map(answers["predicted"])
-    if TASKS[task].classes:
-        rows["sure"] = rows["changed"].map(answers.filter(like="probability_").max(axis=1))
-        failed = rows["predicted"] != rows["wanted"]
-    else:
-        rows["off_by"] = (rows["predicted"].astype(float) - rows["wanted"].astype(float)).abs()
-        failed = rows["off_by"] > tolerance
-    table = failed.groupby(rows["test"], sort=False).agg(cases="size", failures="sum")
+    rows["probability"] = rows["changed"].map(answers.filter(like="probability_").max(axis=1))
+    failed = rows["predicted"] != rows["wanted"]
+    table = failed.groupby(rows["test"], sort=False).agg(cases="size", failures="sum", rate="mean")
     ends = [wilson_interval(*pair) for pair in zip(table["failures"], table["cases"], strict=True)]
-    table = table.assign(rate=table["failures"] / table["cases"])
     table[["low", "high"]] = ends
-    return table, rows[failed].sort_values(rows.columns[-1], ascending=False)
+    return table, rows[failed].sort_values("probability", ascending=False)
