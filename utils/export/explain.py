@@ -25,7 +25,7 @@ class Explanation(NamedTuple):
     """What `explain` returns; in a notebook it shows itself as coloured text."""
 
     words: pd.DataFrame  # word, and what it adds to the score: occlusion, gradient
-    score: str  # "log-odds of positive", in nats; of a regression, its name
+    score: str  # "log-odds of positive (nats)"; of a regression, its name
     answer: str  # "positive (0.98)"; of a text that is longer than the model reads, with what it reads
     gap: float  # what the gradients' sum misses of the score's distance from that of padding tokens
 
@@ -73,7 +73,8 @@ def explain(loaded, text: str, label: str | None = None, steps: int = 64) -> Exp
     table = pd.DataFrame(table).iloc[: len(adds)].assign(gradient=adds)
     answer = f"{names[target]} ({numbers[0, target]:.3g})"
     answer += f", the first {len(adds)} words" * (len(adds) < len(text.split()))
-    return Explanation(table, f"{'log-odds of ' * classes}{names[target]}", answer, gap)
+    score = f"log-odds of {names[target]} (nats)" if classes else names[target]
+    return Explanation(table, score, answer, gap)
 
 
 def _gradients(loaded, words: list[str], target: int, steps: int) -> tuple[np.ndarray, float]:
@@ -96,9 +97,9 @@ def _gradients(loaded, words: list[str], target: int, steps: int) -> tuple[np.nd
         ends = embed(ids), embed(torch.where(special_ones.bool(), ids, tokenizer.pad_token_id))
     how = {"n_steps": steps, "internal_batch_size": max(1, TOKENS // ids.shape[1])}
     by_unit, gap = IntegratedGradients(score).attribute(*ends, return_convergence_delta=True, **how)
-    last = encoded["offset_mapping"][0, :, 1] - 1  # a token of GPT-2 may begin with a blank
+    last = encoded["offset_mapping"][0, :, 1].numpy() - 1  # a token of GPT-2 may begin with a blank
     owner = np.searchsorted(np.cumsum([*map(len, words)]), last, "right")
-    return np.bincount(owner, by_unit.sum(2)[0].cpu()), abs(float(gap))
+    return np.bincount(owner, by_unit.sum(2)[0].cpu().numpy()), abs(float(gap))
 
 
 def _without(words: list[str], gone: Sequence[int]) -> str:
@@ -115,11 +116,13 @@ def _numbers(loaded, texts: Sequence[str]) -> np.ndarray:
 def figure(why: Explanation, most: int = 20) -> Figure:
     """Draw what the `most` strongest words add, in the order of the text: the static twin of the colours."""
     words = why.words.loc[why.words[METHODS].abs().sum(axis=1).nlargest(most).sort_index().index]
-    drawing, axes = plt.subplots(figsize=(7, 1.4 + 0.3 * len(words)), layout="constrained")
-    words.plot.barh(ax=axes, color=[BLUE, ORANGE], width=0.8, title=f"Why {plain_axes(why.answer, 60)}?")
-    axes.set_yticks(range(len(words)), map(plain_axes, words["word"]))
-    axes.invert_yaxis()
-    axes.set(xlabel=f"what the word adds to the {plain_axes(why.score, 60)}", ylabel="word")
+    drawing, axes = plt.subplots(1, 2, sharey=True, figsize=(8, 1.4 + 0.3 * len(words)), layout="constrained")
+    words[METHODS].plot.barh(ax=axes, subplots=True, color=[BLUE, ORANGE], width=0.8, legend=False)
+    axes[0].set_yticks(range(len(words)), map(plain_axes, words["word"]))
+    axes[0].invert_yaxis()
+    axes[0].set(ylabel="word")
+    drawing.suptitle(f"Why {plain_axes(why.answer, 60)}?")
+    drawing.supxlabel(f"what the word adds to the {plain_axes(why.score, 60)}")
     return finish(drawing)
 
 
