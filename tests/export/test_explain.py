@@ -125,7 +125,7 @@ def test_what_cannot_be_explained_is_refused(planted, folder):
     with pytest.raises(ModelError, match="not blank"):
         explain(planted, " \n")
     pairs = Bag(folder, {}, planted[1], text_pair_column="answer")
-    with pytest.raises(ModelError, match="not to a pair"):
+    with pytest.raises(ModelError, match="none to pairs"):
         explain((pairs, *planted[1:]), "w1")
 
 
@@ -135,7 +135,7 @@ def test_coloured_text_is_escaped_and_readable_without_colours(planted):
     html = why._repr_html_()
     assert "<script>" not in html
     assert "<b title='+4.00' style='background:#0072B2a0'>&lt;script&gt;w7&lt;/script&gt;</b>" in html
-    assert "log-odds of good&amp; (nats)" in html
+    assert "log-odds of good&amp; (nats); the gradients miss" in html
     plain = re.sub(r" title='[^']*' style='[^']*'", "", html)
     assert plain.count("<b>&lt;script") == 2, "once a method"
     assert "<u>" not in plain.split("<small>")[0], "weak words stand unmarked"

@@ -35,7 +35,7 @@ class Explanation(NamedTuple):
             marks = map(_mark, self.words["word"], values, values / (values.abs().max() or 1))
             lines.append(f"<i>by {method}:</i> {' '.join(marks)}")
         legend = f"{_mark('adds much', 1, 1)}, {_mark('takes much', -1, -1)} from the {escape(self.score)}"
-        return "<br>".join([*lines, f"<small>{legend}</small>"])
+        return "<br>".join([*lines, f"<small>{legend}; the gradients miss {self.gap:.1g} of it</small>"])
 
 
 def _mark(word: str, value: float, share: float) -> str:
@@ -57,9 +57,7 @@ def explain(loaded, text: str, label: str | None = None, steps: int = 64) -> Exp
     """
     names, classes = loaded[3], TASKS[loaded[2]].classes
     if getattr(loaded[0].config, "text_pair_column", None) or not text.strip():
-        raise ModelError(
-            "Only the answer to a single text that is not blank can be explained, not to a pair."
-        )
+        raise ModelError("Only answers to single texts that are not blank can be explained, none to pairs.")
     if label is not None and label not in names:
         raise ModelError(f"The model has no label {label!r}, but {in_words(names)}.")
     words = WORD.findall(text.strip())[: length_limit(loaded)]
@@ -118,9 +116,8 @@ def figure(why: Explanation, most: int = 20) -> Figure:
     words = why.words.loc[why.words[METHODS].abs().sum(axis=1).nlargest(most).sort_index().index]
     drawing, axes = plt.subplots(1, 2, sharey=True, figsize=(8, 1.4 + 0.3 * len(words)), layout="constrained")
     words[METHODS].plot.barh(ax=axes, subplots=True, color=[BLUE, ORANGE], width=0.8, legend=False)
-    axes[0].set_yticks(range(len(words)), map(plain_axes, words["word"]))
+    axes[0].set(yticks=range(len(words)), yticklabels=[*map(plain_axes, words["word"])], ylabel="word")
     axes[0].invert_yaxis()
-    axes[0].set(ylabel="word")
     drawing.suptitle(f"Why {plain_axes(why.answer, 60)}?")
     drawing.supxlabel(f"what the word adds to the {plain_axes(why.score, 60)}")
     return finish(drawing)
@@ -141,9 +138,8 @@ def faithfulness(loaded, texts: Sequence[str], explainer=None, share=0.2, steps=
     for text in texts:
         before = _numbers(loaded, [text])[0]
         adds = explain(explainer or loaded, text, loaded[3][before.argmax()], steps).words[METHODS]
-        order = np.argsort(-adds.assign(random=rng.random(len(adds))).to_numpy(), axis=0)[
-            : int(share * len(adds))
-        ]
+        adds["random"] = rng.random(len(adds))
+        order = np.argsort(-adds.to_numpy(), axis=0)[: int(share * len(adds))]
         if len(order):
             shorter = [_without(WORD.findall(text.strip()), gone) for gone in order.T]
             falls.append((before - _numbers(loaded, shorter))[:, before.argmax()])
