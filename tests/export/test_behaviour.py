@@ -9,7 +9,7 @@ from test_explain import Bag
 from utils.export.behaviour import NAMES, check, harmless, negation, typo
 from utils.findings import ModelError
 
-TEXTS = ["@ann the Battery broke after 2 days :(", "naïve café", "ok", "aaaa 1234 u", "EEK! über straße", ""]
+TEXTS = ["@ann the Battery broke in 2 days :(", "naïve café", "ok", "aaaa 1234 u", "EEK! über spät", ""]
 
 
 def test_a_typo_swaps_two_unlike_letters_inside_one_word():

@@ -16,10 +16,8 @@ from utils.predict import label_texts
 # Names that Americans took for those of white and of black people (Bertrand and Mullainathan 2004)
 NAMES = ("Emily", "Lakisha"), ("Greg", "Jamal"), ("Anne", "Tamika"), ("Brad", "Rasheed")
 THINGS = ("The film was", "The food is", "My new phone is", "The service was", "This song is", "The day was")
-GOOD, BAD = (
-    ("good", "great", "nice", "excellent", "amazing"),
-    ("bad", "terrible", "awful", "horrible", "disappointing"),
-)
+GOOD = ("good", "great", "nice", "excellent", "amazing")
+BAD = ("bad", "terrible", "awful", "horrible", "disappointing")
 Cases = dict[str, list[tuple[str, str, str | None]]]
 
 
