@@ -1,4 +1,4 @@
-"""Why this answer: a planted word is named, sums are complete, HTML is safe; the check knows good from bad."""
+"""Why this answer: planted words are named, sums complete, HTML safe; the check knows good from bad."""
 
 import re
 from types import SimpleNamespace
