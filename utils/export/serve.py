@@ -8,164 +8,142 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from types import SimpleNamespace
+from typing import Annotated
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from transformers.utils import logging
 
 from utils.models import ModelError
 from utils.predict import label_texts, length_limit, load_classifier
 
+LIMITS = {  # option of the command: default, meaning
+    "together": (64, "texts computed at a time; 1: each request alone"),
+    "wait-ms": (5, "how long the first of them waits for others"),
+    "max-texts": (64, "texts of a request"),
+    "max-characters": (10_000, "characters of a text"),
+    "max-bytes": (1_000_000, "size of a request's body"),
+    "max-waiting": (1_024, "texts accepted and not yet answered"),
+}
 STOP = 60  # seconds that a stop waits at most for what was accepted
 
 
-class Limits(NamedTuple):
-    """What the service takes, and how much it computes at a time; each is an option of the command."""
-
-    together: int = 64  # texts computed at a time; 1: each request alone
-    wait_ms: float = 5.0  # how long the first text of a batch waits for others
-    max_characters: int = 10_000  # of a text
-    max_texts: int = 64  # of a request
-    max_bytes: int = 1_000_000  # of a request's body
-    max_waiting: int = 1_024  # texts accepted and not yet answered
-
-
 def answers_of(loaded, texts: Sequence, max_length: int | None = None) -> list[dict]:
-    """Return what the service says of each text, in order: `label`, `review` where the model has limits for
-    it, `probabilities` by label where it has labels. They are those of `label_texts`, to six digits.
+    """Return what the service says of each text, in order: `label` (or a number), `review` where the model has
+    limits for it, `probabilities` by label where it has labels. As `label_texts` says, to six digits.
     """
-    answers = []
+    answers, number = [], loaded[2] == "regression"
     for row in label_texts(loaded, texts, max_length=max_length).to_dict("records"):
-        shares = {name: round(row[key], 6) for name in loaded[3] if (key := f"probability_{name}") in row}
-        answer = {"label": row["predicted"], "review": row.get("review"), "probabilities": shares or None}
-        answers.append({name: value for name, value in answer.items() if value is not None})
+        answer = {"label": float(row["predicted"]) if number else row["predicted"]}
+        answer |= {"review": row["review"]} if "review" in row else {}
+        shares = {} if number else {name: round(row[f"probability_{name}"], 6) for name in loaded[3]}
+        answers.append(answer | ({"probabilities": shares} if shares else {}))
     return answers
 
 
-def service(loaded, name: str, limits: Limits = Limits()) -> FastAPI:
-    """Return the app: POST /predict and GET /health. `loaded` is of `load_classifier`; it answers once first.
-
-    Texts of requests that arrive within `wait_ms` are computed together, by one thread: PyTorch itself uses
-    the cores. When the app ends, it says how many requests it had accepted and how many it answered.
+def service(loaded, name: str, limits: argparse.Namespace) -> FastAPI:
+    """Return the app: POST /predict and GET /health. `loaded` is of `load_classifier`; it answers once first;
+    `limits` are LIMITS. A batch takes the texts of all requests until its turn comes, `wait_ms` at least, and
+    one thread computes: PyTorch itself uses the cores. When the app ends, it says what it accepted.
     """
     pair, max_length = getattr(loaded[0].config, "text_pair_column", None), length_limit(loaded)
     example = [("a text", "its second"), ("another", "one more")] if pair else ["a text", "another"]
+    form = f"Send {json.dumps({'texts': example})}, at most {limits.max_texts} texts (--max-texts)"
+    form += f" of {limits.max_characters} characters (--max-characters)."
     answers_of(loaded, example, max_length)
-    requests, now = asyncio.Queue(), {"waiting": 0, "accepted": 0, "answered": 0}
+    thread, turn = ThreadPoolExecutor(1), asyncio.Lock()
+    now = SimpleNamespace(waiting=0, accepted=0, answered=0, texts=None, answers=None)
 
-    async def work(thread: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            batch = [await requests.get()]
-            if now["waiting"] < limits.together:
-                await asyncio.sleep(limits.wait_ms / 1000)
-            while requests.qsize() and sum(len(texts) for texts, _ in batch) < limits.together:
-                batch.append(requests.get_nowait())
-            texts, failed = [text for texts, _ in batch for text in texts], None
-            try:
-                answers = iter(await loop.run_in_executor(thread, answers_of, loaded, texts, max_length))
-            except Exception as error:  # the requests of this batch fail with it, and the next ones do not
-                answers, failed = iter(()), error
-            for texts, answer in batch:
-                now["waiting"] -= len(texts)
-                own = list(islice(answers, len(texts)))
-                if not answer.done():  # done: the request was given up
-                    answer.set_exception(failed) if failed else answer.set_result(own)
+    async def compute(texts: list) -> list[dict]:
+        await asyncio.sleep(limits.wait_ms / 1000)
+        async with turn:
+            now.texts = None if now.texts is texts else now.texts  # nobody joins this batch from here on
+            run = asyncio.get_running_loop().run_in_executor
+            return await run(thread, answers_of, loaded, texts, max_length)
 
     @asynccontextmanager
     async def life(_):
-        with ThreadPoolExecutor(1) as thread:
-            worker = asyncio.create_task(work(thread))
-            yield
-            worker.cancel()
-        print(f"Stopped: {now['accepted']:,} requests accepted, {now['answered']:,} answered.", flush=True)
+        yield
+        print(f"Stopped: {now.accepted} requests accepted, {now.answered} answered.", flush=True)
 
-    app = FastAPI(title=name, lifespan=life, docs_url=None, redoc_url=None)  # both load scripts from elsewhere
+    no_scripts_from_elsewhere = {"docs_url": None, "redoc_url": None}
+    app = FastAPI(title=name, lifespan=life, **no_scripts_from_elsewhere)
     Text = Annotated[str, Field(max_length=limits.max_characters)]
-    Texts = list[tuple[Text, Text] if pair else Text]
 
-    class Asked(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        texts: Annotated[Texts, Field(min_length=1, max_length=limits.max_texts, examples=[example])]
+    class Asked(BaseModel, extra="forbid"):
+        texts: list[tuple[Text, Text] if pair else Text] = Field(min_length=1, max_length=limits.max_texts)
 
     @app.middleware("http")
-    async def check_size(request: Request, call_next):
-        size = request.headers.get("content-length")
-        if request.method == "POST" and size is None:
-            return JSONResponse({"detail": "Say how long the body is: send Content-Length."}, 411)
-        if int(size or 0) > limits.max_bytes:  # before it is read
-            fault = f"The body has {int(size):,} bytes; the limit is {limits.max_bytes:,} (--max-bytes)"
-            return JSONResponse({"detail": f"{fault}. Send fewer texts a request."}, 413)
-        return await call_next(request)
+    async def check_size(request: Request, call_next):  # before the body is read
+        size = request.headers.get("content-length", "" if request.method == "POST" else "0")
+        if size and int(size) <= limits.max_bytes:
+            return await call_next(request)
+        fault = f"The body has {size or 'an unknown number of'} bytes; the limit is {limits.max_bytes}"
+        return JSONResponse({"detail": f"{fault} (--max-bytes). Send fewer texts, and Content-Length."}, 413)
 
     @app.exception_handler(RequestValidationError)
     async def in_words(_, error: RequestValidationError):
         first = error.errors()[0]
-        kind, most = first["type"], first.get("ctx", {}).get("max_length")
-        where = ".".join(map(str, first["loc"][1:] if kind != "json_invalid" else ())) or "The body"
-        if kind == "string_too_long":
-            fault = f"{len(first['input']):,} characters; the limit is {most:,} (--max-characters). Shorten it"
-        elif kind == "too_long" and where == "texts":
-            fault = f"{len(first['input']):,} of them; the limit is {most:,} (--max-texts). Send several requests"
-        else:
-            kind = "pairs of texts" if pair else "single texts"
-            fault = f"{first['msg']}. This model reads {kind}: send {json.dumps({'texts': example})}"
-        return JSONResponse({"detail": f"{where}: {fault}."}, 422)
+        where = ".".join(map(str, first["loc"][1:] if first["type"] != "json_invalid" else ()))
+        size = f", not {len(first['input'])}" if first["type"] == "string_too_long" else ""
+        return JSONResponse({"detail": f"{where or 'The body'}: {first['msg']}{size}. {form}"}, 422)
 
     @app.post("/predict")
     async def predict(asked: Asked) -> dict:
-        if now["waiting"] and now["waiting"] + len(asked.texts) > limits.max_waiting:
-            fault = f"{now['waiting']:,} texts are waiting; the limit is {limits.max_waiting:,} (--max-waiting)"
+        number = len(asked.texts)
+        if now.waiting and now.waiting + number > limits.max_waiting:
+            fault = f"{now.waiting} texts are waiting; the limit is {limits.max_waiting} (--max-waiting)"
             raise HTTPException(503, f"{fault}. Ask again in a moment.", {"Retry-After": "1"})
-        answer = asyncio.get_running_loop().create_future()
-        requests.put_nowait((asked.texts, answer))
-        now["waiting"] += len(asked.texts)
-        now["accepted"] += 1
-        answers = await answer
-        now["answered"] += 1
-        return {"answers": answers}
+        if now.texts is None or len(now.texts) + number > limits.together:
+            now.texts = []
+            now.answers = asyncio.create_task(compute(now.texts))
+        start, answers = len(now.texts), now.answers
+        now.texts += asked.texts
+        now.waiting, now.accepted = now.waiting + number, now.accepted + 1
+        try:  # shielded: who gives up must not stop the batch
+            own = (await asyncio.shield(answers))[start : start + number]
+        finally:
+            now.waiting -= number
+        now.answered += 1
+        return {"answers": own}
 
     @app.get("/health")
     async def health() -> dict:
-        return {"status": "ready", "model": name, "labels": loaded[3], "waiting": now["waiting"]}
+        return {"status": "ready", "model": name, "labels": loaded[3], "waiting": now.waiting}
 
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.export.serve", description="Serve a model.")
-    parser.add_argument("model", type=Path, help="a folder that a run wrote, such as runs/training/model")
-    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, for this machine alone")
-    parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: %(default)s)")
-    for name, value in Limits()._asdict().items():
-        how = {"type": type(value), "default": value, "help": "default: %(default)s"}
-        parser.add_argument(f"--{name.replace('_', '-')}", **how)
+    add, default = parser.add_argument, "(default: %(default)s)"
+    add("model", type=Path, help="a folder that a run wrote, such as runs/training/model")
+    add("--host", default="127.0.0.1", help=f"who may ask: this machine alone {default}")
+    add("--port", type=int, default=8000, help=f"0: any free one {default}")
+    for name, (value, meaning) in LIMITS.items():
+        add(f"--{name}", type=int, default=value, help=f"{meaning} {default}")
     asked = parser.parse_args(arguments)
-    limits = Limits(*(getattr(asked, name) for name in Limits._fields))
-    if min(limits) < 1 and min(limits._replace(wait_ms=1)) < 1 or limits.wait_ms < 0:
-        parser.error("a limit must be 1 or more, --wait-ms 0 or more")
+    if wrong := [name for name in LIMITS if vars(asked)[name.replace("-", "_")] < (name != "wait-ms")]:
+        parser.error(f"--{wrong[0]} must be 1 or more")
+    logging.disable_progress_bar()
     door = socket.socket()  # taken before the model is loaded; it opens when the model has answered once
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         door.bind((asked.host, asked.port))
-    except OSError as error:
-        sys.exit(f"Port {asked.port} of {asked.host} cannot be used ({error.strerror}). Give another --port.")
-    logging.disable_progress_bar()
-    folder = asked.model.absolute()
-    try:
-        app = service(load_classifier(asked.model), folder.parent.name or folder.name, limits)
+        app = service(load_classifier(asked.model), asked.model.absolute().parent.name, asked)
     except ModelError as error:
         sys.exit(str(error))
+    except (OSError, OverflowError) as error:
+        sys.exit(f"{asked.host}:{asked.port} cannot be used ({error}). Give another --port.")
     door.listen(2048)
-    address, reach = "http://{}:{}".format(*door.getsockname()), "nobody but this machine reaches it"
-    reach = reach if asked.host in ("127.0.0.1", "localhost") else "there is no password: mind who reaches it"
-    print(f"{app.title} answers on {address} ({reach}). Ctrl+C or SIGTERM stops it.", flush=True)
+    reach = "for this machine alone" if asked.host == "127.0.0.1" else "no password: mind who can ask"
+    where = "http://{}:{}".format(*door.getsockname())
+    print(f"{app.title} answers on {where} ({reach}). Ctrl+C or SIGTERM stops it.", flush=True)
     how = {"log_level": "warning", "access_log": False, "timeout_keep_alive": 30}
     uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=STOP, **how)).run(sockets=[door])
 

@@ -1,0 +1,39 @@
+"""A model on the Hugging Face Hub: what would go up, what must not, and the push in one commit."""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from utils.answers.profile import FILE
+from utils.models import ModelError
+
+# Weights, config, tokenizer. Whatever else lies there may hold texts, or a program (a pickle), or is large.
+GOES = ["config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*.json", "vocab.*"]
+GOES += ["merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "chat_template.jinja"]
+
+
+def publish(model: str | Path, repo_id: str, private: bool = True, dry_run: bool = True) -> dict[str, int]:
+    """Return the bytes of each file that goes to the Hub: those of a model's folder, and its run's README.md.
+
+    Without `dry_run` they are there afterwards, in one commit, by the account of `hf auth login`. profile.json
+    stays at home: it holds no text, but tells which tokens and characters the training texts have.
+
+    Raises:
+        ModelError: the folder holds something else, which you may not want to show, or there is no card.
+    """
+    folder = Path(model).expanduser().absolute()
+    files = {path.name: path for path in sorted(folder.iterdir()) if path.name != FILE}
+    if other := [
+        n for n, path in files.items() if not path.is_file() or not any(fnmatch(n, g) for g in GOES)
+    ]:
+        what = "a text, a pickle or a checkpoint may be among it"
+        raise ModelError(f"{folder.name} holds {', '.join(other)}: {what}. Move away what is not the model.")
+    if not (card := folder.parent / "README.md").is_file():
+        raise ModelError(f"There is no {card.parent.name}/{card.name}. A run writes it; or write your own.")
+    files["README.md"] = card
+    if not dry_run:
+        HfApi().create_repo(repo_id, private=private, exist_ok=True)
+        operations = [CommitOperationAdd(name, path) for name, path in files.items()]
+        HfApi().create_commit(repo_id, operations, commit_message="A model and its card")
+    return {name: path.stat().st_size for name, path in files.items()}
