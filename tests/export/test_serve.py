@@ -1,0 +1,188 @@
+"""The service as a process on a free port: its answers, its limits, many clients at once, and how it stops."""
+
+import asyncio
+import re
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from builders import TOKENIZER, texts_of, tiny
+
+from utils.export.load import load_test, same
+from utils.export.serve import answers_of
+from utils.predict import label_texts, load_classifier
+
+LIMITS = {"max-characters": 300, "max-texts": 50, "max-bytes": 30_000}
+
+
+@contextmanager
+def serving(folder, **options):
+    """Start the service; yield its process, and a client. What it said at its end is `process.said`."""
+    command = [sys.executable, "-m", "utils.export.serve", folder, "--port", "0"]
+    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
+        with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
+            yield process, client
+    finally:
+        process.terminate()
+        process.said = process.communicate(timeout=60)[0]
+
+
+def save(folder, labels=("bad", "good", "<b>so-so</b>"), **settings):
+    """A classifier whose random weights are large enough that texts get different answers."""
+    tiny(list(labels), initializer_range=0.5, **settings).save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("shop") / "model", review_below=0.6, target_accuracy=0.9)
+
+
+@pytest.fixture(scope="module")
+def service(model):
+    with serving(model, **LIMITS) as (_, client):
+        yield client
+
+
+def test_it_says_who_it_is_and_tells_no_path(service, model):
+    answer = service.get("/health")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "ready", "model": model.parent.name, "labels": ["bad", "good", "<b>so-so</b>"], "waiting": 0,
+    }  # fmt: skip
+    assert str(model.parent.parent) not in answer.text + service.get("/openapi.json").text
+
+
+def test_the_answers_are_those_of_label_texts(service, model):
+    texts = texts_of(40, seed=3, length=1, most=20)
+    told = service.post("/predict", json={"texts": texts}).json()["answers"]
+    frame = label_texts(load_classifier(model), texts)
+    assert [answer["label"] for answer in told] == frame["predicted"].tolist()
+    assert [answer["review"] for answer in told] == frame["review"].tolist()
+    for name in ("bad", "good", "<b>so-so</b>"):
+        shares = [answer["probabilities"][name] for answer in told]
+        assert shares == pytest.approx(frame[f"probability_{name}"].tolist(), abs=1e-5)
+    assert frame["predicted"].nunique() == 3
+    assert frame["review"].nunique() == 2
+
+
+def test_each_of_many_gets_its_own_answer(service, model):
+    """Forty at once, again and again, each text another one; and the load test sees it where it is not so."""
+    texts = texts_of(200, seed=5, length=1, most=20)
+    expected = answers_of(load_classifier(model), texts)
+    found = asyncio.run(load_test(str(service.base_url), texts, expected, requests=400, clients=40))
+    assert (found["answered"], found["wrong"], len(found)) == (400, 0, 5)
+    assert 0 < found["p50 ms"] <= found["p95 ms"]
+    swapped = [expected[1], expected[0], *expected[2:]]
+    assert not same(expected[0], expected[1])
+    found = asyncio.run(load_test(str(service.base_url), texts, swapped, requests=100, clients=4))
+    assert (found["answered"], found["wrong"]) == (100, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({"texts": ["w1", "w" * 301]}, 422, r"texts\.1: .* at most 300 characters, not 301\. .*--max-characters"),
+        ({"texts": ["w1"] * 51}, 422, r"texts: .* at most 50 items .* 51\. .*--max-texts"),
+        ({"texts": []}, 422, r'texts: .* at least 1 item.*Send {"texts": \["a text", "another"\]}'),
+        ({"texts": ["w1", 2]}, 422, r"texts\.1: .* valid string"),
+        ({"texts": [["w1", "w2"]]}, 422, r"texts\.0: .* valid string"),
+        ({"texts": "w1"}, 422, r"texts: .* valid list"),
+        ({"texts": ["w1"], "treshold": 1}, 422, r"treshold: Extra"),
+        ({}, 422, r"texts: Field required"),
+        (b'{"texts": ["\\ud800"]}', 422, r"texts\.0: .*unicode"),
+        (b"{", 422, r"The body: JSON decode error"),
+        (b'{"texts": ["' + b"w1 " * 10_000 + b'"]}', 413, r"30014 bytes; the limit is 30000 \(--max-bytes\)"),
+        ((part for part in (b'{"texts"', b': ["w1"]}')), 413, "unknown number of bytes"),
+    ],
+)  # fmt: skip
+def test_what_it_does_not_take_is_refused_in_a_sentence(service, body, status, says):
+    how = {"json": body} if isinstance(body, dict) else {"content": body}
+    answer = service.post("/predict", headers={"content-type": "application/json"}, **how)
+    assert answer.status_code == status
+    assert re.search(says, answer.json()["detail"]), answer.json()["detail"]
+    assert service.post("/predict", json={"texts": ["w1"]}).status_code == 200  # it goes on
+
+
+def test_a_full_queue_is_said_and_what_was_accepted_is_answered_after_sigterm(model):
+    """Twelve requests wait half a second for others, more are refused, then comes the signal."""
+    answers = {}
+    with serving(model, **{"wait-ms": 1500, "max-waiting": 12}) as (process, client):
+
+        def ask(place):
+            answers[place] = client.post("/predict", json={"texts": [f"w{place}"]})
+
+        threads = [threading.Thread(target=ask, args=(place,)) for place in range(12)]
+        for thread in threads:
+            thread.start()
+        while client.get("/health").json()["waiting"] < 12:
+            assert any(thread.is_alive() for thread in threads)
+        full = client.post("/predict", json={"texts": ["w99"]})
+        process.terminate()
+        for thread in threads:
+            thread.join()
+        process.wait(60)
+        with pytest.raises(httpx.ConnectError):
+            client.get("/health")
+    assert full.status_code == 503
+    assert full.headers["retry-after"] == "1"
+    assert "12 texts are waiting; the limit is 12 (--max-waiting)" in full.json()["detail"]
+    expected = answers_of(load_classifier(model), [f"w{place}" for place in range(12)])
+    assert all(same(answers[place].json()["answers"][0], expected[place]) for place in range(12))
+    assert process.said == "Stopped: 12 requests accepted, 12 answered.\n"
+
+
+def test_sigterm_under_load_loses_nothing(model):
+    texts = texts_of(50, seed=7, most=20)
+    expected = answers_of(load_classifier(model), texts)
+
+    async def stopped_in_the_middle(address, process):
+        test = asyncio.create_task(load_test(address, texts, expected, requests=3_000, clients=16))
+        await asyncio.sleep(1)
+        process.terminate()
+        return await test
+
+    with serving(model) as (process, client):
+        found = asyncio.run(stopped_in_the_middle(str(client.base_url), process))
+    assert 0 < found["answered"] < 3_000
+    assert found["wrong"] == 0
+    assert process.said == f"Stopped: {found['answered']} requests accepted, {found['answered']} answered.\n"
+
+
+def test_pairs_numbers_and_several_labels(tmp_path):
+    pairs = [["w1 w2", "w3"], ["w4", "w5 w6"]]
+    folder = save(tmp_path / "m", text_pair_column="answer")
+    with serving(folder) as (_, client):
+        told = client.post("/predict", json={"texts": pairs}).json()["answers"]
+        refused = client.post("/predict", json={"texts": ["w1"]})
+    assert all(map(same, told, answers_of(load_classifier(folder), [*map(tuple, pairs)])))
+    assert refused.status_code == 422
+    assert 'Send {"texts": [["a text", "its second"]' in refused.json()["detail"]
+
+    number = answers_of(load_classifier(save(tmp_path / "n", ["score"], problem_type="regression")), ["w1"])
+    assert list(number[0]) == ["label"]
+    assert isinstance(number[0]["label"], float)
+    several = save(
+        tmp_path / "s", ["a", "b"], problem_type="multi_label_classification", thresholds=[0.0, 0.0]
+    )
+    assert answers_of(load_classifier(several), ["w1"])[0]["label"] == "a|b"
+
+
+def test_a_model_or_a_port_that_cannot_be_used(model, tmp_path, service):
+    def refused(*arguments):
+        command = [sys.executable, "-m", "utils.export.serve", *map(str, arguments)]
+        process = subprocess.run(command, capture_output=True, text=True)
+        assert process.returncode
+        assert "Traceback" not in process.stderr
+        return process.stderr
+
+    assert "There is no model folder" in refused(tmp_path / "none" / "model", "--port", 0)
+    assert "Give another --port" in refused(model, "--port", service.base_url.port)
+    assert "--together must be 1 or more" in refused(model, "--together", 0)
