@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 import threading
+from argparse import Namespace
 from contextlib import contextmanager
 
 import httpx
 import pytest
 from builders import TOKENIZER, texts_of, tiny
 
+from utils.export import serve
 from utils.export.load import load_test, same
 from utils.export.serve import answers_of
 from utils.predict import label_texts, load_classifier
@@ -99,7 +101,7 @@ def test_each_of_many_gets_its_own_answer(service, model):
         ({}, 422, r"texts: Field required"),
         (b'{"texts": ["\\ud800"]}', 422, r"texts\.0: .*unicode"),
         (b"{", 422, r"The body: JSON decode error"),
-        (b'{"texts": ["' + b"w1 " * 10_000 + b'"]}', 413, r"30014 bytes; the limit is 30000 \(--max-bytes\)"),
+        (b'{"texts": ["' + b"w1 " * 10_000 + b'"]}', 413, r"30015 bytes; the limit is 30000 \(--max-bytes\)"),
         ((part for part in (b'{"texts"', b': ["w1"]}')), 413, "unknown number of bytes"),
     ],
 )  # fmt: skip
@@ -175,14 +177,52 @@ def test_pairs_numbers_and_several_labels(tmp_path):
     assert answers_of(load_classifier(several), ["w1"])[0]["label"] == "a|b"
 
 
-def test_a_model_or_a_port_that_cannot_be_used(model, tmp_path, service):
-    def refused(*arguments):
-        command = [sys.executable, "-m", "utils.export.serve", *map(str, arguments)]
-        process = subprocess.run(command, capture_output=True, text=True)
-        assert process.returncode
-        assert "Traceback" not in process.stderr
-        return process.stderr
+def test_a_batch_that_fails_takes_nobody_else_along(model, monkeypatch):
+    """And who gives up while it is computed does not stop it for those that share it."""
 
-    assert "There is no model folder" in refused(tmp_path / "none" / "model", "--port", 0)
-    assert "Give another --port" in refused(model, "--port", service.base_url.port)
-    assert "--together must be 1 or more" in refused(model, "--together", 0)
+    def fails_at_boom(loaded, texts, **how):
+        if "boom" in texts:
+            raise RuntimeError("out of memory")
+        return label_texts(loaded, texts, **how)
+
+    monkeypatch.setattr(serve, "label_texts", fails_at_boom)
+    limits = Namespace(**{name.replace("-", "_"): value for name, (value, _) in serve.LIMITS.items()})
+    app = serve.service(load_classifier(model), "shop", limits)
+    how = {"transport": httpx.ASGITransport(app, raise_app_exceptions=False), "base_url": "http://shop"}
+
+    async def ask():
+        async with httpx.AsyncClient(**how) as client:
+
+            def post(text):
+                return asyncio.create_task(client.post("/predict", json={"texts": [text]}))
+
+            failed = await asyncio.gather(post("boom"), post("w1"))
+            gone, stays = post("w2"), post("w3")
+            await asyncio.sleep(0)
+            while not (await client.get("/health")).json()["waiting"]:
+                pass
+            gone.cancel()
+            return [*failed, await stays, await client.get("/health")]
+
+    answers = asyncio.run(ask())
+    assert [answer.status_code for answer in answers] == [500, 500, 200, 200]
+    assert same(answers[2].json()["answers"][0], answers_of(load_classifier(model), ["w3"])[0])
+    assert answers[3].json()["waiting"] == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({}, "There is no model folder"),
+        ({"--port": "taken"}, "Give another --port"),
+        ({"--port": "70000"}, "Give another --port"),
+        ({"--together": "0"}, "--together must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_served_ends_with_a_sentence(service, model, tmp_path, capsys, option, says):
+    folder = str(model if option else tmp_path / "none" / "model")
+    options = [part for pair in ({"--port": "0"} | option).items() for part in pair]
+    options = [str(service.base_url.port) if part == "taken" else part for part in options]
+    with pytest.raises(SystemExit) as ended:
+        serve.main([folder, *options])
+    assert says in f"{ended.value} {capsys.readouterr().err}"

@@ -25,15 +25,17 @@ def publish(model: str | Path, repo_id: str, private: bool = True, dry_run: bool
     folder = Path(model).expanduser().absolute()
     files = {path.name: path for path in sorted(folder.iterdir()) if path.name != FILE}
     if other := [
-        n for n, path in files.items() if not path.is_file() or not any(fnmatch(n, g) for g in GOES)
+        name for name in files if files[name].is_dir() or not any(fnmatch(name, each) for each in GOES)
     ]:
-        what = "a text, a pickle or a checkpoint may be among it"
-        raise ModelError(f"{folder.name} holds {', '.join(other)}: {what}. Move away what is not the model.")
-    if not (card := folder.parent / "README.md").is_file():
-        raise ModelError(f"There is no {card.parent.name}/{card.name}. A run writes it; or write your own.")
-    files["README.md"] = card
+        fault = f"{folder.name} holds {', '.join(other)}, which may be texts, a pickle or a checkpoint"
+        raise ModelError(f"{fault}. Move away what is not the model.")
+    files["README.md"] = folder.parent / "README.md"
+    if not files["README.md"].is_file():
+        raise ModelError(
+            f"There is no {folder.parent.name}/README.md, the card that a run writes. Write one."
+        )
     if not dry_run:
         HfApi().create_repo(repo_id, private=private, exist_ok=True)
-        operations = [CommitOperationAdd(name, path) for name, path in files.items()]
-        HfApi().create_commit(repo_id, operations, commit_message="A model and its card")
+        added = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
+        HfApi().create_commit(repo_id, added, commit_message="A model and its card")
     return {name: path.stat().st_size for name, path in files.items()}

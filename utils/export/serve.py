@@ -30,7 +30,6 @@ LIMITS = {  # option of the command: default, meaning
     "max-bytes": (1_000_000, "size of a request's body"),
     "max-waiting": (1_024, "texts accepted and not yet answered"),
 }
-STOP = 60  # seconds that a stop waits at most for what was accepted
 
 
 def answers_of(loaded, texts: Sequence, max_length: int | None = None) -> list[dict]:
@@ -71,8 +70,7 @@ def service(loaded, name: str, limits: argparse.Namespace) -> FastAPI:
         yield
         print(f"Stopped: {now.accepted} requests accepted, {now.answered} answered.", flush=True)
 
-    no_scripts_from_elsewhere = {"docs_url": None, "redoc_url": None}
-    app = FastAPI(title=name, lifespan=life, **no_scripts_from_elsewhere)
+    app = FastAPI(title=name, lifespan=life, docs_url=None, redoc_url=None)  # both load scripts from a CDN
     Text = Annotated[str, Field(max_length=limits.max_characters)]
 
     class Asked(BaseModel, extra="forbid"):
@@ -96,7 +94,7 @@ def service(loaded, name: str, limits: argparse.Namespace) -> FastAPI:
     @app.post("/predict")
     async def predict(asked: Asked) -> dict:
         number = len(asked.texts)
-        if now.waiting and now.waiting + number > limits.max_waiting:
+        if now.waiting and now.waiting + number > limits.max_waiting:  # a lone request is always taken
             fault = f"{now.waiting} texts are waiting; the limit is {limits.max_waiting} (--max-waiting)"
             raise HTTPException(503, f"{fault}. Ask again in a moment.", {"Retry-After": "1"})
         if now.texts is None or len(now.texts) + number > limits.together:
@@ -131,21 +129,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if wrong := [name for name in LIMITS if vars(asked)[name.replace("-", "_")] < (name != "wait-ms")]:
         parser.error(f"--{wrong[0]} must be 1 or more")
     logging.disable_progress_bar()
-    door = socket.socket()  # taken before the model is loaded; it opens when the model has answered once
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        door.bind((asked.host, asked.port))
-        app = service(load_classifier(asked.model), asked.model.absolute().parent.name, asked)
-    except ModelError as error:
-        sys.exit(str(error))
-    except (OSError, OverflowError) as error:
-        sys.exit(f"{asked.host}:{asked.port} cannot be used ({error}). Give another --port.")
-    door.listen(2048)
-    reach = "for this machine alone" if asked.host == "127.0.0.1" else "no password: mind who can ask"
-    where = "http://{}:{}".format(*door.getsockname())
-    print(f"{app.title} answers on {where} ({reach}). Ctrl+C or SIGTERM stops it.", flush=True)
-    how = {"log_level": "warning", "access_log": False, "timeout_keep_alive": 30}
-    uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=STOP, **how)).run(sockets=[door])
+    with socket.socket() as door:  # taken before the model is loaded; open when it has answered once
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind((asked.host, asked.port))
+            app = service(load_classifier(asked.model), asked.model.absolute().parent.name, asked)
+        except ModelError as error:
+            sys.exit(str(error))
+        except (OSError, OverflowError) as error:
+            sys.exit(f"{asked.host}:{asked.port} cannot be used ({error}). Give another --port.")
+        door.listen(2048)
+        reach = "for this machine alone" if asked.host == "127.0.0.1" else "no password: mind who can ask"
+        where = "http://{}:{}".format(*door.getsockname())
+        print(f"{app.title} answers on {where} ({reach}). Ctrl+C or SIGTERM stops it.", flush=True)
+        how = {"log_level": "warning", "access_log": False, "timeout_keep_alive": 30}  # seconds, as below
+        how |= {"timeout_graceful_shutdown": 60}  # a stop waits so long for what was accepted
+        uvicorn.Server(uvicorn.Config(app, **how)).run(sockets=[door])
 
 
 if __name__ == "__main__":
