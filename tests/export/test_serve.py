@@ -4,7 +4,7 @@ import asyncio
 import re
 import subprocess
 import sys
-import threading
+import time
 from argparse import Namespace
 from contextlib import contextmanager
 
@@ -33,6 +33,14 @@ def serving(folder, **options):
     finally:
         process.terminate()
         process.said = process.communicate(timeout=60)[0]
+
+
+def in_process(folder, **limits):
+    """A client of the service in this process."""
+    limits = {name.replace("-", "_"): value for name, (value, _) in serve.LIMITS.items()} | limits
+    app = serve.service(load_classifier(folder), "shop", Namespace(**limits))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://shop")
 
 
 def save(folder, labels=("bad", "good", "<b>so-so</b>"), **settings):
@@ -113,34 +121,6 @@ def test_what_it_does_not_take_is_refused_in_a_sentence(service, body, status, s
     assert service.post("/predict", json={"texts": ["w1"]}).status_code == 200  # it goes on
 
 
-def test_a_full_queue_is_said_and_what_was_accepted_is_answered_after_sigterm(model):
-    """Twelve requests wait half a second for others, more are refused, then comes the signal."""
-    answers = {}
-    with serving(model, **{"wait-ms": 1500, "max-waiting": 12}) as (process, client):
-
-        def ask(place):
-            answers[place] = client.post("/predict", json={"texts": [f"w{place}"]})
-
-        threads = [threading.Thread(target=ask, args=(place,)) for place in range(12)]
-        for thread in threads:
-            thread.start()
-        while client.get("/health").json()["waiting"] < 12:
-            assert any(thread.is_alive() for thread in threads)
-        full = client.post("/predict", json={"texts": ["w99"]})
-        process.terminate()
-        for thread in threads:
-            thread.join()
-        process.wait(60)
-        with pytest.raises(httpx.ConnectError):
-            client.get("/health")
-    assert full.status_code == 503
-    assert full.headers["retry-after"] == "1"
-    assert "12 texts are waiting; the limit is 12 (--max-waiting)" in full.json()["detail"]
-    expected = answers_of(load_classifier(model), [f"w{place}" for place in range(12)])
-    assert all(same(answers[place].json()["answers"][0], expected[place]) for place in range(12))
-    assert process.said == "Stopped: 12 requests accepted, 12 answered.\n"
-
-
 def test_sigterm_under_load_loses_nothing(model):
     texts = texts_of(50, seed=7, most=20)
     expected = answers_of(load_classifier(model), texts)
@@ -153,7 +133,11 @@ def test_sigterm_under_load_loses_nothing(model):
 
     with serving(model) as (process, client):
         found = asyncio.run(stopped_in_the_middle(str(client.base_url), process))
+        process.wait(60)
+        with pytest.raises(httpx.ConnectError):
+            client.get("/health")
     assert 0 < found["answered"] < 3_000
+    assert found["ConnectError"] > 0
     assert found["wrong"] == 0
     assert process.said == f"Stopped: {found['answered']} requests accepted, {found['answered']} answered.\n"
 
@@ -161,10 +145,13 @@ def test_sigterm_under_load_loses_nothing(model):
 def test_pairs_numbers_and_several_labels(tmp_path):
     pairs = [["w1 w2", "w3"], ["w4", "w5 w6"]]
     folder = save(tmp_path / "m", text_pair_column="answer")
-    with serving(folder) as (_, client):
-        told = client.post("/predict", json={"texts": pairs}).json()["answers"]
-        refused = client.post("/predict", json={"texts": ["w1"]})
-    assert all(map(same, told, answers_of(load_classifier(folder), [*map(tuple, pairs)])))
+
+    async def ask(*many):
+        async with in_process(folder) as client:
+            return [await client.post("/predict", json={"texts": texts}) for texts in many]
+
+    told, refused = asyncio.run(ask(pairs, ["w1"]))
+    assert all(map(same, told.json()["answers"], answers_of(load_classifier(folder), [*map(tuple, pairs)])))
     assert refused.status_code == 422
     assert 'Send {"texts": [["a text", "its second"]' in refused.json()["detail"]
 
@@ -177,37 +164,45 @@ def test_pairs_numbers_and_several_labels(tmp_path):
     assert answers_of(load_classifier(several), ["w1"])[0]["label"] == "a|b"
 
 
-def test_a_batch_that_fails_takes_nobody_else_along(model, monkeypatch):
-    """And who gives up while it is computed does not stop it for those that share it."""
+def test_a_full_queue_and_a_batch_that_fails_and_a_client_that_gives_up(model, monkeypatch):
+    """Each is told to those whom it concerns, and the others get their answers."""
 
-    def fails_at_boom(loaded, texts, **how):
+    def slow(loaded, texts, **how):
+        time.sleep(0.2)
         if "boom" in texts:
             raise RuntimeError("out of memory")
         return label_texts(loaded, texts, **how)
 
-    monkeypatch.setattr(serve, "label_texts", fails_at_boom)
-    limits = Namespace(**{name.replace("-", "_"): value for name, (value, _) in serve.LIMITS.items()})
-    app = serve.service(load_classifier(model), "shop", limits)
-    how = {"transport": httpx.ASGITransport(app, raise_app_exceptions=False), "base_url": "http://shop"}
+    monkeypatch.setattr(serve, "label_texts", slow)
 
     async def ask():
-        async with httpx.AsyncClient(**how) as client:
+        async with in_process(model, max_waiting=3) as client:
 
-            def post(text):
-                return asyncio.create_task(client.post("/predict", json={"texts": [text]}))
+            def post(*texts):
+                return asyncio.create_task(client.post("/predict", json={"texts": texts}))
 
-            failed = await asyncio.gather(post("boom"), post("w1"))
-            gone, stays = post("w2"), post("w3")
-            await asyncio.sleep(0)
-            while not (await client.get("/health")).json()["waiting"]:
-                pass
+            async def waiting(number):
+                while (await client.get("/health")).json()["waiting"] != number:
+                    await asyncio.sleep(0.01)
+
+            first = post("boom")
+            await waiting(1)
+            gone, stays = post("w2"), post("w3")  # the next batch
+            await waiting(3)
+            full = await post("w4")
             gone.cancel()
-            return [*failed, await stays, await client.get("/health")]
+            answers = [await first, full, await stays]
+            await waiting(0)
+            return [*answers, await post("w1", "w2", "w3", "w4")]  # alone, even more than may wait is taken
 
-    answers = asyncio.run(ask())
-    assert [answer.status_code for answer in answers] == [500, 500, 200, 200]
-    assert same(answers[2].json()["answers"][0], answers_of(load_classifier(model), ["w3"])[0])
-    assert answers[3].json()["waiting"] == 0
+    failed, full, stays, alone = asyncio.run(ask())
+    assert failed.status_code == 500
+    assert full.status_code == 503
+    assert full.headers["retry-after"] == "1"
+    assert "3 texts are waiting; the limit is 3 (--max-waiting)" in full.json()["detail"]
+    expected = answers_of(load_classifier(model), ["w1", "w2", "w3", "w4"])
+    assert same(stays.json()["answers"][0], expected[2])
+    assert all(map(same, alone.json()["answers"], expected))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from utils.predict import label_texts, length_limit, load_classifier
 
 LIMITS = {  # option of the command: default, meaning
     "together": (64, "texts computed at a time; 1: each request alone"),
-    "wait-ms": (5, "how long the first of them waits for others"),
     "max-texts": (64, "texts of a request"),
     "max-characters": (10_000, "characters of a text"),
     "max-bytes": (1_000_000, "size of a request's body"),
@@ -47,8 +46,8 @@ def answers_of(loaded, texts: Sequence, max_length: int | None = None) -> list[d
 
 def service(loaded, name: str, limits: argparse.Namespace) -> FastAPI:
     """Return the app: POST /predict and GET /health. `loaded` is of `load_classifier`; it answers once first;
-    `limits` are LIMITS. A batch takes the texts of all requests until its turn comes, `wait_ms` at least, and
-    one thread computes: PyTorch itself uses the cores. When the app ends, it says what it accepted.
+    `limits` are LIMITS. While one batch is computed, the next takes in the texts of all requests: nobody waits
+    for company. One thread computes, for PyTorch itself uses the cores. At its end it says what it accepted.
     """
     pair, max_length = getattr(loaded[0].config, "text_pair_column", None), length_limit(loaded)
     example = [("a text", "its second"), ("another", "one more")] if pair else ["a text", "another"]
@@ -59,9 +58,8 @@ def service(loaded, name: str, limits: argparse.Namespace) -> FastAPI:
     now = SimpleNamespace(waiting=0, accepted=0, answered=0, texts=None, answers=None)
 
     async def compute(texts: list) -> list[dict]:
-        await asyncio.sleep(limits.wait_ms / 1000)
         async with turn:
-            now.texts = None if now.texts is texts else now.texts  # nobody joins this batch from here on
+            now.texts = None if now.texts is texts else now.texts  # from here on nobody joins this batch
             run = asyncio.get_running_loop().run_in_executor
             return await run(thread, answers_of, loaded, texts, max_length)
 
@@ -126,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, (value, meaning) in LIMITS.items():
         add(f"--{name}", type=int, default=value, help=f"{meaning} {default}")
     asked = parser.parse_args(arguments)
-    if wrong := [name for name in LIMITS if vars(asked)[name.replace("-", "_")] < (name != "wait-ms")]:
+    if wrong := [name for name in LIMITS if vars(asked)[name.replace("-", "_")] < 1]:
         parser.error(f"--{wrong[0]} must be 1 or more")
     logging.disable_progress_bar()
     with socket.socket() as door:  # taken before the model is loaded; open when it has answered once
