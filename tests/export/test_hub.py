@@ -64,8 +64,12 @@ def test_what_is_no_model_is_refused_by_name(model, hub, name):
     assert [call.call_count for call in hub] == [0, 0]
 
 
-def test_a_model_without_a_card_is_refused(model, hub):
-    (model.parent / "README.md").unlink()
-    with pytest.raises(ModelError, match="no .*/README.md"):
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [("../README.md", "no .*/README.md"), ("tokenizer.json", "no tokenizer"), (".", "no model folder")],
+)
+def test_what_is_not_whole_is_refused(model, hub, lost, says):
+    (model / lost).rename(model.parent / "elsewhere")
+    with pytest.raises(ModelError, match=says):
         publish(model, "somebody/tweets", dry_run=False)
     assert [call.call_count for call in hub] == [0, 0]

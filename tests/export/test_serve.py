@@ -1,4 +1,4 @@
-"""The service as a process on a free port: its answers, its limits, many clients at once, and how it stops."""
+"""The service as a process on a free port: its answers, its limits, many clients, and how it stops."""
 
 import asyncio
 import re
@@ -17,6 +17,7 @@ from utils.export.load import load_test, same
 from utils.export.serve import answers_of
 from utils.predict import label_texts, load_classifier
 
+LABELS = ["bad", "good", "<b>so-so</b>"]
 LIMITS = {"max-characters": 300, "max-texts": 50, "max-bytes": 30_000}
 
 
@@ -43,9 +44,9 @@ def in_process(folder, **limits):
     return httpx.AsyncClient(transport=transport, base_url="http://shop")
 
 
-def save(folder, labels=("bad", "good", "<b>so-so</b>"), **settings):
+def save(folder, labels=LABELS, **settings):
     """A classifier whose random weights are large enough that texts get different answers."""
-    tiny(list(labels), initializer_range=0.5, **settings).save_pretrained(folder)
+    tiny(labels, initializer_range=0.5, **settings).save_pretrained(folder)
     TOKENIZER.save_pretrained(folder)
     return folder
 
@@ -65,7 +66,7 @@ def test_it_says_who_it_is_and_tells_no_path(service, model):
     answer = service.get("/health")
     assert answer.status_code == 200
     assert answer.json() == {
-        "status": "ready", "model": model.parent.name, "labels": ["bad", "good", "<b>so-so</b>"], "waiting": 0,
+        "status": "ready", "model": model.parent.name, "waiting": 0, "labels": LABELS,
     }  # fmt: skip
     assert str(model.parent.parent) not in answer.text + service.get("/openapi.json").text
 
@@ -76,7 +77,7 @@ def test_the_answers_are_those_of_label_texts(service, model):
     frame = label_texts(load_classifier(model), texts)
     assert [answer["label"] for answer in told] == frame["predicted"].tolist()
     assert [answer["review"] for answer in told] == frame["review"].tolist()
-    for name in ("bad", "good", "<b>so-so</b>"):
+    for name in LABELS:
         shares = [answer["probabilities"][name] for answer in told]
         assert shares == pytest.approx(frame[f"probability_{name}"].tolist(), abs=1e-5)
     assert frame["predicted"].nunique() == 3
@@ -99,7 +100,7 @@ def test_each_of_many_gets_its_own_answer(service, model):
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        ({"texts": ["w1", "w" * 301]}, 422, r"texts\.1: .* at most 300 characters, not 301\. .*--max-characters"),
+        ({"texts": ["w1", "w" * 301]}, 422, r"texts\.1: .* 300 characters, not 301\. .*--max-characters"),
         ({"texts": ["w1"] * 51}, 422, r"texts: .* at most 50 items .* 51\. .*--max-texts"),
         ({"texts": []}, 422, r'texts: .* at least 1 item.*Send {"texts": \["a text", "another"\]}'),
         ({"texts": ["w1", 2]}, 422, r"texts\.1: .* valid string"),
@@ -176,7 +177,7 @@ def test_a_full_queue_and_a_batch_that_fails_and_a_client_that_gives_up(model, m
     monkeypatch.setattr(serve, "label_texts", slow)
 
     async def ask():
-        async with in_process(model, max_waiting=3) as client:
+        async with in_process(model, max_waiting=3) as client, asyncio.timeout(60):
 
             def post(*texts):
                 return asyncio.create_task(client.post("/predict", json={"texts": texts}))

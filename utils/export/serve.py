@@ -32,8 +32,8 @@ LIMITS = {  # option of the command: default, meaning
 
 
 def answers_of(loaded, texts: Sequence, max_length: int | None = None) -> list[dict]:
-    """Return what the service says of each text, in order: `label` (or a number), `review` where the model has
-    limits for it, `probabilities` by label where it has labels. As `label_texts` says, to six digits.
+    """Return what the service says of each text, in order: `label` (or a number), `review` where the model
+    has limits for it, `probabilities` by label where it has labels. As `label_texts` says, to six digits.
     """
     answers, number = [], loaded[2] == "regression"
     for row in label_texts(loaded, texts, max_length=max_length).to_dict("records"):
@@ -45,9 +45,11 @@ def answers_of(loaded, texts: Sequence, max_length: int | None = None) -> list[d
 
 
 def service(loaded, name: str, limits: argparse.Namespace) -> FastAPI:
-    """Return the app: POST /predict and GET /health. `loaded` is of `load_classifier`; it answers once first;
-    `limits` are LIMITS. While one batch is computed, the next takes in the texts of all requests: nobody waits
-    for company. One thread computes, for PyTorch itself uses the cores. At its end it says what it accepted.
+    """Return the app: POST /predict and GET /health. `loaded` is of `load_classifier`; it answers once first.
+
+    `limits` has the options of LIMITS. While a batch is computed, the next takes in the texts of all further
+    requests; nobody waits for company. One thread computes, for PyTorch itself uses the cores. When the app
+    ends, it says how many requests it had accepted, and how many of these it answered.
     """
     pair, max_length = getattr(loaded[0].config, "text_pair_column", None), length_limit(loaded)
     example = [("a text", "its second"), ("another", "one more")] if pair else ["a text", "another"]
