@@ -145,10 +145,10 @@ def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, d
     return logits if owner is None else pooled(logits, owner), output.metrics
 
 
-def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFrame:
+def label_texts(loaded, texts: Sequence[str], batch_size: int = 64, max_length=None) -> pd.DataFrame:
     """Return a line a text: text, predicted, review if the model has limits for it, probability_<label>s.
 
-    `loaded` is what `load_classifier` returns. Of pairs, tuples of two texts, there is `text_pair`, too.
+    `loaded` is of `load_classifier`, `max_length` of `length_limit`. Of pairs, tuples, there is `text_pair`.
 
     Raises:
         ModelError: the model was trained on pairs, and these are single texts.
@@ -157,7 +157,7 @@ def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFr
     columns = dict(zip(("text", "text_pair"), as_columns(texts), strict=False))
     if pair := len(texts) and len(columns) == 1 and getattr(loaded[0].config, "text_pair_column", None):
         raise ModelError(f"This model reads pairs: give each text as a tuple, (text, {pair}).")
-    answers = _answers(loaded, texts, batch_size, length_limit(loaded))
+    answers = _answers(loaded, texts, batch_size, max_length or length_limit(loaded))
     rows = [(*told, *row) for many, shares, _ in answers for told, row in zip(many, shares, strict=True)]
     return pd.DataFrame(columns).join(pd.DataFrame(rows, columns=_added(loaded)))
 
