@@ -28,11 +28,11 @@ CONFIGS = sorted((ROOT / "notebooks" / "params" / "accelerate").glob("*.yaml"))
 @pytest.mark.parametrize(
     "given, processes, message",
     [
-        (GIVEN, 1, "For one process run the notebook itself"),
+        (GIVEN, 1, "For one process, run the notebook itself"),
         (
             GIVEN,
             3,
-            "per_device_train_batch_size=16 cannot be shared by 3 processes. Give a multiple of 3, such as 18",
+            "per_device_train_batch_size=16 cannot be shared by 3 processes. Give a multiple, such as 18",
         ),
         (
             GIVEN | {"per_device_eval_batch_size": 7},
@@ -41,7 +41,7 @@ CONFIGS = sorted((ROOT / "notebooks" / "params" / "accelerate").glob("*.yaml"))
         ),
         ({"sed": 1}, 2, "there is no parameter 'sed'. Did you mean 'seed'?"),
         ({"learning_rate": "2e-5"}, 2, "learning_rate must be a number"),
-        (["seed"], 2, "must hold names with values"),
+        (["seed"], 2, "given.yaml: this file must hold names with values"),
     ],
 )
 def test_what_cannot_start_is_refused_before_anything_does(tmp_path, given, processes, message):
@@ -53,10 +53,15 @@ def test_what_cannot_start_is_refused_before_anything_does(tmp_path, given, proc
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    with pytest.raises(
-        launch.LaunchError, match="8 processes need as many GPUs, and here are 4: --processes 4"
-    ):
+    with pytest.raises(runs.RunError, match="8 processes need as many GPUs, and here are 4"):
         launch.launch(GIVEN, 8)
+
+
+def test_processes_that_do_not_find_each_other_stop(monkeypatch):
+    """As without a GPU, where accelerate is not told to use the CPU: each would train alone."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(runs.RunError, match="do not find each other.*set ACCELERATE_USE_CPU=true"):
+        launch.begin()
 
 
 def test_the_script_has_every_cell_and_the_batch_shared():

@@ -2,8 +2,8 @@
 
     python -m utils.export.launch notebooks/params/own_csv.yaml --processes 2
 
-All processes run the same cells. Trainer deals the rows of a batch out to them, and brings gradients and answers
-together, so that all hold the same numbers. The first one alone opens the run folder and writes there.
+Trainer deals the rows of a batch out to the processes and brings gradients and answers together, so that all hold
+the same numbers. The first process alone opens the run folder and writes there.
 """
 
 import argparse
@@ -24,34 +24,25 @@ from IPython.core.inputtransformer2 import TransformerManager
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from utils import ROOT, models, preflight, runs
-from utils.parameters import check_parameters
+from utils.parameters import ParameterError, check_parameters
 from utils.reading import find_input
+from utils.runs import RunError
 
 TEMPLATE = ROOT / "notebooks" / "template.ipynb"
-FIRST = "import sys\n\nfrom IPython.display import display\n\nfrom utils.export import launch\n\n"
-FIRST += "first = launch.begin()\n"
+FIRST = "import sys\n\nfrom IPython.display import display\n\nfrom utils.export.launch import begin\n\n"
 # What accelerate would warn about if it were left out; port 0 is a free one
 USUAL = "--multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
-
-
-class LaunchError(ValueError):
-    """A run that cannot start on so many processes, or that ended early; the message says what to do."""
 
 
 def script_of(notebook: Path, given: dict, processes: int) -> tuple[str, dict]:
     """Return a notebook's code cells as a script for `processes` processes, and all its parameters.
 
     A line for each of `given` stands behind the parameters cell, as papermill would put it. The batch sizes are
-    a device's: they are divided, so that a step takes as many rows as that of one process.
+    those of all processes together: they are divided, so that a step takes as many rows as that of one process.
 
     Raises:
-        ParameterError: a parameter is misspelt or impossible, as in the notebook itself.
-        LaunchError: a batch size does not divide, or one process would do.
+        ParameterError: a parameter is misspelt or impossible, or a batch size does not divide.
     """
-    if processes < 2:
-        raise LaunchError(
-            "For one process run the notebook itself, or papermill. Say --processes 2, or more."
-        )
     cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
     source = {cell.id: TransformerManager().transform_cell(cell.source) for cell in cells}  # %pip is a call
     place = next(cell.id for cell in cells if "parameters" in cell.metadata.get("tags", ()))
@@ -66,28 +57,27 @@ def script_of(notebook: Path, given: dict, processes: int) -> tuple[str, dict]:
         share, left = divmod(parameters[name], processes)
         if left:
             fault = f"{name}={parameters[name]} cannot be shared by {processes} processes"
-            raise LaunchError(f"{fault}. Give a multiple of {processes}, such as {(share + 1) * processes}.")
+            raise ParameterError(f"{fault}. Give a multiple, such as {(share + 1) * processes}.")
         given = given | {name: share}
     source[place] += lines(given)
     for name in [name for name, text in source.items() if "predict_in_order(" in text][-1:]:
         source[name] += "if not first:\n    sys.exit()  # what follows takes one process\n"
-    script = "\n\n".join([FIRST, *(f"# %% [{name}]\n{text}" for name, text in source.items())])
-    return script, parameters | given
+    texts = [f"{FIRST}first = begin()\n", *(f"# %% [{name}]\n{text}" for name, text in source.items())]
+    return "\n\n".join(texts), parameters | given
 
 
 def begin() -> bool:
-    """Join the other processes, and say whether this is the first one. Each process begins with it.
+    """Join the other processes, and say whether this is the first. The script of each begins with it.
 
-    All but the first print nothing, and have a run folder of their own beside the script, which the launcher
-    deletes. Common to all are Trainer's checkpoints, and the saved model, which all of them check. What
-    counts the rows of a step counts those of all processes.
+    The others print nothing, and have a run folder of their own beside the script, which the launcher deletes.
+    Common to all are Trainer's checkpoints, and the saved model, which all check.
 
     Raises:
-        LaunchError: the processes do not find each other.
+        RunError: the processes do not find each other.
     """
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     if state.num_processes != int(os.environ.get("WORLD_SIZE", 1)):  # each would train a model of its own
-        raise LaunchError("The processes do not find each other. Without a GPU, set ACCELERATE_USE_CPU=true.")
+        raise RunError("The processes do not find each other. Without a GPU, set ACCELERATE_USE_CPU=true.")
     open_run, check_saved, enough_epochs = runs.open_run, preflight.check_saved, models.enough_epochs
     run, order = None, LengthGroupedSampler.__iter__
 
@@ -120,36 +110,36 @@ def begin() -> bool:
 def launch(given: dict, processes: int, options: Sequence[str] = (), notebook: Path = TEMPLATE) -> Path:
     """Run a notebook that has the template's parameters on several processes, and return the run's folder.
 
-    `processes` are those of all machines together; `options` are those of `accelerate launch`. Without a GPU
-    they share the cores of the CPU, which is a rehearsal and seldom faster.
+    `processes` are those of all machines together; `options` are those of `accelerate launch`.
 
     Raises:
-        ParameterError, LaunchError: as `script_of`; or a process failed or was killed, and all have ended.
+        RunError: too few GPUs; or a process failed or was killed, and all have ended.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    gpus = torch.cuda.device_count()
+    if processes < 2:
+        raise RunError("For one process, run the notebook itself, or papermill. Say --processes 2, or more.")
+    if 0 < gpus < processes and not options:  # which may name more machines
+        raise RunError(f"{processes} processes need as many GPUs, and here are {gpus}.")
     script, parameters = script_of(notebook, given, processes)
     with tempfile.TemporaryDirectory(prefix="finetune-") as scratch:
         path = Path(scratch) / "train.py"
         path.write_text(script, encoding="utf-8")
         usual = [] if "--config_file" in options else USUAL.split()
         asked = [*usual, "--num_processes", str(processes), *options, str(path)]
-        command = launch_command_parser().parse_args(asked)
-        gpus, here = torch.cuda.device_count(), processes // (command.num_machines or 1)
-        if 0 < gpus < here:
-            raise LaunchError(f"{here} processes need as many GPUs, and here are {gpus}: --processes {gpus}.")
         environment = {"MPLBACKEND": "agg"} | ({} if gpus else {"ACCELERATE_USE_CPU": "true"})
         try:
             with patch_environment(**environment):
-                launch_command(command)
+                launch_command(launch_command_parser().parse_args(asked))
         except ChildFailedError as error:
             failures = [(rank, failure.exitcode) for rank, failure in error.failures.items()]
             # SIGTERM is how the others were ended, and an error may be that they missed the killed one
             rank, code = min(failures, key=lambda failure: (failure[1] == -signal.SIGTERM, failure[1] > 0))
             how = f"was killed ({signal.Signals(-code).name})" if code < 0 else "failed, as stands above"
             remedy = "The run is not finished: the same command with --resume continues it."
-            raise LaunchError(f"Process {rank} (0 to {processes - 1}) {how}. {remedy}") from None
+            raise RunError(f"Process {rank} (0 to {processes - 1}) {how}. {remedy}") from None
     return Path(parameters["output_dir"] or runs.DEFAULT_FOLDER)
 
 
@@ -164,13 +154,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         given = yaml.safe_load(find_input(asked.parameters).read_text(encoding="utf-8"))
         if not isinstance(given, dict):
-            raise LaunchError(f"{asked.parameters} must hold names with values, such as seed: 1.")
+            raise ParameterError("this file must hold names with values, such as seed: 1.")
         given |= {"resume": True} if asked.resume else {}
         folder = launch(given, asked.processes, options, asked.notebook)
         if (folder / "metrics.json").exists():  # not yet, where another machine has the first process
             print(runs.summary(folder))
-    except (ValueError, OSError, yaml.YAMLError) as error:
-        sys.exit(str(error))
+    except (ValueError, RunError, OSError, yaml.YAMLError) as error:
+        sys.exit(f"{asked.parameters}: {error}")
 
 
 if __name__ == "__main__":
