@@ -21,6 +21,7 @@ import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env, patch_environment
 from IPython.core.inputtransformer2 import TransformerManager
+from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from utils import ROOT, models, preflight, runs
@@ -99,6 +100,12 @@ def begin() -> bool:
     def same_order(sampler):  # dropout draws, too: from the second epoch on, each would have its own order
         return iter(broadcast_object_list([list(order(sampler))])[0])
 
+    def train_together(trainer, **options):
+        # evaluate() has marked the model as prepared: train() would not wrap it, and each process train alone
+        trainer.model._is_accelerate_prepared = False
+        return train(trainer, **options)
+
+    train, Trainer.train = Trainer.train, train_together
     runs.open_run, preflight.check_saved = open_once, check_together
     LengthGroupedSampler.__iter__ = same_order
     models.enough_epochs = lambda rows, size: enough_epochs(rows, size * state.num_processes)
