@@ -99,7 +99,8 @@ noted = Path({folder!r}, f"rank-{{os.environ['RANK']}}.jsonl")
 
 def note(module, args, inputs):
     if module.training:
-        rows = [[int(i) for i, m in zip(*row) if m] for row in zip(inputs["input_ids"], inputs["attention_mask"])]
+        batch = zip(inputs["input_ids"], inputs["attention_mask"])
+        rows = [[int(token) for token, real in zip(*row) if real] for row in batch]
         with open(noted, "a") as file:
             print(json.dumps([float(model.classifier.weight.sum()), [str(row) for row in rows]]), file=file)
 

@@ -1,9 +1,9 @@
-"""The template on several devices or machines: its cells become a script, which accelerate starts once for each.
+"""The template on several devices: its cells become a script, which accelerate starts once for each.
 
     python -m utils.export.launch notebooks/params/own_csv.yaml --processes 2
 
-Trainer deals the rows of a batch out to the processes and brings gradients and answers together, so that all hold
-the same numbers. The first process alone opens the run folder and writes there.
+Trainer deals the rows of a batch out to the processes and brings gradients and answers together, so that all
+hold the same numbers. The first process alone opens the run folder and writes there.
 """
 
 import argparse
@@ -38,8 +38,8 @@ USUAL = "--multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no -
 def script_of(notebook: Path, given: dict, processes: int) -> tuple[str, dict]:
     """Return a notebook's code cells as a script for `processes` processes, and all its parameters.
 
-    A line for each of `given` stands behind the parameters cell, as papermill would put it. The batch sizes are
-    those of all processes together: they are divided, so that a step takes as many rows as that of one process.
+    A line for each of `given` stands behind the parameters cell, as papermill would put it. The batch sizes
+    are those of all processes together: they are divided, and a step takes as many rows as with one process.
 
     Raises:
         ParameterError: a parameter is misspelt or impossible, or a batch size does not divide.
@@ -70,8 +70,8 @@ def script_of(notebook: Path, given: dict, processes: int) -> tuple[str, dict]:
 def begin() -> bool:
     """Join the other processes, and say whether this is the first. The script of each begins with it.
 
-    The others print nothing, and have a run folder of their own beside the script, which the launcher deletes.
-    Common to all are Trainer's checkpoints, and the saved model, which all check.
+    The others print nothing, and have a run folder of their own beside the script, which the launcher
+    deletes. Common to all are Trainer's checkpoints, and the saved model, which all check.
 
     Raises:
         RunError: the processes do not find each other.
