@@ -177,6 +177,9 @@ def test_an_old_checkpoint_is_stale_unless_it_is_resumed(tmp_path):
     assert not findings_of(trainer_for(tmp_path, resume_from_checkpoint=True), "stale-checkpoints")
 
 
+saves_later = {"after": lambda trainer: setattr(trainer.args, "save_strategy", "no")}
+healthy("strategy set later, as a text", lambda _: UNCHOSEN | {"save_strategy": "epoch"} | saves_later)
+
 # --- weights ------------------------------------------------------------------------------------------------
 
 
