@@ -23,7 +23,7 @@ def test_planted_constants_come_back():
 
 
 def test_a_step_of_four_times_the_size():
-    """CPU seconds, the fastest of several; a step that grew not at all, or as the square, is out of the band."""
+    """CPU seconds, the fastest of several. Growing not at all, or as the square, is out of the band."""
     torch.manual_seed(0)
     model = bert(hidden_size=128, intermediate_size=512, num_hidden_layers=2)
     before = [p.clone() for p in model.parameters()]

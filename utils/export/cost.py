@@ -1,4 +1,4 @@
-"""What training costs: seconds and memory of a step, by rows, length, model and devices, on paper and checked."""
+"""What training costs: seconds and memory, by rows, length, model and devices, on paper and checked."""
 
 import copy
 import time
@@ -82,7 +82,7 @@ def fit(model, measured: pd.DataFrame) -> np.ndarray:
 
 
 def predict(model, constants: np.ndarray, rows: float, length: float) -> tuple[float, float]:
-    """Return the seconds of a step on `rows` texts of `length` tokens, and the bytes it keeps for backward."""
+    """Return the seconds of a step on `rows` texts of `length` tokens, and the bytes kept for backward."""
     parts = constants * terms(model, rows, length)
     return float(parts[:2].sum()), float(parts[2:].sum())
 

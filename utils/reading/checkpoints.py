@@ -103,10 +103,11 @@ def _way_from_adapter(folder: Path) -> str:
         return f"for {base!r}, {kind}. Give {base!r} and fine-tune it."
     words = folder.as_posix() if (folder / "tokenizer_config.json").exists() else base  # it knows the length
     return (
-        f"for {base!r}. Make one model of the two (pip install peft; labels: yours, in the order of training) "
+        f"for {base!r}. Make one model of the two (pip install peft; labels: yours, in training's order) "
         "and give its folder: from peft import PeftModel; model = AutoModelForSequenceClassification."
         f"from_pretrained({base!r}, id2label=dict(enumerate(labels))); "
-        f"PeftModel.from_pretrained(model, {folder.as_posix()!r}).merge_and_unload().save_pretrained('merged'); "
+        f"PeftModel.from_pretrained(model, {folder.as_posix()!r}).merge_and_unload()"
+        ".save_pretrained('merged'); "
         f"AutoTokenizer.from_pretrained({words!r}).save_pretrained('merged')."
     )
 
