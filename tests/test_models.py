@@ -129,7 +129,7 @@ def test_an_incomplete_folder_is_refused(checkpoint, missing, says):
     [
         (
             {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": "owner/base"},
-            ["from_pretrained('owner/base', num_labels=...)", "merge_and_unload"],
+            ["from_pretrained('owner/base', id2label=", "merge_and_unload"],
         ),
         (
             {"peft_type": "IA3", "task_type": None, "base_model_name_or_path": "../base"},

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-from adapters import IA3Config, LoraConfig, with_adapter
+from adapters import with_adapter
 from builders import (
     FAMILIES,
     LABELS,
@@ -33,6 +33,7 @@ from builders import (
     trainer_for,
 )
 from datasets import Dataset, DatasetDict, concatenate_datasets
+from peft import IA3Config, LoraConfig
 from setups import Setups, findings_of, ids_of
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 from transformers import (
@@ -176,6 +177,9 @@ def test_an_old_checkpoint_is_stale_unless_it_is_resumed(tmp_path):
     assert not findings_of(trainer_for(tmp_path, resume_from_checkpoint=True), "stale-checkpoints")
 
 
+saves_later = {"after": lambda trainer: setattr(trainer.args, "save_strategy", "no")}
+healthy("strategy set later, as a text", lambda _: UNCHOSEN | {"save_strategy": "epoch"} | saves_later)
+
 # --- weights ------------------------------------------------------------------------------------------------
 
 
@@ -219,7 +223,7 @@ frozen(
     level="error",
 )
 padded_gpt2 = lambda: gpt2(pad_token_id=0)
-frozen(f"{head} (score) {not_saved}", adapter(padded_gpt2, target=None), level="error")
+frozen(f"{head} (score) {not_saved}", adapter(padded_gpt2, target="c_attn"), level="error")
 
 
 def from_base(whole):
@@ -258,30 +262,48 @@ healthy(
 )
 
 
-def beside_an_adapter(family):
-    """A model of transformers with an adapter inside, without PEFT's wrapper: it trains a head."""
-    model = tiny(family=family)
-    model.base_model.requires_grad_(False)
-    model.peft_config = {"default": SimpleNamespace(task_type="SEQ_CLS", modules_to_save=None)}
+def built_in(*saved, thaw=False):
+    """An adapter by transformers' own add_adapter, without PEFT's wrapper."""
+    model = bert()
+    model.add_adapter(LoraConfig(r=2, target_modules=["query"], modules_to_save=list(saved) or None))
+    model.classifier.requires_grad_(thaw or bool(saved))
     return {"model": model}
 
 
-for family in ("Bert", "DistilBert"):
-    healthy(f"adapter with a trained head in {family}", lambda _, family=family: beside_an_adapter(family))
+trained_not_saved = f"{head} (classifier) is trained, but not saved with the adapter"
+frozen(trained_not_saved, lambda _: built_in(thaw=True), mended=lambda _: built_in("classifier"))
+SEQUENCE = {"task_type": "SEQ_CLS", "target": "all-linear"}
+healthy("LoRA", adapter(bert, **SEQUENCE))
+healthy(
+    "LoRA with dropout at its usual rate",
+    lambda _: adapter(bert, **SEQUENCE, lora_dropout=0.1)(_) | {"learning_rate": 1e-3},
+)
+healthy("LoRA with scaled columns and biases", adapter(bert, **SEQUENCE, use_dora=True, bias="lora_only"))
+healthy("LoRA on a decoder", adapter(padded_gpt2, task_type="SEQ_CLS", target="c_attn", fan_in_fan_out=True))
 
 
 @pytest.mark.parametrize(
-    ("model", "config", "fix"),
+    ("model", "target", "kind", "fix"),
     [
-        (bert, LoraConfig, 'LoraConfig(..., task_type="SEQ_CLS") with get_peft_model, or {0}["classifier"])'),
-        (gpt2, IA3Config, 'IA3Config(..., task_type="SEQ_CLS") with get_peft_model, or {0}["score"])'),
-        (xlnet, LoraConfig, '{0}["sequence_summary", "logits_proj"])'),
+        (
+            bert,
+            "value",
+            LoraConfig,
+            'LoraConfig(..., task_type="SEQ_CLS") with get_peft_model, or {0}["classifier"])',
+        ),
+        (
+            gpt2,
+            "c_attn",
+            IA3Config,
+            'IA3Config(..., task_type="SEQ_CLS") with get_peft_model, or {0}["score"])',
+        ),
+        (xlnet, "layer_1", LoraConfig, '{0}["sequence_summary", "logits_proj"])'),
     ],
 )
-def test_the_fix_for_a_frozen_head_names_it(tmp_path, model, config, fix):
-    trainer = trainer_for(tmp_path, model=with_adapter(model(), target="value", config=config))
+def test_the_fix_for_a_frozen_head_names_it(tmp_path, model, target, kind, fix):
+    trainer = trainer_for(tmp_path, model=with_adapter(model(), target=target, kind=kind))
     (finding,) = findings_of(trainer, "frozen")
-    assert (finding.level, finding.fix) == ("error", fix.format(f"{config.__name__}(..., modules_to_save="))
+    assert (finding.level, finding.fix) == ("error", fix.format(f"{kind.__name__}(..., modules_to_save="))
 
 
 def test_frozen_embeddings_of_words_alone_are_no_finding(tmp_path):
@@ -291,12 +313,12 @@ def test_frozen_embeddings_of_words_alone_are_no_finding(tmp_path):
 
 
 def test_a_task_type_that_was_given_or_that_nobody_reads_is_no_fix(tmp_path):
-    by_task, built_in = with_adapter(bert()), with_adapter(bert())
-    by_task.peft_config["default"].task_type = "SEQ_CLS"
-    built_in._hf_peft_config_loaded = True  # model.add_adapter(...), which does not look at the task
-    for model in (by_task, built_in):
+    by_task = with_adapter(
+        tiny(family="Bart"), task_type="SEQ_CLS", target="q_proj"
+    )  # its head has another name
+    for model, head in ((by_task, "classification_head"), (built_in()["model"], "classifier")):
         (finding,) = findings_of(trainer_for(tmp_path, model=model), "frozen")
-        assert (finding.level, finding.fix) == ("error", 'LoraConfig(..., modules_to_save=["classifier"])')
+        assert (finding.level, finding.fix) == ("error", f'LoraConfig(..., modules_to_save=["{head}"])')
 
 
 def test_a_head_frozen_beside_an_adapter_is_not_called_random_where_the_checkpoint_is_gone(tmp_path):

@@ -221,7 +221,7 @@ def test_the_bundled_model(tmp_path):
     assert str(check_saved(tmp_path / "model", trainer)) == "Nothing found."
 
 
-# --- adapters, written by hand as PEFT writes them ----------------------------------------------------------
+# --- adapters -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def lora(tmp_path):
         model = with_adapter(model, *["classifier"] * head, target="query|value", adapter=adapter)
         change(model)
         folder = tmp_path / "lora"
-        save_adapter(model, folder if adapter == "default" else folder / adapter, base)
+        save_adapter(model, folder, base)
         return trainer_for(tmp_path, model=model), folder
 
     return save

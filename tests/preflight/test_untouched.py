@@ -76,7 +76,7 @@ MODES["train"] += ["optimizer for tied weights of a masked language model", "met
 MODES["train"] += ["schedule that begins low", "schedule in one cycle", "schedule up and down from 0"]
 MODES["eval"] += ["multi-label with the problem type left to the model", "torch format of some columns"]
 MODES["eval"] += ["sorted rows in a loader of one's own that shuffles", "mixed rows in their order"]
-MODES["mixed"] += ["adapter with a trained head in Bert", "optimizer and schedule of one's own"]
+MODES["mixed"] += ["LoRA", "optimizer and schedule of one's own"]
 MODES["mixed"] += ["fresh model from model_init", "label smoothing in Trainer", "augmented at random"]
 MODES["mixed"] += ["trainer with its own loss", "optimizer for the head only"]
 

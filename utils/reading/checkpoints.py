@@ -101,12 +101,14 @@ def _way_from_adapter(folder: Path) -> str:
     if "num_virtual_tokens" in adapter:  # vectors before the text, weights as before
         kind = f"of a kind that cannot become part of its weights ({adapter.get('peft_type')})"
         return f"for {base!r}, {kind}. Give {base!r} and fine-tune it."
-    merged = f"PeftModel.from_pretrained(model, {folder.as_posix()!r}).merge_and_unload()"
+    words = folder.as_posix() if (folder / "tokenizer_config.json").exists() else base  # it knows the length
     return (
-        f"for {base!r}. Make one model of the two (pip install peft) and give its folder: "
-        f"model = AutoModelForSequenceClassification.from_pretrained({base!r}, num_labels=...); "
-        f"{merged}.save_pretrained('merged'); "
-        f"AutoTokenizer.from_pretrained({base!r}).save_pretrained('merged')."
+        f"for {base!r}. Make one model of the two (pip install peft; labels: yours, in training's order) "
+        "and give its folder: from peft import PeftModel; model = AutoModelForSequenceClassification."
+        f"from_pretrained({base!r}, id2label=dict(enumerate(labels))); "
+        f"PeftModel.from_pretrained(model, {folder.as_posix()!r}).merge_and_unload()"
+        ".save_pretrained('merged'); "
+        f"AutoTokenizer.from_pretrained({words!r}).save_pretrained('merged')."
     )
 
 

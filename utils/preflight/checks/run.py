@@ -75,7 +75,8 @@ def disk_full(setup):
     by_steps = isinstance(args.num_train_epochs, str) or args.max_steps > 0
     saves = {"epoch": 1 if by_steps else math.ceil(args.num_train_epochs), "best": 2}
     saves["steps"] = math.ceil((setup.steps or 0) / max(1, setup.every("save_steps")))
-    count = min(saves.get(str(args.save_strategy.value), 0), (args.save_total_limit or math.inf) + 1)
+    strategy = getattr(args.save_strategy, "value", args.save_strategy)  # a text, where it was set later
+    count = min(saves.get(strategy, 0), (args.save_total_limit or math.inf) + 1)
     sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in setup.model.parameters()]
     optimizer = 0 if args.save_only_model else 2.3 * sum(size for size, on in sizes if on)
     each = sum(size for size, _ in sizes) + optimizer
@@ -156,7 +157,7 @@ def _beside_adapter(setup):
         if head.endswith(tuple(saved)):
             continue
         # biases can be saved with an adapter
-        if hasattr(setup.model, "get_base_model") and not all(name.endswith("bias") for name in on):
+        if not all(name.endswith("bias") for name in on):
             thawed.append(head)
         elif not known and not on:
             lost.append(head)
@@ -164,8 +165,9 @@ def _beside_adapter(setup):
     kind = type(first).__name__ if type(first).__name__.endswith("Config") else "LoraConfig"
     if thawed:
         head = f"The classification head ({', '.join(thawed)}) is trained, but not saved with the adapter"
-        whole = "trainer.model.merge_and_unload().save_pretrained(folder)"
-        fix = f"{kind}(..., modules_to_save={json.dumps(thawed)}); or save all: {whole}"
+        whole = "; or save all: trainer.model.merge_and_unload().save_pretrained(folder)"
+        wrapped = hasattr(setup.model, "get_base_model")  # by PEFT; transformers' own adapters do not merge
+        fix = f"{kind}(..., modules_to_save={json.dumps(thawed)}){whole if wrapped else ''}"
         yield f"{head}: loaded again, it is as it was before training.", fix
     if lost:
         fix = f"{kind}(..., modules_to_save={json.dumps(lost)})"
