@@ -58,7 +58,8 @@ def describe(folder: Path, loaded, **changes) -> None:
     own = answer.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     own.no_truncation()
     if how != "head_tail":
-        own.enable_truncation(most, most // 4 if how == "chunks" else 0, direction=tokenizer.truncation_side)
+        stride = most // 4 if how == "chunks" else 0
+        own.enable_truncation(max_length=most, stride=stride, direction=tokenizer.truncation_side)
     pad = {"pad_type_id": tokenizer.pad_token_type_id, "direction": tokenizer.padding_side}
     own.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token, **pad)
     about = {"task": task, "labels": labels, "long_texts": how, "max_length": most, "temperature": 1.0}
@@ -74,7 +75,8 @@ def write_onnx(loaded, texts: Sequence, folder: Path) -> float:
     """Write a classifier as model.onnx, for any number and length of texts; return what `parity` returns."""
     classifier, tokenizer, *_ = loaded
     sample = tokenizer(*as_columns(texts[:2]), padding=True, truncation=True, return_tensors="pt")
-    shapes = {name: {0: "texts", 1: "tokens"} for name in sample}
+    axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
+    shapes = {name: axes for name in sample}
     names = {"input_names": list(sample), "output_names": ["logits"]}
     describe(folder, loaded)
     program = torch.onnx.export(
@@ -102,6 +104,17 @@ def parity(loaded, texts: Sequence, folder: Path) -> float:
         fault = f"The logits of {folder.name}/model.onnx are not PyTorch's: they differ by {worst:.2g}"
         raise ModelError(f"{fault}, more than {TOLERANCE:g}. Use the model folder itself.")
     return worst
+
+
+def write_int8(loaded, onnx: Path, folder: Path) -> None:
+    """Write the model of `onnx` with weights of 7 bits and a scale for each column; inputs are rounded as
+    they come. With 8 bits the sums overflow on processors without VNNI: answers would depend on the machine.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    describe(folder, loaded)
+    how = {"weight_type": QuantType.QInt8, "per_channel": True, "reduce_range": True}
+    quantize_dynamic(onnx / "model.onnx", folder / "model.onnx", **how)
 
 
 def token_vectors(loaded) -> torch.Tensor:
@@ -154,6 +167,18 @@ def write_student(loaded, texts: Sequence, logits: np.ndarray, folder: Path) -> 
     save_file({"scores": head(vectors).detach().contiguous()}, path)
 
 
+def words(folder: Path) -> pd.DataFrame:
+    """Return for each label the tokens that a student scores highest for it, against the other labels."""
+    about, tokenizer, score_of = answer.load(folder)
+    size = tokenizer.get_vocab_size()
+    ids = np.arange(size).reshape(-1, 1)
+    scores = score_of({"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    scores = scores - scores.mean(axis=1, keepdims=True) if scores.shape[1] > 1 else scores
+    order = np.argsort(-scores, axis=0, kind="stable")[:100]
+    named = [[tokenizer.id_to_token(int(k)) for k in column] for column in order.T]
+    return pd.DataFrame(dict(zip(about["labels"], named, strict=True)))
+
+
 def calibrate(folder: Path, trained) -> None:
     """Choose temperature and thresholds of an exported folder on the validation rows, and note them in it."""
     about, *_ = exported = answer.load(folder, torch.get_num_threads())
@@ -203,34 +228,53 @@ class Size(NamedTuple):
     line: dict
 
 
-def measure(load: Callable, trained, folders: Sequence[Path] = (), full: Size | None = None) -> Size:
-    """Load a model with a clock beside it, ask for the validation rows, a hundred test rows one by one, and
-    for all test rows. `load` returns how to ask; `full` is the model that the loss is against.
-    """
-    task, began = trained.loaded[2], perf_counter()
-    main, ask, times = TASKS[task].main_score, load(), [perf_counter()]
-    line = {"load s": times[0] - began}
+def measure(folder: Path, trained, full: Size | None = None) -> Size:
+    """Measure the model in an exported folder, or in the run's own; `full` is what its loss is against."""
+    began = perf_counter()
+    ask = open_size(folder)
+    seconds, files = perf_counter() - began, [path for path in folder.iterdir() if path.is_file()]
+    return asked(
+        ask, trained, full, {"MB": sum(path.stat().st_size for path in files) / 1e6, "load s": seconds}
+    )
+
+
+def asked(ask: Callable, trained, full: Size | None, line: dict) -> Size:
+    """Ask for the validation rows, a hundred test rows one by one, and all test rows, and look at the clock."""
+    task = trained.loaded[2]
     validation, test = (texts_of(trained.rows[part]).tolist() for part in ("validation", "test"))
-    known, times = ask(validation), [perf_counter()]
+    known, clock = ask(validation), [perf_counter()]
     for text in test[:100]:
         ask([text])
-        times.append(perf_counter())
+        clock.append(perf_counter())
     found = ask(test)
-    line["texts/s"] = len(test) / (perf_counter() - times[-1])
-    line["p50 ms"], line["p95 ms"] = 1000 * np.percentile(np.diff(times), [50, 95])
-    files = [path for folder in folders for path in folder.iterdir() if path.suffix != ".md"]
-    line["MB"] = sum(path.stat().st_size for path in files) / 1e6
-    true, reference = trained.true["test"], (full or Size(ask, known, found, {})).test[0]
-    told = compare(main, true, found[0], reference)
-    line |= {main: score(true, found[0], task)[main], "loss": -told.gain, "low": -told.high}
-    line |= {"high": -told.low, "agreement": score(reference, found[0], task)[main]}
-    return Size(ask, known, found, line)
+    speed = len(test) / (perf_counter() - clock[-1])
+    main, true, reference = TASKS[task].main_score, trained.true["test"], full.test[0] if full else found[0]
+    told, agreement = compare(main, true, found[0], reference), score(reference, found[0], task)[main]
+    scores = {
+        main: score(true, found[0], task)[main],
+        "loss": -told.gain,
+        "low": -told.high,
+        "high": -told.low,
+    }
+    p50, p95 = 1000 * np.percentile(np.diff(clock), [50, 95])
+    times = {"p50 ms": p50, "p95 ms": p95, "texts/s": speed}
+    return Size(ask, known, found, scores | {"agreement": agreement} | line | times)
 
 
-def cascade(student: Size, full: Size, trained, lost: float = 0.005) -> tuple[Callable, float]:
-    """Return how to ask a cascade, and its threshold: answers that the student is less sure of come from
-    `full`. Of the thresholds that lose at most `lost` of the right answers to the validation rows, it is the
-    lowest, and so the cheapest.
+def refused(size: Size, max_loss: float) -> str:
+    """Return why a size may not stay, an empty text where it may: the upper end of its loss is too high."""
+    if size.line["high"] <= max_loss:
+        return ""
+    main, rows, ends = next(iter(size.line)), len(size.test[0]), (size.line["low"], size.line["high"])
+    found = f"it loses {size.line['loss']:+.3f} of {main} (95% interval {ends[0]:+.3f} to {ends[1]:+.3f}"
+    return f"int8 is refused: {found}, {rows:,} test rows); --max-loss allows {max_loss:g}."
+
+
+def cascade(student: Size, full: Size, trained, lost: float = 0.005) -> tuple[Size, str]:
+    """Return a cascade, measured, and what it does in words: answers that the student is less sure of than a
+    threshold come from `full`. Of the thresholds that lose at most `lost` of the right answers to the
+    validation rows, it is the lowest, and so the cheapest. `lost` is half of what the test rows may show,
+    for on the rows that it was chosen on a threshold does a little better.
 
     Raises:
         ModelError: the task is regression.
@@ -253,7 +297,10 @@ def cascade(student: Size, full: Size, trained, lost: float = 0.005) -> tuple[Ca
                 ours[unsure] = theirs
         return answers
 
-    return ask, threshold
+    line = {name: student.line[name] + full.line[name] for name in ("MB", "load s")}
+    share = (student.test[2] >= threshold).mean()
+    words = f"The student answers where it is at least {threshold:.3f} sure: {share:.1%} of the test rows."
+    return asked(ask, trained, full, line), words
 
 
 def table_of(sizes: dict[str, Size]) -> pd.DataFrame:
@@ -263,7 +310,7 @@ def table_of(sizes: dict[str, Size]) -> pd.DataFrame:
 
 def figure(table: pd.DataFrame) -> Figure:
     """Draw each size's score, with the interval of its loss, against its texts a second on a log axis."""
-    main, drawing = table.columns[5], plt.figure(figsize=(6.5, 3.6), layout="constrained")
+    main, drawing = table.columns[0], plt.figure(figsize=(6.5, 3.6), layout="constrained")
     axes = drawing.add_subplot(xscale="log")
     for colour, (name, line) in zip(COLOURS, table.iterrows(), strict=False):
         ends = [[line["high"] - line["loss"]], [line["loss"] - line["low"]]]
