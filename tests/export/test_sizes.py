@@ -106,12 +106,11 @@ def test_a_size_that_loses_too_much_stays_and_the_readme_says_why(left, make_run
 
 
 def test_other_logits_are_refused(left):
-    loaded, folder = left["chunks"][0].loaded, left["pairs"][1]
-    texts = rows_as_texts(left["pairs"][0].rows["test"]).tolist()
-    assert sizes.parity(left["pairs"][0].loaded, texts, folder / "onnx") < 1e-4
-    with pytest.raises(ModelError, match="model.onnx are not PyTorch's: they differ by"):
-        sizes.parity(left["pairs"][0].loaded, texts, folder / "student")
-    assert loaded
+    trained, folder = left["pairs"]
+    texts = rows_as_texts(trained.rows["test"]).tolist()
+    assert sizes.parity(trained.loaded, texts, folder / "onnx") < 1e-4
+    with pytest.raises(ModelError, match="The logits of student are not PyTorch's: they differ by"):
+        sizes.parity(trained.loaded, texts, folder / "student")
 
 
 def test_numbers_have_a_student_and_no_cascade(make_run):
