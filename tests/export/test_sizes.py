@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -113,15 +114,24 @@ def test_other_logits_are_refused(left):
         sizes.parity(trained.loaded, texts, folder / "student")
 
 
+def test_a_student_learns_what_words_say(make_run, tmp_path):
+    trained, _ = make_run("regression", rows=300, hidden_size=48)
+    texts = {part: rows_as_texts(trained.rows[part]).tolist() for part in ("train", "test")}
+    share = {
+        part: np.array([text.split().count("good") / len(text.split()) for text in some])
+        for part, some in texts.items()
+    }
+    sizes.write_student(trained.loaded, texts["train"], share["train"][:, None], tmp_path)
+    found = answer.logits_of(answer.load(tmp_path), texts["test"])[:, 0]
+    assert np.corrcoef(found, share["test"])[0, 1] > 0.8
+
+
 def test_numbers_have_a_student_and_no_cascade(make_run):
     trained, _ = make_run("regression", rows=300)
     folder = export(trained, ["student"])
     told = (folder / "README.md").read_text(encoding="utf-8")
     assert "| student |" in told and "| pearson |" in told and "cascade" not in told
-    texts = rows_as_texts(trained.rows["train"]).tolist()
     exported = answer.load(folder / "student")
-    ours = answer.logits_of(exported, texts)[:, 0]
-    assert np.corrcoef(ours, sizes.torch_logits(trained.loaded, texts)[:, 0])[0, 1] > 0.5
     assert answer.answers(*[exported[0], np.array([[1.25]])])[0] == ["1.25"]
     with pytest.raises(ModelError, match="A cascade needs classes"):
         sizes.cascade(None, None, trained)
@@ -146,7 +156,8 @@ def test_the_cascade_takes_the_cheapest_threshold_that_loses_little(make_run):
 
     line = {"MB": 1.5, "load s": 0.5}
     small, large = (
-        sizes.Size(ask, ask(texts["validation"]), ask(texts["test"]), line) for ask in (student, full)
+        SimpleNamespace(ask=ask, validation=ask(texts["validation"]), test=ask(texts["test"]), line=line)
+        for ask in (student, full)
     )
     surest_wrong = max(sure[text] for text in wrong.intersection(texts["validation"]))
     unsure = sum(sure[text] <= surest_wrong for text in texts["validation"])
