@@ -8,7 +8,8 @@ import pandas as pd
 
 from utils import read_json
 from utils.data import read_table, split_table
-from utils.labels import encode_labels
+from utils.findings import in_words
+from utils.labels import encode_labels, label_names
 from utils.models import ModelError
 from utils.predict import load_classifier
 
@@ -51,7 +52,15 @@ def open_trained(model: str | Path, device: str = "cpu") -> Trained:
     splits, labels = split_table(*tables, **how), record["data"]["labels"]
     rows = {part: getattr(splits, part) for part in ("train", "validation", "test")}
     counts = {part: (record["data"][f"{part}_rows"], len(frame)) for part, frame in rows.items()}
-    if changed := [f"{part} {was:,} rows, now {now:,}" for part, (was, now) in counts.items() if was != now]:
+    changed = [f"{part} {was:,} rows, now {now:,}" for part, (was, now) in counts.items() if was != now]
+    if (now := label_names(rows["train"]["label"], given["task"])) != labels:
+        changed.append(f"labels {in_words(labels, 10)}, now {in_words(now, 10)}")
+    if not changed and (left := folder.parent / "predictions.csv").exists():
+        tested = pd.read_csv(left, usecols=["row"])["row"].tolist()
+        changed = (
+            [] if tested == rows["test"]["row"].tolist() else ["other test rows than in predictions.csv"]
+        )
+    if changed:
         why = f"{given['data_file']} has changed since {name} was trained on it"
         raise ModelError(f"{why}: {'; '.join(changed)}. Train again, in template.ipynb.")
     true = {part: encode_labels(frame, labels, given["task"]) for part, frame in rows.items()}
