@@ -10,6 +10,7 @@ followed.
 """
 
 import ast
+import contextlib
 import collections
 import importlib.metadata
 import inspect
@@ -133,7 +134,8 @@ def uses(notebook) -> Iterator[Use]:
     for cell, tree in cells.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                exec(compile(ast.Module([node], []), cell, "exec"), namespace)
+                with contextlib.suppress(ModuleNotFoundError):  # a package that is optional
+                    exec(compile(ast.Module([node], []), cell, "exec"), namespace)
             if not isinstance(node, ast.Call):
                 continue
             call, known, functions = ast.unparse(node.func), set(), []
