@@ -69,12 +69,23 @@ def describe(folder: Path, loaded, **changes) -> None:
 
 
 def write_onnx(loaded, texts: Sequence, folder: Path) -> float:
-    """Write a classifier as model.onnx, for any number and length of texts; return what `parity` returns."""
+    """Write a classifier as model.onnx, for any number and length of texts; return what `parity` returns.
+
+    Raises:
+        ModelError: the exporter cannot write such a model, or what `describe` and `parity` refuse.
+    """
     describe(folder, loaded)
     sample = loaded[1](*as_columns(texts[:2]), padding=True, truncation=True, return_tensors="pt")
     axes = {name: dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC) for name in sample}
     names = {"input_names": list(sample), "output_names": ["logits"], "verbose": False}
-    program = torch.onnx.export(loaded[0], kwargs=dict(sample), dynamic_shapes=axes, **names)
+    loaded[0].config.use_cache = False  # what is kept for the next token has no place in the graph
+    try:
+        program = torch.onnx.export(loaded[0], kwargs=dict(sample), dynamic_shapes=axes, **names)
+    except torch.onnx.OnnxExporterError as error:
+        kind = type(loaded[0]).__name__
+        raise ModelError(
+            f"torch.onnx.export cannot write {kind}. Make the student only: --student."
+        ) from error
     program.save(folder / "model.onnx")
     return parity(loaded, texts, folder)
 
