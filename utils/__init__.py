@@ -1,4 +1,4 @@
-"""What the notebooks share: nine files to read in an hour, in this order, and seven rooms that you may skip.
+"""What the notebooks share: nine files to read in an hour, in this order, and rooms that you may skip.
 
 findings.py    Finding, Report, TableError: remarks, and the errors that stop
 labels.py      the three tasks, label maps
@@ -19,6 +19,7 @@ baselines/     what a model has to beat, rung by rung, and anybody else's answer
 preflight/     what is wrong with a Trainer before, during and after training
 label_next/    which rows of a new file are worth the next labels
 batch/         many papermill runs, on Dask; the leaderboard; what twice as many labels would bring
+export/        after training: smaller, explained, served, on several devices, at what cost
 lessons/       figures, controls and exercises of single chapters
 setup/         the environment, Colab
 """

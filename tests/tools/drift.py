@@ -10,8 +10,8 @@ followed.
 """
 
 import ast
-import contextlib
 import collections
+import contextlib
 import importlib.metadata
 import inspect
 import sys
