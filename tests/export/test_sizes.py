@@ -1,4 +1,4 @@
-"""What leaves a run answers as `utils.predict` does, without torch; a size that loses too much does not leave."""
+"""What leaves a run answers as `utils.predict` does, without torch; what loses too much does not leave."""
 
 import io
 import os

@@ -41,7 +41,7 @@ def torch_logits(loaded, texts: Sequence, batch_size: int = BATCH) -> np.ndarray
 
 
 def describe(folder: Path, loaded, **changes) -> None:
-    """Write tokenizer.json and answer.json: what answer.py needs beside a model. `changes` go into the latter.
+    """Write tokenizer.json and answer.json: what answer.py needs beside a model. `changes` go in the latter.
 
     Raises:
         ModelError: the tokenizer is written in Python; or it pads in front, and both ends of texts are kept.
