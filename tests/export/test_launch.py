@@ -68,7 +68,7 @@ def test_the_script_has_every_cell_and_the_batch_shared():
     script, parameters = launch.script_of(launch.TEMPLATE, GIVEN, 4)
     compile(script, "train.py", "exec")
     assert parameters["per_device_train_batch_size"] == 4
-    assert parameters["per_device_eval_batch_size"] == 16
+    assert parameters["per_device_eval_batch_size"] == 4
     assert parameters["seed"] == 7
     cells = nbformat.read(launch.TEMPLATE, as_version=4).cells
     assert [cell.id for cell in cells if f"# %% [{cell.id}]\n" in script] == [
