@@ -418,26 +418,32 @@ class Calibration(NamedTuple):
     probabilities: np.ndarray | None
 
 
+def fit_calibration(logits, labels, task: str = "single_label") -> Calibration:
+    """Return the temperature of validation rows, and in multi_label the thresholds of `choose_thresholds`."""
+    if not TASKS[task].classes:
+        return Calibration(1.0, None, None)
+    temperature = fit_temperature(logits, labels, task)
+    probabilities = probabilities_of(logits / temperature, task)
+    thresholds = choose_thresholds(labels, probabilities).round(4) if TASKS[task].joined else None
+    return Calibration(temperature, thresholds, probabilities)
+
+
 def calibrate(model, logits, labels, task: str = "single_label") -> Calibration:
     """Make a trained classifier's probabilities fit these validation rows, for good: save it after this.
 
-    Its logits are divided by a temperature (`fold_temperature`); in multi_label each label gets the threshold
-    of `choose_thresholds`, kept as `config.thresholds`. Where `config.target_accuracy` says how many answers
-    are to be right, `config.review_below` will say which a person should see. A regression stays as it is.
+    Its logits are divided by the temperature of `fit_calibration` (`fold_temperature`), whose thresholds are
+    kept as `config.thresholds`. Where `config.target_accuracy` says how many answers are to be right,
+    `config.review_below` will say which a person should see. A regression stays as it is.
     """
-    if not TASKS[task].classes:
-        return Calibration(1.0, None, None)
-    temperature, thresholds = fit_temperature(logits, labels, task), None
+    found = temperature, thresholds, probabilities = fit_calibration(logits, labels, task)
     if temperature != 1.0:
         fold_temperature(model, temperature)
-    probabilities = probabilities_of(logits / temperature, task)
-    if TASKS[task].joined:
-        thresholds = choose_thresholds(labels, probabilities).round(4)
+    if thresholds is not None:
         model.config.thresholds = thresholds.tolist()
-    if getattr(model.config, "target_accuracy", None):
+    if TASKS[task].classes and getattr(model.config, "target_accuracy", None):
         predicted = decide(probabilities, task, thresholds)
         model.config.review_below = choose_limits(labels, predicted, probabilities, model.config, task)
-    return Calibration(temperature, thresholds, probabilities)
+    return found
 
 
 def calibration_error(labels, logits, temperature: float, task: str = "single_label") -> dict[str, float]:

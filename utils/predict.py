@@ -145,10 +145,10 @@ def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, d
     return logits if owner is None else pooled(logits, owner), output.metrics
 
 
-def label_texts(loaded, texts: Sequence[str], batch_size: int = 64, max_length=None) -> pd.DataFrame:
+def label_texts(loaded, texts: Sequence[str], batch_size: int = 64) -> pd.DataFrame:
     """Return a line a text: text, predicted, review if the model has limits for it, probability_<label>s.
 
-    `loaded` is of `load_classifier`, `max_length` of `length_limit`. Of pairs, tuples, there is `text_pair`.
+    `loaded` is what `load_classifier` returns. Of pairs, tuples of two texts, there is `text_pair`, too.
 
     Raises:
         ModelError: the model was trained on pairs, and these are single texts.
@@ -157,7 +157,7 @@ def label_texts(loaded, texts: Sequence[str], batch_size: int = 64, max_length=N
     columns = dict(zip(("text", "text_pair"), as_columns(texts), strict=False))
     if pair := len(texts) and len(columns) == 1 and getattr(loaded[0].config, "text_pair_column", None):
         raise ModelError(f"This model reads pairs: give each text as a tuple, (text, {pair}).")
-    answers = _answers(loaded, texts, batch_size, max_length or length_limit(loaded))
+    answers = _answers(loaded, texts, batch_size, length_limit(loaded))
     rows = [(*told, *row) for many, shares, _ in answers for told, row in zip(many, shares, strict=True)]
     return pd.DataFrame(columns).join(pd.DataFrame(rows, columns=_added(loaded)))
 
@@ -171,8 +171,9 @@ def _added(loaded) -> list[str]:
 
 def length_limit(loaded, max_length: int | None = None) -> int:
     """Return after how many tokens texts are cut: unless told, where the run cut, as its tokenizer says."""
-    limit = longest_input(Path(loaded[0].name_or_path), max_length)
-    return max_length or min(limit, int(loaded[1].model_max_length))
+    if max_length:
+        longest_input(Path(loaded[0].name_or_path), max_length)  # refuses what is too long
+    return max_length or int(loaded[1].model_max_length)
 
 
 def _answers(loaded, texts: Sequence[str], batch_size: int, max_length: int) -> Iterator[tuple]:
@@ -220,6 +221,8 @@ def _logits(loaded, texts: list[str], batch_size: int, max_length: int, bar) -> 
 def load_classifier(model: str | Path, device: str | None = None):
     """Return a saved classifier (in evaluation mode, float32), its tokenizer, its task, its labels in order.
 
+    The tokenizer's `model_max_length` is no more than the model can take.
+
     Raises:
         ModelError: there is no such model, it has no classification head, or there is no such device.
     """
@@ -233,6 +236,7 @@ def load_classifier(model: str | Path, device: str | None = None):
         fault = f"{model} has no classification head ({architectures})"
         raise ModelError(f"{fault}. Fine-tune it first, in template.ipynb.")
     tokenizer = add_pad_token(AutoTokenizer.from_pretrained(folder))
+    tokenizer.model_max_length = min(longest_input(folder), int(tokenizer.model_max_length))
     options = {"dtype": torch.float32, "use_safetensors": True}
     classifier = AutoModelForSequenceClassification.from_pretrained(folder, **options)
     if classifier.config.pad_token_id is None:

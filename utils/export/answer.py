@@ -25,19 +25,17 @@ def load(folder, threads=0):  # threads: 0 for all cores
     raw = Path(folder, "model.safetensors").read_bytes()  # a student: a header, then the scores of each token
     scores = np.frombuffer(raw, "<f4", offset=8 + int.from_bytes(raw[:8], "little"))
     scores = scores.reshape(-1, len(about["labels"]))
-    return (
-        about,
-        tokenizer,
-        lambda ids: np.einsum("rt,rtl->rl", ids[1] / ids[1].sum(1)[:, None], scores[ids[0]]),
-    )
+
+    def mean_score(ids):
+        return np.einsum("rt,rtl->rl", ids[1] / ids[1].sum(1)[:, None], scores[ids[0]])
+
+    return about, tokenizer, mean_score
 
 
 def logits_of(loaded, texts, batch_size=32):
     (about, tokenizer, run), most = loaded, loaded[0]["max_length"]
     sums, counts = np.zeros((len(texts), len(about["labels"]))), np.zeros((len(texts), 1))
-    order = sorted(
-        range(len(texts)), key=lambda k: -len("".join(texts[k]))
-    )  # like lengths need little padding
+    order = sorted(range(len(texts)), key=lambda k: -len("".join(texts[k])))  # like lengths: little padding
     for places in (order[k : k + batch_size] for k in range(0, len(order), batch_size)):
         rows, owner = [], []
         for k, first in zip(places, tokenizer.encode_batch([texts[k] for k in places]), strict=True):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from transformers.utils import logging
 
 from utils.models import ModelError
-from utils.predict import label_texts, length_limit, load_classifier
+from utils.predict import label_texts, load_classifier
 
 LIMITS = {  # option of the command: default, meaning
     "together": (64, "texts computed at a time; 1: each request alone"),
@@ -31,12 +31,12 @@ LIMITS = {  # option of the command: default, meaning
 }
 
 
-def answers_of(loaded, texts: Sequence, max_length: int | None = None) -> list[dict]:
+def answers_of(loaded, texts: Sequence) -> list[dict]:
     """Return what the service says of each text, in order: `label` (or a number), `review` where the model
     has limits for it, `probabilities` by label where it has labels. As `label_texts` says, to six digits.
     """
     answers, number = [], loaded[2] == "regression"
-    for row in label_texts(loaded, texts, max_length=max_length).to_dict("records"):
+    for row in label_texts(loaded, texts).to_dict("records"):
         answer = {"label": float(row["predicted"]) if number else row["predicted"]}
         answer |= {"review": row["review"]} if "review" in row else {}
         shares = {} if number else {name: round(row[f"probability_{name}"], 6) for name in loaded[3]}
@@ -51,11 +51,11 @@ def service(loaded, name: str, limits: argparse.Namespace) -> FastAPI:
     requests; nobody waits for company. One thread computes, for PyTorch itself uses the cores. When the app
     ends, it says how many requests it had accepted, and how many of these it answered.
     """
-    pair, max_length = getattr(loaded[0].config, "text_pair_column", None), length_limit(loaded)
+    pair = getattr(loaded[0].config, "text_pair_column", None)
     example = [("a text", "its second"), ("another", "one more")] if pair else ["a text", "another"]
     form = f"Send {json.dumps({'texts': example})}, at most {limits.max_texts} texts (--max-texts)"
     form += f" of {limits.max_characters} characters (--max-characters)."
-    answers_of(loaded, example, max_length)
+    answers_of(loaded, example)
     thread, turn = ThreadPoolExecutor(1), asyncio.Lock()
     now = SimpleNamespace(waiting=0, accepted=0, answered=0, texts=None, answers=None)
 
@@ -63,7 +63,7 @@ def service(loaded, name: str, limits: argparse.Namespace) -> FastAPI:
         async with turn:
             now.texts = None if now.texts is texts else now.texts  # from here on nobody joins this batch
             run = asyncio.get_running_loop().run_in_executor
-            return await run(thread, answers_of, loaded, texts, max_length)
+            return await run(thread, answers_of, loaded, texts)
 
     @asynccontextmanager
     async def life(_):

@@ -17,7 +17,7 @@ from utils.export import answer
 from utils.findings import ModelError
 from utils.inputs import as_columns, length_sorted_batches, pooled, texts_of
 from utils.labels import TASKS
-from utils.metrics import choose_thresholds, compare, decide, fit_temperature, probabilities_of, score
+from utils.metrics import compare, decide, fit_calibration, probabilities_of, score
 from utils.plots import COLOURS, finish
 from utils.predict import length_limit, load_classifier
 
@@ -169,15 +169,13 @@ def write_student(loaded, texts: Sequence, logits: np.ndarray, folder: Path) -> 
 
 def calibrate(folder: Path, trained) -> None:
     """Choose temperature and thresholds of an exported folder on the validation rows, and note them in it."""
-    task, true = trained.loaded[2], trained.true["validation"]
-    if TASKS[task].classes:
-        exported = answer.load(folder, torch.get_num_threads())
-        logits = answer.logits_of(exported, texts_of(trained.rows["validation"]).tolist())
-        found = {"temperature": (temperature := fit_temperature(logits, true, task))}
-        if TASKS[task].joined:
-            shares = probabilities_of(logits / temperature, task)
-            found["thresholds"] = choose_thresholds(true, shares).round(4).tolist()
-        describe(folder, trained.loaded, **found)
+    exported, path = answer.load(folder, torch.get_num_threads()), folder / "answer.json"
+    logits = answer.logits_of(exported, texts_of(trained.rows["validation"]).tolist())
+    found = fit_calibration(logits, trained.true["validation"], trained.loaded[2])
+    about = exported[0] | {"temperature": found.temperature}
+    if found.thresholds is not None:
+        about["thresholds"] = found.thresholds.tolist()
+    path.write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def open_size(folder: Path) -> Callable[[Sequence], tuple]:

@@ -57,9 +57,8 @@ def open_trained(model: str | Path, device: str = "cpu") -> Trained:
         changed.append(f"labels {in_words(labels, 10)}, now {in_words(now, 10)}")
     if not changed and (left := folder.parent / "predictions.csv").exists():
         tested = pd.read_csv(left, usecols=["row"])["row"].tolist()
-        changed = (
-            [] if tested == rows["test"]["row"].tolist() else ["other test rows than in predictions.csv"]
-        )
+        if tested != rows["test"]["row"].tolist():
+            changed.append("other test rows than in predictions.csv")
     if changed:
         why = f"{given['data_file']} has changed since {name} was trained on it"
         raise ModelError(f"{why}: {'; '.join(changed)}. Train again, in template.ipynb.")
