@@ -1,6 +1,6 @@
 # make run    fine-tune a classifier on the bundled tweets: environment, data and the template, into runs/tutorial/
 # make test   style, tests and the notebooks' outputs; says what it leaves for
-# make test-all   the same, and what takes minutes: 04, 06 and the template on all rows, 02 and 03 with the bundled model,
+# make test-all   the same, and what takes minutes: 04, 06 and the template on all rows, 02, 03 and 07 with the bundled model,
 #             trainings that have to beat a baseline
 # make browser   all notebooks in JupyterLab, in a headless Chromium; pictures of them in runs/screenshots/
 # make batch  run the sweep of notebooks/params/sweep.yaml into runs/sweep; again: what is missing.
@@ -60,7 +60,7 @@ MARKS ?= not browser and not full
 NBVAL := runs/nbval/notebooks
 
 # In the environment BIN, as it is: all tests and the notebooks, or only TESTS. The notebooks run in a copy, with the
-# exercises solved, 02 and 03 also with a small model: runs/training of whoever works here stays as it is. Four
+# exercises solved, 02, 03 and 07 also with a small model: runs/training of whoever works here stays as it is. Four
 # processes for two cores, because many tests wait; one thread each, because two trainings with two threads slow each
 # other down several times.
 suite:

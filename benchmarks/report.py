@@ -75,13 +75,13 @@ def against_textbook(part: pd.DataFrame) -> str:
         ("cpu_to_textbook", "of its CPU seconds until its final validation accuracy"),
     ):
         faster = both[column]["textbook"] / both[column]["template"]
-        words.append(
-            f"1/{spread(faster, '.1f')} {what}" if faster.count() else f"that accuracy never ({what})"
-        )
+        if faster.count():
+            words.append(f"1/{spread(faster, '.1f')} {what}")
+    late = "" if faster.count() else " It never reaches the textbook's final validation accuracy."
     score = both["test_accuracy"][["template", "textbook"]].dropna()
     gain = spread(100 * (score["template"] - score["textbook"]), "+.1f")
     return (
-        f"{name}: the template takes {', '.join(words)}. "
+        f"{name}: the template takes {', '.join(words)}.{late} "
         f"Its test accuracy is {spread(score['template'], '.3f')} "
         f"against {spread(score['textbook'], '.3f')}: {gain} points, over {len(score)} seed(s); a test score "
         f"has a standard error of {standard_error(part, 'textbook'):.1f}."
@@ -98,7 +98,8 @@ def losses(part: pd.DataFrame) -> list[str]:
     for method, (other, price) in means.drop(index="template").iterrows():
         gain, times = 100 * (other - score), f"{price / cpu:.2g} times its CPU seconds"
         if gain > 0:
-            lines.append(f"{name}: the template loses to {method} by {gain:.1f} points, which takes {times}")
+            loses = "loses to" if gain > error else "is within a standard error of"
+            lines.append(f"{name}: the template {loses} {method}, {gain:.1f} points above it for {times}")
         elif gain >= -error and price < cpu:
             lines.append(f"{name}: {method} is only {abs(gain):.1f} points behind the template, for {times}")
     lines = lines or [f"{name}: no method beats the template, and none comes near it for less"]
@@ -106,7 +107,10 @@ def losses(part: pd.DataFrame) -> list[str]:
 
 
 def headline(found: pd.DataFrame) -> str:
-    """Say the two ratios that matter, over all sets: the template's time and score against the textbook's."""
+    """Say the two ratios that matter, over all whole sets: the template's time and score against the
+    textbook's.
+    """
+    found = found[~found["set"].str.contains("-")]
     pairs = found.pivot(index=["set", "seed"], columns="method", values=["cpu_seconds", "test_accuracy"])
     if not {"template", "textbook"} <= {*found["method"]}:
         return "Template and textbook are not both measured."
@@ -141,9 +145,13 @@ def table(part: pd.DataFrame) -> list[str]:
 def figure(found: pd.DataFrame, title: str) -> plt.Figure:
     """Draw test accuracy over CPU seconds, a panel a set; bars are a standard deviation over seeds."""
     names, shown = [*found["set"].unique()], {}
-    size = (2 + 4 * len(names), 4.2)
-    drawn, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, layout="constrained")
-    for panel, name in zip(axes[0], names, strict=True):
+    across = min(len(names), 4)
+    down = math.ceil(len(names) / across)
+    size = (2 + 4 * across, 0.6 + 3.6 * down)
+    drawn, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for panel in axes.flat[len(names) :]:
+        panel.remove()
+    for panel, name in zip(axes.flat, names, strict=False):
         for method, rows in found[found["set"] == name].groupby("method"):
             ends, (colour, mark) = rows[["cpu_seconds", "test_accuracy"]], STYLE[method]
             look = {
@@ -157,10 +165,11 @@ def figure(found: pd.DataFrame, title: str) -> plt.Figure:
             shown[method] = panel.errorbar(*ends.mean(), **bars, capsize=3, **look)
         panel.set(title=name, xlabel="CPU seconds of the whole process", xscale="log")
         panel.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("accuracy on the test rows")
+    for row in axes:
+        row[0].set_ylabel("accuracy on the test rows")
     shown = {method: shown[method] for method in STYLE if method in shown}
     drawn.legend(shown.values(), shown.keys(), loc="outside right center")
-    drawn.suptitle(textwrap.fill(title, 50 * len(names)))
+    drawn.suptitle(textwrap.fill(title, 50 * across))
     return drawn
 
 

@@ -36,7 +36,8 @@ THEMES = {  # the ids of each; one that is in none goes where FALLBACK sends its
     "Evaluation, and which checkpoint is kept": "no-evaluation eval-labels-missing metrics-shape "
     "best-metric-missing best-not-loaded metric-direction strategy-mismatch early-stopping predict-order",
     "Saving and going on": "stale-checkpoints resume-mismatch saved-differs disk-full",
-    "Machines, memory and logs": "fp16-on-cpu fp16-weights several-gpus eval-memory no-logs report-to",
+    "Machines, memory and logs": "fp16-on-cpu fp16-weights several-gpus evaluated-first eval-memory no-logs "
+    "report-to",
     "Everything else": "ignored-value old-compute-loss dry-run check-failed",
 }
 FALLBACK = {

@@ -15,13 +15,13 @@ LONG = 2700  # seconds for a training or a notebook's cell; nbval's own limit is
 LONGEST = ["06_batch_runs", "04_training", "template", "test_kills", "test_training", "03_training_arguments"]
 LONGEST += ["05_pitfalls", "02_data_prep", "test_batch", "01_loading", "test_lessons", "test_browser"]
 LONGEST += ["test_launch", "test_sizes", "test_tasks", "test_watch", "test_site", "test_colab"]
-# `make test` runs 04 on fewer rows, through papermill, and `_small` copies of 02 and 03: tools/notebooks.py
+# `make test` runs 04 on fewer rows, through papermill, and `_small` copies of 02, 03, 07: tools/notebooks.py
 FULL_NOTEBOOKS = {
     "02_data_prep": "800 tweets through the bundled model; a small one runs the same cells",
     "03_training_arguments": "a dozen epochs of the bundled model; a small one runs the same cells",
     "04_training": "one epoch of 2,520 sentences, and what follows: a tenth of all that `make test` may take",
     "template": "one epoch of 2,896 tweets; the tests run it with papermill, on fewer rows",
-    "07_after_training": "a run, its sizes, an adapter, two processes; tests/export has their tests",
+    "07_after_training": "a run, its sizes, an adapter, two processes; a small one runs the same cells",
     "06_batch_runs": "eight runs of the template, and a search with eight trials",
 }
 LEFT_OUT = pytest.StashKey[Counter]()

@@ -151,16 +151,26 @@ def test_the_ratios_against_the_textbook(folder):
     assert "0.925 ± 0.007 against 0.910 ± 0.014: +1.5 ± 0.7 points, over 2 seed(s)" in said
     assert "a test score has a standard error of 1.4" in said  # 100 * sqrt(0.91 * 0.09 / 400)
     assert report.headline(found).startswith("The template takes 1/11.0 of the textbook's CPU seconds")
+    assert "never" not in said
+    last = report.against_textbook(found[found["seed"] == 2])
+    assert (
+        "of its seconds of training. It never reaches the textbook's final validation accuracy. Its" in last
+    )
     alone = report.against_textbook(found[found["method"] != "textbook"])
     assert alone == "tweets: template and textbook are not both measured, so there is no ratio."
 
 
 def test_where_the_template_loses_is_said(folder):
     said = "\n".join(report.losses(report.load(folder / "results.jsonl")))
-    assert "the template loses to dynamic by 1.5 points, which takes 3 times its CPU seconds" in said
+    assert "the template loses to dynamic, 1.5 points above it for 3 times its CPU seconds" in said
     assert "embeddings is only 0.4 points behind the template, for 0.2 times its CPU seconds" in said
     assert "tfidf" not in said, "far behind"
     assert "textbook" not in said, "near, but dearer"
+    append(folder / "results.jsonl", line("grouped", 1, 200, 0.935))
+    near = report.losses(report.load(folder / "results.jsonl"))
+    assert any(
+        "is within a standard error of grouped, 1.0 points above it for 2 times" in text for text in near
+    )
     best = report.load(folder / "results.jsonl").query("method in ('template', 'tfidf')")
     assert report.losses(best)[0].startswith("tweets: no method beats the template, and none comes near it")
 
@@ -188,6 +198,16 @@ def test_one_real_measurement(tmp_path):
     assert 0 < found["evaluations"][0][0] <= found["cpu_seconds"]
     assert 50 < found["peak_mib"] < 2000
     assert peak_mib() > 50
+
+
+def test_a_few_rows_are_the_first_splits_rows_and_all_of_its_test(tmp_path):
+    parts = {name: run.prepare(name, tmp_path, quick=False)[0] for name in ("products", "products-300")}
+    whole, few = (
+        {part: pd.read_parquet(folder / f"{part}.parquet") for part in ("train", "validation", "test")}
+        for folder in parts.values()
+    )
+    assert [len(frame) for frame in few.values()] == [300, 75, len(whole["test"])]
+    assert all(set(few[part]["text"]) <= set(whole[part]["text"]) for part in few)
 
 
 def test_the_meter_changes_nothing_and_counts_tokens(tmp_path):

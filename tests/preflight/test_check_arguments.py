@@ -662,6 +662,29 @@ several_gpus(
     "2 GPUs are visible in one process: Trainer splits each batch over them, so a batch has 8 rows, not 4",
     lambda _: stand_in(n_gpu=2, train_batch_size=8),
 )
+evaluated_first = partial(broken, "evaluated-first")
+
+
+def after_evaluation(trainer):
+    trainer.evaluate()
+    stand_in(world_size=2)["after"](trainer)
+
+
+evaluated_first("each of 2 processes would go its own way", lambda _: {"after": after_evaluation})
+
+
+def test_without_evaluation_or_alone_nothing_is_lost(tmp_path):
+    trainer, _ = made(lambda _: stand_in(world_size=2), tmp_path)
+    assert not findings_of(trainer, "evaluated-first")
+    after_evaluation(trainer)
+    assert findings_of(trainer, "evaluated-first")
+    trainer.model._is_accelerate_prepared = False  # the fix
+    assert not findings_of(trainer, "evaluated-first")
+    alone = trainer_for(tmp_path / "alone", **pair())
+    alone.evaluate()
+    assert not findings_of(alone, "evaluated-first")
+
+
 vectors = {"train": table(labels=[[0.0, 1.0], [1.0, 0.0]] * 12), "compute_metrics": None, **NEVER_EVALUATES}
 smoothing_float = partial(broken, "smoothing-float")
 smoothing_float(

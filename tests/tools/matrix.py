@@ -65,6 +65,7 @@ def what_colab_has() -> list[str]:
     has, and what requirements-colab.txt builds on.
     """
     names = [*requirements("colab"), "sentence-transformers", "SQLAlchemy", "Mako", "tenacity"]
+    names += ["flatbuffers", "ml_dtypes"]  # what 07 installs builds on them
     return [requirement for requirement in names if name_of(requirement) in colab_versions()]
 
 

@@ -20,7 +20,7 @@ LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 TEMPLATE = ROOT / "notebooks" / "template.ipynb"  # what papermill, the batch and `make run` use
 WIDGET = "application/vnd.jupyter.widget-view+json"  # the output of a cell that shows a control
 # `make test` runs these with a small model: what nbval compares in them hangs on the tokenizer alone.
-SMALL = ("02_data_prep", "03_training_arguments")
+SMALL = ("02_data_prep", "03_training_arguments", "07_after_training")
 STATE = "application/vnd.jupyter.widget-state+json"  # in the notebook's metadata: what its controls hold
 
 

@@ -115,7 +115,11 @@ def figure(why: Explanation, most: int = 20) -> Figure:
     """Draw what the `most` strongest words add, in the order of the text: the static twin of the colours."""
     words = why.words.loc[why.words[METHODS].abs().sum(axis=1).nlargest(most).sort_index().index]
     drawing, axes = plt.subplots(1, 2, sharey=True, figsize=(8, 1.4 + 0.3 * len(words)), layout="constrained")
-    words[METHODS].plot.barh(ax=axes, subplots=True, color=[BLUE, ORANGE], width=0.8, legend=False)
+    for panel, method in zip(axes, METHODS, strict=True):
+        colours = np.where(words[method] > 0, BLUE, ORANGE)
+        panel.barh(range(len(words)), words[method], color=colours)
+        panel.axvline(0, color="black", linewidth=0.8)
+        panel.set_title(f"by {method}")
     axes[0].set(yticks=range(len(words)), yticklabels=[*map(plain_axes, words["word"])], ylabel="word")
     axes[0].invert_yaxis()
     drawing.suptitle(f"Why {plain_axes(why.answer, 60)}?")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from utils.answers.doubt import sureness
 from utils.export import answer
@@ -111,7 +112,8 @@ def parity(loaded, texts: Sequence, folder: Path) -> float:
 
 def write_int8(loaded, onnx: Path, folder: Path) -> None:
     """Write the model of `onnx` with weights of 7 bits and a scale for each column; inputs are rounded as
-    they come. With 8 bits the sums overflow on processors without VNNI: answers would depend on the machine.
+    they come. With 8 bits, processors without VNNI overflow their sums of 16: answers would depend on the
+    machine.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -224,7 +226,7 @@ def measure(size: Path | Callable, trained, full=None) -> SimpleNamespace:
     speed = len(test) / (perf_counter() - clock[-1])
     main, true, reference = TASKS[task].main_score, trained.true["test"], full.test[0] if full else found[0]
     told, agreement = compare(main, true, found[0], reference), score(reference, found[0], task)[main]
-    line = {main: score(true, found[0], task)[main], "loss": 0.0 - told.gain, "low": 0.0 - told.high}
+    line = {main: score(true, found[0], task)[main], "lost": 0.0 - told.gain, "low": 0.0 - told.high}
     line |= {"high": 0.0 - told.low, "agreement": agreement}
     files = [path.stat().st_size for path in size.iterdir()] if isinstance(size, Path) else []
     p50, p95 = 1000 * np.percentile(np.diff(clock), [50, 95])
@@ -234,11 +236,11 @@ def measure(size: Path | Callable, trained, full=None) -> SimpleNamespace:
 
 def refused(size, max_loss: float) -> str:
     """Return why a measured size may not stay; "" where the upper end of its loss is at most `max_loss`."""
-    (main, _), (_, loss), (_, low), (_, high), *_ = size.line.items()
+    (main, _), (_, lost), (_, low), (_, high), *_ = size.line.items()
     if high <= max_loss:
         return ""
-    found = f"it loses {loss:+.3f} of {main}, 95% interval {low:+.3f} to {high:+.3f}, {len(size.test[0]):,}"
-    return f"int8 is refused: {found} test rows; --max-loss allows {max_loss:g}."
+    found = f"it may lose {high:.3f} of {main}: {lost:+.3f} on {len(size.test[0]):,} test rows, 95% interval"
+    return f"int8 is refused: {found} {low:+.3f} to {high:+.3f}; --max-loss allows {max_loss:g}."
 
 
 def cascade(student, full, trained, lost: float = 0.01) -> tuple[SimpleNamespace, str]:
@@ -270,7 +272,7 @@ def cascade(student, full, trained, lost: float = 0.01) -> tuple[SimpleNamespace
     both, share = measure(ask, trained, full), (student.test[2] >= threshold).mean()
     both.line |= {name: student.line[name] + full.line[name] for name in ("MB", "load s")}
     words = f"The student answers where it is at least {threshold:.3f} sure: {share:.1%} of the test rows."
-    return both, words
+    return both, f"{words} Lost on them: {both.line['lost']:+.3f}, and up to {both.line['high']:+.3f}."
 
 
 def table_of(sizes: dict) -> pd.DataFrame:
@@ -279,12 +281,17 @@ def table_of(sizes: dict) -> pd.DataFrame:
 
 
 def figure(table: pd.DataFrame) -> Figure:
-    """Draw each size's score, with the interval of its loss, against its texts a second on a log axis."""
+    """Draw each size's score, with the interval of what it loses, against its texts a second (log axis)."""
     main, drawing = table.columns[0], plt.figure(figsize=(6.5, 3.6), layout="constrained")
     axes = drawing.add_subplot(xscale="log")
-    for colour, (name, line) in zip(COLOURS, table.iterrows(), strict=False):
-        ends = [[line["high"] - line["loss"]], [line["loss"] - line["low"]]]
-        axes.errorbar(line["texts/s"], line[main], ends, fmt="o", color=colour, capsize=3, label=name)
-    axes.set(title="Score and speed of the sizes", xlabel="texts a second (log scale)", ylabel=f"test {main}")
+    for colour, mark, (name, line) in zip(COLOURS, "so^vD", table.iterrows(), strict=False):
+        ends = [[line["high"] - line["lost"]], [line["lost"] - line["low"]]]
+        look = {"color": colour, "marker": mark, "ls": "none", "fillstyle": "none", "ms": 9, "capsize": 3}
+        axes.errorbar(line["texts/s"], line[main], ends, **look, label=name)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.minorticks_off()
+    axes.set(xlabel="texts a second (log scale)", ylabel=f"test {main}")
+    axes.set_title("Score and speed of the sizes; bars: 95% interval of what is lost", fontsize="medium")
     axes.legend(loc="best", fontsize="small")
     return finish(drawing)

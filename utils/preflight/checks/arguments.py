@@ -443,6 +443,17 @@ def several_gpus(setup):
         yield f"{count} GPUs are visible in one process: Trainer splits each batch over them, {batch}.", fix
 
 
+@check("evaluated-first", "P", "error", "Evaluate after training")
+def evaluated_first(setup):
+    """Several processes, and evaluate() before train(): no gradients are shared, each trains alone"""
+    if setup.args.world_size > 1 and getattr(setup.model, "_is_accelerate_prepared", False):
+        lost = (
+            f"evaluate() has run: in train(), each of {setup.args.world_size} processes would go its own way"
+        )
+        fix = "trainer.model._is_accelerate_prepared = False before trainer.train(); or evaluate after it"
+        yield f"{lost}, and the first one's model be saved.", fix
+
+
 @check("smoothing-float", "P", "error", "label_smoothing_factor=0", loud=True)
 def smoothing_float(setup):
     """Label smoothing with float labels: gather(): Expected dtype int32/int64"""
