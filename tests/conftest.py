@@ -14,7 +14,8 @@ LONG = 2700  # seconds for a training or a notebook's cell; nbval's own limit is
 # none is left at the end; the others take less than half a minute each.
 LONGEST = ["06_batch_runs", "04_training", "template", "test_kills", "test_training", "03_training_arguments"]
 LONGEST += ["05_pitfalls", "02_data_prep", "test_batch", "01_loading", "test_lessons", "test_browser"]
-LONGEST += ["test_launch", "test_sizes", "test_tasks", "test_watch", "test_site", "test_colab"]
+LONGEST += ["07_after_training_small", "test_launch", "test_sizes"]
+LONGEST += ["test_tasks", "test_watch", "test_site", "test_colab"]
 # `make test` runs 04 on fewer rows, through papermill, and `_small` copies of 02, 03, 07: tools/notebooks.py
 FULL_NOTEBOOKS = {
     "02_data_prep": "800 tweets through the bundled model; a small one runs the same cells",
