@@ -99,7 +99,9 @@ def losses(part: pd.DataFrame) -> list[str]:
         gain, times = 100 * (other - score), f"{price / cpu:.2g} times its CPU seconds"
         if gain > 0:
             loses = "loses to" if gain > error else "is within a standard error of"
-            lines.append(f"{name}: the template {loses} {method}, {gain:.1f} points above it for {times}")
+            lines.append(
+                f"{name}: the template {loses} {method}, which is {gain:.1f} points better for {times}"
+            )
         elif gain >= -error and price < cpu:
             lines.append(f"{name}: {method} is only {abs(gain):.1f} points behind the template, for {times}")
     lines = lines or [f"{name}: no method beats the template, and none comes near it for less"]
@@ -145,7 +147,7 @@ def table(part: pd.DataFrame) -> list[str]:
 def figure(found: pd.DataFrame, title: str) -> plt.Figure:
     """Draw test accuracy over CPU seconds, a panel a set; bars are a standard deviation over seeds."""
     names, shown = [*found["set"].unique()], {}
-    across = min(len(names), 4)
+    across = math.ceil(math.sqrt(len(names)))
     down = math.ceil(len(names) / across)
     size = (2 + 4 * across, 0.6 + 3.6 * down)
     drawn, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")

@@ -162,14 +162,15 @@ def test_the_ratios_against_the_textbook(folder):
 
 def test_where_the_template_loses_is_said(folder):
     said = "\n".join(report.losses(report.load(folder / "results.jsonl")))
-    assert "the template loses to dynamic, 1.5 points above it for 3 times its CPU seconds" in said
+    assert "the template loses to dynamic, which is 1.5 points better for 3 times its CPU seconds" in said
     assert "embeddings is only 0.4 points behind the template, for 0.2 times its CPU seconds" in said
     assert "tfidf" not in said, "far behind"
     assert "textbook" not in said, "near, but dearer"
     append(folder / "results.jsonl", line("grouped", 1, 200, 0.935))
     near = report.losses(report.load(folder / "results.jsonl"))
     assert any(
-        "is within a standard error of grouped, 1.0 points above it for 2 times" in text for text in near
+        "is within a standard error of grouped, which is 1.0 points better for 2 times" in text
+        for text in near
     )
     best = report.load(folder / "results.jsonl").query("method in ('template', 'tfidf')")
     assert report.losses(best)[0].startswith("tweets: no method beats the template, and none comes near it")

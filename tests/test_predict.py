@@ -422,6 +422,9 @@ def test_no_bar_where_bars_are_disabled(model, tmp_path, monkeypatch, enabled):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setattr(logging, "is_progress_bar_enabled", lambda: enabled)
     predict_file(model, table(tmp_path), tmp_path / "p.csv")
+    assert "Texts:" not in sys.stderr.getvalue(), "a moment needs no bar"
+    monkeypatch.setattr(predict, "BAR_AFTER", 0)
+    predict_file(model, table(tmp_path), tmp_path / "p.csv")
     assert ("Texts: 100%" in sys.stderr.getvalue()) == enabled
 
 

@@ -25,6 +25,7 @@ from utils.reading.files import free_name, in_digits, read_frame, refuse_output
 from utils.reading.table import is_blank, locate
 
 PART = 1_000  # texts that have probabilities at a time: 8 MB where there are 1,000 classes
+BAR_AFTER = 1  # seconds; a bar for each of many short calls would bury a notebook
 
 
 class Labelled(NamedTuple):
@@ -184,7 +185,7 @@ def _answers(loaded, texts: Sequence[str], batch_size: int, max_length: int) -> 
     classifier, _, task, names = loaded
     # None shows no bar where nobody watches a terminal; HF_HUB_DISABLE_PROGRESS_BARS=1 shows none anywhere.
     disable = None if logging.is_progress_bar_enabled() else True
-    with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=disable) as bar:
+    with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=disable, delay=BAR_AFTER) as bar:
         for place in windows(texts):
             window = list(texts[place])
             logits, cut = _logits(loaded, window, batch_size, max_length, bar)
