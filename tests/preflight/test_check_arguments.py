@@ -670,7 +670,11 @@ def after_evaluation(trainer):
     stand_in(world_size=2)["after"](trainer)
 
 
-evaluated_first("each of 2 processes would go its own way", lambda _: {"after": after_evaluation})
+evaluated_first(
+    "each of 2 processes would go its own way",
+    lambda _: {"after": after_evaluation},
+    mended=lambda _: stand_in(world_size=2),
+)
 
 
 def test_without_evaluation_or_alone_nothing_is_lost(tmp_path):
