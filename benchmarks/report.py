@@ -77,7 +77,8 @@ def against_textbook(part: pd.DataFrame) -> str:
         faster = both[column]["textbook"] / both[column]["template"]
         if faster.count():
             words.append(f"1/{spread(faster, '.1f')} {what}")
-    late = "" if faster.count() else " It never reaches the textbook's final validation accuracy."
+    reached = both["cpu_to_textbook"]["template"].count()
+    late = "" if reached else " It never reaches the textbook's final validation accuracy."
     score = both["test_accuracy"][["template", "textbook"]].dropna()
     gain = spread(100 * (score["template"] - score["textbook"]), "+.1f")
     return (

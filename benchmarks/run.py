@@ -59,9 +59,10 @@ def prepare(name: str, folder: Path, quick: bool) -> tuple[Path, str]:
     from utils.data import read_table, split_table
 
     table, _, few = name.partition("-")
-    parts, keep = ("train", "validation", "test"), {}
-    if quick or few:
-        keep = dict.fromkeys(parts, QUICK_ROWS) if quick else {"train": int(few), "validation": int(few) // 4}
+    parts = ("train", "validation", "test")
+    keep = {"train": int(few), "validation": int(few) // 4} if few else {}
+    if quick:
+        keep = dict.fromkeys(parts, QUICK_ROWS)
     splits = split_table(read_table(table), seed=SPLIT_SEED, max_train_samples=keep.get("train"))
     target, seen = folder / "data" / name, []
     target.mkdir(parents=True, exist_ok=True)

@@ -106,7 +106,7 @@ def expect_right_answers(notebook):
     solve(notebook)
     for cell_id in exercises(notebook):
         check = cell_of(notebook, f"{cell_id}-check")
-        check.metadata.setdefault("tags", []).append("nbval-check-output")
+        check.metadata["tags"] = sorted({*check.metadata.get("tags", []), "nbval-check-output"})
         for output in check.outputs:
             output.text = output.text.replace("not answered yet", "right")
     return notebook

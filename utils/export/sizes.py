@@ -171,6 +171,8 @@ def write_student(loaded, texts: Sequence, logits: np.ndarray, folder: Path) -> 
 
 def calibrate(folder: Path, trained) -> None:
     """Choose temperature and thresholds of an exported folder on the validation rows, and note them in it."""
+    if not TASKS[trained.loaded[2]].classes:  # a predicted number has neither
+        return
     exported, path = answer.load(folder, torch.get_num_threads()), folder / "answer.json"
     logits = answer.logits_of(exported, texts_of(trained.rows["validation"]).tolist())
     found = fit_calibration(logits, trained.true["validation"], trained.loaded[2])

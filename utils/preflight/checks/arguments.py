@@ -446,10 +446,9 @@ def several_gpus(setup):
 @check("evaluated-first", "P", "error", "Evaluate after training")
 def evaluated_first(setup):
     """Several processes, and evaluate() before train(): no gradients are shared, each trains alone"""
-    if setup.args.world_size > 1 and getattr(setup.model, "_is_accelerate_prepared", False):
-        lost = (
-            f"evaluate() has run: in train(), each of {setup.args.world_size} processes would go its own way"
-        )
+    count = setup.args.world_size
+    if count > 1 and getattr(setup.model, "_is_accelerate_prepared", False):
+        lost = f"evaluate() has run: in train(), each of {count} processes would go its own way"
         fix = "trainer.model._is_accelerate_prepared = False before trainer.train(); or evaluate after it"
         yield f"{lost}, and the first one's model be saved.", fix
 
