@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 from utils.answers.doubt import choose_limits
 from utils.inputs import pooled
 from utils.labels import TASKS, decode_labels
+from utils.models import in_float32
 
 MOST = 1.5  # a label is given to at most so many times the rows that have it
 
@@ -398,7 +399,7 @@ def fold_temperature(model, temperature: float) -> None:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_float32(model):
             before = model(**text).logits.float()
             after = torch.func.functional_call(model, divided, kwargs=text).logits.float() * temperature
     finally:

@@ -20,7 +20,7 @@ from utils.findings import Finding, TableError
 from utils.inputs import CHUNK_OF, as_columns, length_sorted_batches, pooled, windows
 from utils.labels import TASKS, decode_labels, rows_of_label
 from utils.metrics import decide, probabilities_of
-from utils.models import ModelError, add_pad_token, find_model, has_head, longest_input
+from utils.models import ModelError, add_pad_token, find_model, has_head, in_float32, longest_input
 from utils.reading.files import free_name, in_digits, read_frame, refuse_output
 from utils.reading.table import is_blank, locate
 
@@ -137,7 +137,8 @@ def predict_in_order(trainer, rows, prefix: str = "test") -> tuple[np.ndarray, d
         owner = np.array(rows[CHUNK_OF])
         trainer.compute_metrics = measure and partial(measure, owner=owner[order])
     try:
-        output = trainer.predict(rows.select(order), metric_key_prefix=prefix)
+        with in_float32(trainer.model):
+            output = trainer.predict(rows.select(order), metric_key_prefix=prefix)
     finally:
         trainer.compute_metrics = measure
     by_length = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel, Trainer
 
 from utils.findings import Finding, Report
+from utils.models import in_float32
 from utils.preflight.setup import EMPTY, Setup, text_config, untouched
 from utils.preflight.split import error_text
 
@@ -83,7 +84,7 @@ def compared_model(folder: Path, setup: Setup, rows: int) -> Iterator[Finding]:
     batch = setup.collator(split.sample(range(min(rows, len(split.index)))))
     label_names = {*setup.trainer.label_names, "label", "label_ids"}
     inputs = {key: value for key, value in batch.items() if key not in label_names}
-    with torch.no_grad():
+    with torch.no_grad(), in_float32(setup.model):
         before = setup.model(**setup.trainer._prepare_inputs(inputs)).logits.float().cpu()
         after = loaded.eval()(**inputs).logits.float()
     subject = f"On {len(before)} rows the"

@@ -10,6 +10,7 @@ import torch
 from transformers import TrainerCallback
 
 from utils.findings import Finding, Report
+from utils.models import in_float32
 from utils.preflight.setup import evaluating
 from utils.preflight.split import IGNORED
 from utils.preflight.weights import adam_moves_most, remember
@@ -266,7 +267,7 @@ def ask(model: Any, dataloader: Any) -> tuple[float | None, float | None]:
         a part of their size. None for what cannot be known: a stream, other batches, half precision.
     """
     try:
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), in_float32(model), torch.no_grad():
             places = np.unique(np.linspace(0, len(dataloader.dataset) - 1, 16).astype(int))
             batch = dataloader.collate_fn([dataloader.dataset[int(place)] for place in places])
             outputs = model(**{name: value.to(model.device) for name, value in batch.items()})
