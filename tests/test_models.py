@@ -27,6 +27,7 @@ from utils.models import (
     enough_epochs,
     find_model,
     forget_last_run,
+    has_bf16,
     longest_input,
     weighted_loss,
 )
@@ -54,6 +55,31 @@ def test_the_bundled_model_is_found_checked_and_loads(monkeypatch):
     config = json.loads((folder / "config.json").read_text())
     assert (config["num_hidden_layers"], config["hidden_size"]) == (6, 384)
     assert len(AutoTokenizer.from_pretrained(folder)) == config["vocab_size"] == 30522
+
+
+@pytest.mark.parametrize(
+    ("known", "has"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx512_f": True, "amx_bf16": False}, False),
+        (None, False),
+    ],
+)
+def test_a_cpu_is_asked_for_bf16_and_an_older_pytorch_does_not_know(monkeypatch, known, has):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    if known is not None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert has_bf16() is has
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_gpu_is_asked_whether_it_emulates(monkeypatch, has):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: has or including_emulation
+    )
+    assert has_bf16() is has
 
 
 def test_paths_inside_the_repository_are_shown_from_where_you_are(monkeypatch, tmp_path):

@@ -33,6 +33,8 @@ from test_check_labels import MULTI, MULTI_LABEL, drawn, rank, read_on_the_fly, 
 from test_untouched import files_below, state_of, states_of_randomness
 from transformers import BertForSequenceClassification, DataCollatorWithPadding, default_data_collator
 
+from utils.metrics import fold_temperature
+from utils.predict import predict_in_order
 from utils.preflight import Watch, check_saved
 from utils.preflight.catalogue import CATALOGUE
 
@@ -49,6 +51,26 @@ def one_error(report, id="saved-differs"):
     (finding,) = report.findings
     assert (finding.id, finding.level) == (id, "error"), str(report)
     return finding.message
+
+
+def test_a_run_in_16_bits_is_saved_and_judged_in_32(tmp_path):
+    """Its trainer rounds what the model answers, as on any GPU with bf16 or fp16; what is loaded does not."""
+    how = {"bf16": True, "use_cpu": True} | NOT_SAVED
+    trainer, folder = trainer_for(tmp_path, model=bert(initializer_range=0.5), **how), tmp_path / "saved"
+    trainer.train()
+    rows = trainer.eval_dataset
+    logits, _ = predict_in_order(trainer, rows)
+    assert 1e-3 < abs(trainer.predict(rows).predictions - logits).max() < 0.5, "and it goes on in 16 bits"
+    fold_temperature(trainer.model, 1.25)
+    trainer.save_model(str(folder))
+    assert not check_saved(folder, trainer).findings
+    classifier = BertForSequenceClassification.from_pretrained(folder).eval()
+    batch = trainer.data_collator(
+        [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows]
+    )
+    assert 1.25 * classifier(**batch).logits.detach().numpy() == pytest.approx(logits, abs=1e-4)
+    trainer.model.classifier.weight.data *= 1.01
+    assert "differ by up to" in one_error(check_saved(folder, trainer))
 
 
 def test_every_id_of_check_saved_is_tried():
