@@ -1,4 +1,7 @@
-"""What `make bench` says: table.md, figure.png, growth.png in runs/bench/, every ratio in a sentence."""
+"""What `make bench` says: table.md, figure.png, growth.png in runs/bench/, every ratio in a sentence.
+
+Of another folder with measurements: `python benchmarks/report.py benchmarks/measured`.
+"""
 
 import math
 import sys
@@ -176,6 +179,20 @@ def figure(found: pd.DataFrame, title: str) -> plt.Figure:
     return drawn
 
 
+def recipes(lines: list[dict]) -> list[str]:
+    """Return what recipes.py found as a table in Markdown, the losses of all held-out rows last."""
+    found = pd.DataFrame(lines)
+    found["loss"] = found[["validation_loss", "test_loss"]].mean(axis=1)
+    shown = {"cpu_seconds": ("training, CPU s", ".0f"), "validation": ("validation accuracy", ".3f")}
+    shown |= {"test": ("test accuracy", ".3f"), "loss": ("loss", ".3f")}
+    words = ["| set | recipe | seeds | " + " | ".join(head for head, _ in shown.values()) + " |"]
+    words.append("|---" * (len(shown) + 3) + "|")
+    for (name, recipe), rows in found.groupby(["set", "recipe"], sort=False):
+        cells = [spread(rows[key], form) for key, (_, form) in shown.items()]
+        words.append(f"| {name} | {recipe} | {len(rows)} | {' | '.join(cells)} |")
+    return words
+
+
 def growth(lines: list[dict]) -> tuple[list[str], plt.Figure]:
     """Return what growth.py found as a table in Markdown, and as a figure: seconds and memory over rows."""
     found = pd.DataFrame({(line["stage"], line["rows"]): line for line in lines}.values())
@@ -207,11 +224,16 @@ def main(folder: Path = FOLDER) -> str:
     found = found[found["threads"] == found["threads"].iloc[-1]]
     quick = "QUICK, few rows: the scores mean nothing; " if found["quick"].any() else ""
     title = f"What a text classifier costs ({quick}{found['threads'].iloc[0]} thread(s) a process)"
-    figure(found, title).savefig(folder / "figure.png", dpi=120)
+    few = found["set"].str.contains("-")
+    for name, part in (("figure", found[~few]), ("few", found[few])):
+        if len(part):
+            figure(part, title).savefig(folder / f"{name}.png", dpi=120)
     lines = [f"# {title}", "", headline(found), "", "Numbers are means ± standard deviations over seeds.", ""]
     for name, part in found.groupby("set", sort=False):
         said = [f"- {line}" for line in (against_textbook(part), *losses(part))]
         lines += [f"## {name}", "", *table(part), "", *said, ""]
+    if lines_of_recipes := read(folder / "recipes.jsonl"):
+        lines += ["## Other ways to train", "", *recipes(lines_of_recipes), ""]
     if grown := read(folder / "growth.jsonl"):
         words, drawn = growth(grown)
         drawn.savefig(folder / "growth.png", dpi=120)
@@ -226,6 +248,7 @@ def main(folder: Path = FOLDER) -> str:
 
 
 if __name__ == "__main__":
-    place = FOLDER / "quick" if "--quick" in sys.argv else FOLDER
+    folders = [Path(given).resolve() for given in sys.argv[1:] if given != "--quick"]
+    (place,) = folders or [FOLDER / "quick" if "--quick" in sys.argv else FOLDER]
     print(main(place))
-    print(f"In {place.relative_to(ROOT)}: table.md, figure.png")
+    print(f"In {place}: table.md, figure.png")

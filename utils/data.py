@@ -98,9 +98,8 @@ def split_table(
     shares = {"test": test_share, "validation": validation_share}
     shares = {name: share for name, share in shares.items() if name not in frames}
     by = table.split_by
-    parts = frames | (
-        deal_apart(training, shares, task, by, rng) if by else deal(training, shares, task, rng)
-    )
+    dealt = deal_apart(training, shares, task, by, rng) if by else deal(training, shares, task, rng)
+    parts = frames | dealt
     train = parts["train"]
     classes = {name: {*label_names(part["label"].drop_duplicates(), task)} for name, part in parts.items()}
     names = classes["train"]

@@ -31,13 +31,12 @@ class Task(NamedTuple):
         return self.column == "label"
 
 
+OF_NUMBERS = "mean", "tfidf_ridge", "embeddings_ridge"  # the rungs below the model
 SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classification", "regression"
 TASKS = {
     "single_label": Task(SINGLE, "label", False, np.int64, "accuracy", "f1_macro", "accuracy"),
     "multi_label": Task(MULTI, "label", True, np.float32, "accuracy", "f1_macro", "f1_macro"),
-    "regression": Task(
-        NUMBER, "value", False, np.float32, *["pearson"] * 3, "mean", "tfidf_ridge", "embeddings_ridge"
-    ),
+    "regression": Task(NUMBER, "value", False, np.float32, *["pearson"] * 3, *OF_NUMBERS),
 }
 
 

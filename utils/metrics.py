@@ -12,8 +12,8 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 
 from utils.answers.doubt import choose_limits
 from utils.inputs import pooled
+from utils.inputs.precision import in_float32
 from utils.labels import TASKS, decode_labels
-from utils.models import in_float32
 
 MOST = 1.5  # a label is given to at most so many times the rows that have it
 

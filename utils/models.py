@@ -2,13 +2,13 @@
 
 import math
 import os
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from utils import ROOT
 from utils.findings import ModelError
+from utils.inputs.precision import has_bf16  # noqa: F401  # models.has_bf16() in the notebooks
 from utils.labels import TASKS
 from utils.reading.checkpoints import model_fault
 from utils.reading.hub import BUNDLED_MODEL, bundled, from_hub, local_model
@@ -92,32 +92,6 @@ def enough_epochs(rows: int, batch_size: int) -> int:
     At a rate of 1e-4 fewer leave the head at the commonest label; docs/benchmarks.md has what more buy.
     """
     return min(20, max(1, round(150 / math.ceil(rows / batch_size))))
-
-
-def has_bf16() -> bool:
-    """Say whether the GPU, or without one the CPU, multiplies in bfloat16 itself: emulated, it is slower.
-
-    CPUs: AMD since Zen 4, Xeons since Sapphire Rapids; PyTorch before 2.11 doesn't say.
-    """
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
-
-
-@contextmanager
-def in_float32(model):
-    """Within it, a model that `Trainer` computes in 16 bits answers as it does when it is loaded again."""
-    rounds = vars(model).get("_original_forward") and model.forward  # accelerate's autocast is around it
-    if rounds:
-        model.forward = model._original_forward
-    try:
-        yield
-    finally:
-        if rounds:
-            model.forward = rounds
 
 
 def forget_last_run(model) -> None:

@@ -142,10 +142,9 @@ def check_parameters(namespace: Mapping, names: Sequence[str] = tuple(PARAMETERS
 
 def clashes(values: Mapping) -> list[str]:
     """Return what makes no sense together among parameters that are right one by one, with what to do."""
-    asked = ((together.split(), fits, words) for together, (fits, words) in TOGETHER.items())
-    return [
-        words for names, fits, words in asked if {*names} <= {*values} and not fits(*map(values.get, names))
-    ]
+    asked = ((names.split(), fits, words) for names, (fits, words) in TOGETHER.items())
+    asked = (each for each in asked if {*each[0]} <= {*values})
+    return [words for names, fits, words in asked if not fits(*map(values.get, names))]
 
 
 def _as_text(name: str, value: Any) -> str:

@@ -18,9 +18,10 @@ from utils.answers.doubt import in_doubt
 from utils.answers.profile import unlike
 from utils.findings import Finding, TableError
 from utils.inputs import CHUNK_OF, as_columns, length_sorted_batches, pooled, windows
+from utils.inputs.precision import in_float32
 from utils.labels import TASKS, decode_labels, rows_of_label
 from utils.metrics import decide, probabilities_of
-from utils.models import ModelError, add_pad_token, find_model, has_head, in_float32, longest_input
+from utils.models import ModelError, add_pad_token, find_model, has_head, longest_input
 from utils.reading.files import free_name, in_digits, read_frame, refuse_output
 from utils.reading.table import is_blank, locate
 

@@ -6,7 +6,6 @@ import math
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import test_browser
 import yaml
@@ -371,7 +371,11 @@ def kill_after_a_checkpoint(run: Path, process):
         assert process.poll() is None, process.stdout.read()[-3000:]
         time.sleep(0.02)
     time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGKILL)
+    for each in [
+        process,
+        *psutil.Process(process.pid).children(recursive=True),
+    ]:  # a kernel's group is its own
+        each.kill()
     process.wait()
 
 
@@ -386,7 +390,7 @@ def test_killed_and_continued_it_ends_with_the_same_weights(own_table, monkeypat
     whole, broken = own_table / "whole", own_table / "broken"
 
     parameters |= {"output_dir": "broken"}
-    process = papermill(own_table, parameters, start=subprocess.Popen, start_new_session=True)
+    process = papermill(own_table, parameters, start=subprocess.Popen)
     kill_after_a_checkpoint(broken, process)
     process.stdout.close()
     assert not (broken / "metrics.json").exists()

@@ -45,9 +45,7 @@ def read_folds(folder: Path) -> dict[str, tuple[str, pd.DataFrame]]:
         table = pd.concat(parts, keys=paths, names=["fold", None]).reset_index("fold").map(unquote_formula)
         table = table.sort_values("row", key=lambda row: row.astype(int), ignore_index=True)
         if (twice := table.loc[table["row"].duplicated(), "row"]).any():
-            raise LeaderboardError(
-                f"Row {twice.iloc[0]} is in two folds: the table changed between the runs."
-            )
+            raise LeaderboardError(f"Row {twice.iloc[0]} is in two folds: the table has changed.")
         tables[name] = settings["task"], table
     return tables
 
@@ -77,9 +75,8 @@ def suspicious(table: pd.DataFrame) -> pd.DataFrame:
     own = believed.to_numpy()[table.index, names.get_indexer(table["label"])]
     suggested = names[believed.to_numpy().argmax(axis=1)]
     found = table[["row", "text", "label"]].assign(suggested=suggested, probability=own)
-    return found[found["suggested"] != found["label"]].sort_values(
-        "probability", kind="stable", ignore_index=True
-    )
+    found = found[found["suggested"] != found["label"]]
+    return found.sort_values("probability", kind="stable", ignore_index=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,13 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(str(error))
     for name, (task, table) in tables.items():
         print(f"{name or folder.name}: {len(table):,} rows, {scores_in_words(table, task)}")
-        files = {"out_of_fold": table} | (
-            {"suspicious_labels": suspicious(table)} if task == "single_label" else {}
-        )
+        files = {"out_of_fold": table}
+        if task == "single_label":
+            files["suspicious_labels"] = suspicious(table)
         for stem, rows in files.items():
-            with atomic_path(
-                folder / f"{re.sub('[^A-Za-z0-9._-]+', '-', f'{stem} {name}'.strip())}.csv"
-            ) as partial:
+            safe = re.sub("[^A-Za-z0-9._-]+", "-", f"{stem} {name}".strip())
+            with atomic_path(folder / f"{safe}.csv") as partial:
                 rows.map(quote_formula).to_csv(partial, index=False, lineterminator="\r\n")
             print(f"  {partial.name}: {len(rows):,} rows")
 

@@ -79,9 +79,8 @@ def read_curve(file: str | Path, score: str | None = None) -> tuple[pd.DataFrame
         fix = f"Give the leaderboard.csv of a sweep whose grid varies {SIZE} and seed"
         raise LeaderboardError(f"{path.name} has no column {', '.join(sorted(missing))}. {fix}.")
     if others := [name for name in varied(board) if name not in (SIZE, "seed", "fold")]:
-        raise LeaderboardError(
-            f"The runs differ in {', '.join(others)}, too. Forecast one setting at a time."
-        )
+        fault = f"The runs differ in {', '.join(others)}, too"
+        raise LeaderboardError(f"{fault}. Forecast one setting at a time.")
     score = score or deciding_score(board)
     if f"test_{score}" not in board:
         known = ", ".join(name[5:] for name in board if name.startswith("test_"))
@@ -93,12 +92,9 @@ def read_curve(file: str | Path, score: str | None = None) -> tuple[pd.DataFrame
     runs["size"] = pd.Series(trained, board.index, dtype=float).fillna(board[SIZE].astype(float))
     seeds = runs["size"].value_counts()
     if len(seeds) < 3 or len(runs) < 2 * len(seeds):
-        found = (
-            ", ".join(f"{size:,.0f} rows {count}x" for size, count in seeds.sort_index().items()) or "none"
-        )
-        raise LeaderboardError(
-            f"A forecast takes three sizes or more, with two seeds each. There are: {found}."
-        )
+        found = ", ".join(f"{size:,.0f} rows {count}x" for size, count in seeds.sort_index().items())
+        fault = "A forecast takes three sizes or more, with two seeds each"
+        raise LeaderboardError(f"{fault}. There are: {found or 'none'}.")
     error = 0.0
     if any(record.get("parameters", {}).get("test_file") for record in records):
         answers = predictions_of(path.parent / runs.loc[runs["size"].idxmax(), "run_id"])

@@ -83,10 +83,8 @@ def write_onnx(loaded, texts: Sequence, folder: Path) -> float:
     try:
         program = torch.onnx.export(loaded[0], kwargs=dict(sample), dynamic_shapes=axes, **names)
     except torch.onnx.OnnxExporterError as error:
-        kind = type(loaded[0]).__name__
-        raise ModelError(
-            f"torch.onnx.export cannot write {kind}. Make the student only: --student."
-        ) from error
+        fault = f"torch.onnx.export cannot write {type(loaded[0]).__name__}"
+        raise ModelError(f"{fault}. Make the student only: --student.") from error
     program.save(folder / "model.onnx")
     return parity(loaded, texts, folder)
 

@@ -44,14 +44,11 @@ def check_pairs(tokenizer, long_texts: str = "head") -> None:
     one, two = map(tokenizer.num_special_tokens_to_add, (False, True))
     if two <= one:
         fault = f"{type(tokenizer).__name__} puts nothing between the two texts of a pair"
-        remedy = (
-            "Take a model with a separator, such as BERT, RoBERTa or DeBERTa; or join the two texts in one"
-        )
-        raise ModelError(f"{fault}, so the model cannot tell where one ends. {remedy} column, in your words.")
+        fault += ", so the model cannot tell where one ends. Take a model with a separator, such as BERT"
+        raise ModelError(f"{fault}, RoBERTa or DeBERTa; or join the two texts in one column, in your words.")
     if long_texts != "head":
-        raise ModelError(
-            f"long_texts={long_texts!r} is for single texts. Use 'head': it cuts the longer one."
-        )
+        fault = f"long_texts={long_texts!r} is for single texts"
+        raise ModelError(f"{fault}. Use 'head': it cuts the longer one.")
 
 
 def encode(

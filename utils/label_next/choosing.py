@@ -44,10 +44,8 @@ def unlike(vectors, weights, number: int, seed: int = 0) -> np.ndarray:
     """
     if len(vectors) <= number:
         return np.arange(len(vectors))
-    kinds = len(np.unique(vectors, axis=0))
-    groups = KMeans(min(number, kinds), n_init=1, random_state=seed).fit(
-        vectors, sample_weight=weights + 1e-6
-    )
+    kmeans = KMeans(min(number, len(np.unique(vectors, axis=0))), n_init=1, random_state=seed)
+    groups = kmeans.fit(vectors, sample_weight=weights + 1e-6)
     far = np.linalg.norm(vectors - groups.cluster_centers_[groups.labels_], axis=1)
     chosen = pd.Series(far).groupby(groups.labels_).idxmin().to_numpy()
     rest = np.setdiff1d(np.argsort(-weights, kind="stable"), chosen, assume_unique=True)
@@ -84,9 +82,8 @@ def choose(
     loaded = load_classifier(model, device)
     classifier, tokenizer, task, _ = loaded
     if not TASKS[task].classes:
-        raise ModelError(
-            f"{model} predicts a number, and does not say how sure it is of it. Draw rows at random."
-        )
+        fault = f"{model} predicts a number, and does not say how sure it is of it"
+        raise ModelError(f"{fault}. Draw rows at random.")
     table = read_frame(path, [text_column], encoding=encoding, delimiter=delimiter)[0]
     texts = table[text_column][~is_blank(table[text_column])]
     texts = texts[~normalise(texts).duplicated()]

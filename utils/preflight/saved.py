@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel, Trainer
 
 from utils.findings import Finding, Report
-from utils.models import in_float32
+from utils.inputs.precision import in_float32
 from utils.preflight.setup import EMPTY, Setup, text_config, untouched
 from utils.preflight.split import error_text
 

@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerCallback
 
 from utils.findings import Finding, Report
-from utils.models import in_float32
+from utils.inputs.precision import in_float32
 from utils.preflight.setup import evaluating
 from utils.preflight.split import IGNORED
 from utils.preflight.weights import adam_moves_most, remember

@@ -19,9 +19,8 @@ def prepare() -> None:
         RuntimeError: pip has failed, which stops no cell; what it has fetched may be another version.
     """
     here = Path(__file__).resolve().parents[2]
-    sources = [
-        package.read_text("direct_url.json") or "" for package in metadata.distributions(name="finetuning")
-    ]
+    ours = metadata.distributions(name="finetuning")
+    sources = [package.read_text("direct_url.json") or "" for package in ours]
     if not any(here.as_uri() in source for source in sources):
         fault = "pip has not installed this repository: its message above says why."
         raise RuntimeError(f"{fault} Mend that, and run this cell again.")

@@ -110,9 +110,8 @@ def tokenizer_mismatch(setup):
     embeddings = setup.model.get_input_embeddings() if hasattr(setup.model, "get_input_embeddings") else None
     rows = getattr(getattr(embeddings, "weight", None), "shape", [0])[0]
     both, stops = "Tokenizer and model from one checkpoint", "stops with 'index out of range in self'"
-    outside = {
-        split: (split.tokens.highest >= rows) | (split.tokens.lowest < 0) for split in tokenised(setup)
-    }
+    splits = tokenised(setup)
+    outside = {split: (split.tokens.highest >= rows) | (split.tokens.lowest < 0) for split in splits}
     outside = {split: mask for split, mask in outside.items() if rows and mask.any()}
     for split, mask in outside.items():
         highest, lowest = split.tokens.highest.max(), split.tokens.lowest.min()

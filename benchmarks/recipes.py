@@ -1,0 +1,135 @@
+"""What was tried for the template's training: `python benchmarks/recipes.py --sets products --seeds 3`.
+
+Each recipe is one change of the template's, in a process of one thread. CPU seconds are those of the
+training; the loss, the mean negative log probability of the labels, tells recipes apart before accuracy does.
+A line of runs/bench/recipes.jsonl is not measured again; delete it after a change of this file.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two trainings may run side by side
+
+import numpy as np
+import pandas as pd
+import report
+from records import FOLDER, HERE, ROOT, append, is_done, read
+
+sys.path.insert(0, str(ROOT))
+RECIPES = {  # arguments of TrainingArguments; those with a capital letter are explained in `change`
+    "the template's": {},
+    "two epochs": {"num_train_epochs": 2},
+    "three epochs at 5e-5": {"num_train_epochs": 3, "learning_rate": 5e-5},
+    "float32": {"bf16": False},
+    "2e-4": {"learning_rate": 2e-4},
+    "batches of 8": {"per_device_train_batch_size": 8},
+    "adam_beta2 of 0.98": {"adam_beta2": 0.98},
+    "no weight decay": {"weight_decay": 0.0},
+    "torch_compile": {"torch_compile": True},
+    "with dropout": {"Dropout": True},
+    "words trained": {"Words": True},
+    "two lower layers frozen": {"Frozen": 2},
+    "pooler begins as identity": {"Identity": True},
+    "head and pooler at 1e-3": {"Fast": 1e-3},
+}
+
+
+def change(model, Dropout=False, Words=False, Frozen=0, Identity=False, Fast=0.0, rate=0.0):
+    """Make the model as the template does, but for what is asked for; return an optimizer, or None."""
+    import torch
+
+    model.get_input_embeddings().requires_grad_(Words)
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout) and not Dropout:
+            part.p = 0.0
+    model.base_model.encoder.layer[:Frozen].requires_grad_(False)
+    if Identity:  # the head sees the embedding of [CLS] itself; this pooler is a leftover of pretraining
+        torch.nn.init.eye_(model.base_model.pooler.dense.weight)
+        torch.nn.init.zeros_(model.base_model.pooler.dense.bias)
+    if not Fast:
+        return None
+    new, old = [], []
+    for name, weight in model.named_parameters():
+        (new if "pooler" in name or "classifier" in name else old).append(weight)
+    groups = [{"params": old, "lr": rate}, {"params": new, "lr": Fast}]
+    return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+
+
+def measure(name: str, seed: int, recipe: str) -> None:
+    """Train on one set; append what it cost and scored to recipes.jsonl."""
+    import torch
+    from datasets import Dataset
+    from run import prepare
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        PrinterCallback,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
+
+    from utils.models import enough_epochs, find_model, has_bf16
+    from utils.predict import predict_in_order
+
+    parts, (folder, _) = {}, prepare(name, FOLDER, quick=False)
+    tokenizer, own = AutoTokenizer.from_pretrained(find_model("minilm-l6")), RECIPES[recipe]
+    for part in ("train", "validation", "test"):
+        rows = pd.read_parquet(folder / f"{part}.parquet")
+        names = sorted(rows["label"].unique())
+        encoded = dict(tokenizer(rows["text"].tolist(), truncation=True, max_length=128))
+        parts[part] = Dataset.from_dict(encoded | {"label": [*map(names.index, rows["label"])]})
+    set_seed(seed)
+    model = AutoModelForSequenceClassification.from_pretrained(find_model("minilm-l6"), num_labels=len(names))
+    how = {
+        "learning_rate": 1e-4,
+        "per_device_train_batch_size": 16,
+        "warmup_steps": 0.1,
+        "weight_decay": 0.01,
+    }
+    how |= {"num_train_epochs": enough_epochs(len(parts["train"]), 16), "bf16": has_bf16(), "seed": seed}
+    how |= {"train_sampling_strategy": "group_by_length", "per_device_eval_batch_size": 16, "use_cpu": True}
+    how |= {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    how |= {key: value for key, value in own.items() if key.islower()}
+    optimizer = change(model, rate=how["learning_rate"], **{k: v for k, v in own.items() if not k.islower()})
+    with tempfile.TemporaryDirectory() as scratch:
+        args = TrainingArguments(scratch, dataloader_pin_memory=False, **how)
+        collator = DataCollatorWithPadding(tokenizer)
+        trainer = Trainer(model, args, collator, parts["train"], optimizers=(optimizer, None))
+        trainer.remove_callback(PrinterCallback)
+        started = time.process_time()
+        trainer.train()
+        found = {"set": name, "seed": seed, "recipe": recipe, "cpu_seconds": time.process_time() - started}
+        for part in ("validation", "test"):
+            logits, labels = predict_in_order(trainer, parts[part])[0], np.array(parts[part]["label"])
+            losses = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(labels))
+            found |= {part: float((logits.argmax(axis=1) == labels).mean()), f"{part}_loss": float(losses)}
+    append(FOLDER / "recipes.jsonl", found)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", default="products", help="with commas between them (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--recipes", default=",".join(RECIPES), help="with commas between them; default: all")
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        measure(given.measure[0], int(given.measure[1]), given.measure[2])
+        sys.exit()
+    for seed, name, recipe in product(
+        range(1, 1 + given.seeds), given.sets.split(","), given.recipes.split(",")
+    ):
+        wanted = {"set": name, "seed": seed, "recipe": recipe}
+        if not is_done(read(FOLDER / "recipes.jsonl"), wanted, wanted):
+            command = [sys.executable, HERE / Path(__file__).name, "--measure", name, str(seed), recipe]
+            ended = subprocess.run(command, capture_output=True, text=True)
+            print(*wanted.values(), ended.stderr[-500:] if ended.returncode else "", flush=True)
+    print(*report.recipes(read(FOLDER / "recipes.jsonl")), sep="\n")
