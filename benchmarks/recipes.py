@@ -26,7 +26,8 @@ RECIPES = {  # arguments of TrainingArguments; those with a capital letter are e
     "the template's": {},
     "two epochs": {"num_train_epochs": 2},
     "three epochs at 5e-5": {"num_train_epochs": 3, "learning_rate": 5e-5},
-    "float32": {"bf16": False},
+    "float32": {"bf16": False, "Fused": True},
+    "fused attention": {"Fused": True},
     "2e-4": {"learning_rate": 2e-4},
     "batches of 8": {"per_device_train_batch_size": 8},
     "adam_beta2 of 0.98": {"adam_beta2": 0.98},
@@ -40,15 +41,19 @@ RECIPES = {  # arguments of TrainingArguments; those with a capital letter are e
 }
 
 
-def change(model, Dropout=False, Words=False, Frozen=0, Identity=False, Fast=0.0, rate=0.0):
-    """Make the model as the template does, but for what is asked for; return an optimizer, or None."""
+def change(model, Dropout=False, Words=False, Frozen=0, Identity=False, Fused=False, Fast=0.0, rate=0.0):
+    """Change the model as the template does, but for what is asked for; return an optimizer, or None."""
     import torch
+
+    from utils.models import has_bf16
 
     model.get_input_embeddings().requires_grad_(Words)
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout) and not Dropout:
             part.p = 0.0
     model.base_model.encoder.layer[:Frozen].requires_grad_(False)
+    if has_bf16() and not Fused:
+        model.set_attn_implementation("eager")
     if Identity:  # the head sees the embedding of [CLS] itself; this pooler is a leftover of pretraining
         torch.nn.init.eye_(model.base_model.pooler.dense.weight)
         torch.nn.init.zeros_(model.base_model.pooler.dense.bias)

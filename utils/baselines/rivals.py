@@ -64,9 +64,8 @@ def _answers_in(file: str, rows: pd.DataFrame, labels: list[str], task: str) -> 
     asked = [key(*pair) for pair in zip(rows["text"], rows["row"], strict=True)]
     known, given, whose = {*asked}, {}, {}
     numbers = frame["row"] if numbered else [""] * len(frame)
-    for place, text, number, answer in zip(
-        frame.index + 1, frame["text"], numbers, frame[column], strict=True
-    ):
+    lines = zip(frame.index + 1, frame["text"], numbers, frame[column], strict=True)
+    for place, text, number, answer in lines:
         keys = (key(each, number) for each in (text, unquote_formula(text)))
         if not (row := next((each for each in keys if each in known), None)):
             continue
@@ -130,6 +129,4 @@ def mcnemar(labels, predicted, rival) -> McNemar:
     """
     right = [np.equal(labels, answers).reshape(len(labels), -1).all(axis=1) for answers in (predicted, rival)]
     model, other = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    return McNemar(
-        model, other, float(stats.binomtest(model, max(model + other, 1)).pvalue) if model + other else 1.0
-    )
+    return McNemar(model, other, float(stats.binomtest(model, max(model + other, 1)).pvalue))

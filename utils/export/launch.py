@@ -101,8 +101,11 @@ def begin() -> bool:
         return iter(broadcast_object_list([list(order(sampler))])[0])
 
     def train_together(trainer, **options):
-        # evaluate() has marked the model as prepared: train() would not wrap it, and each process train alone
-        trainer.model._is_accelerate_prepared = False
+        # evaluate() has prepared the model: train() would not wrap it, and each process train alone. And an
+        # autocast that it put on stays the only one.
+        model = trainer.model
+        model.forward = vars(model).get("_original_forward", model.forward)
+        model._is_accelerate_prepared = False
         return train(trainer, **options)
 
     train, Trainer.train = Trainer.train, train_together

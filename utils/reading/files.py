@@ -29,9 +29,8 @@ BATCH = 20_000  # rows of a CSV that are Python objects at a time; as Arrow text
 DELIMITED = (".csv", ".tsv", ".txt")
 JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = sorted((*DELIMITED, *JSON_LINES, ".parquet"))
-ONE_OBJECT = (
-    "Write one object a line: pandas.read_json('x.json').to_json('x.jsonl', orient='records', lines=True)"
-)
+ONE_OBJECT = "Write one object a line: "
+ONE_OBJECT += "pandas.read_json('x.json').to_json('x.jsonl', orient='records', lines=True)"
 REFUSED = {  # suffixes: what it is, and the way out
     ".xlsx .xls .xlsm .xlsb .ods .numbers": "is a spreadsheet. Export the sheet as CSV UTF-8 (Save as).",
     ".zip .bz2 .xz .zst .7z .tar .tgz": "is packed, and not by gzip. Unpack it and give the table inside.",
