@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import report
 import run
+import torch
 from records import append, is_done, peak_mib, read, recipe
 
 SOURCE = '''
@@ -180,13 +181,42 @@ def test_the_report_says_that_it_is_the_quick_one_and_draws(folder):
     append(folder / "results.jsonl", line("majority", 1, 2, 0.6, quick=True))
     append(folder / "growth.jsonl", {"stage": "read", "rows": 1000, "seconds": 0.5, "peak_mib": 200.0})
     append(folder / "startup.jsonl", {"`import utils`": 0.125})
+    append(folder / "results.jsonl", line("tfidf", 1, 4, 0.7) | {"set": "tweets-300"})
+    for seed, score in ((1, 0.8), (2, 0.9)):
+        found = {"set": "tweets", "seed": seed, "recipe": "two epochs", "cpu_seconds": 40.0}
+        found |= {"validation": score, "test": score, "validation_loss": score / 2, "test_loss": score / 4}
+        append(folder / "recipes.jsonl", found)
     text = report.main(folder)
     assert text == (folder / "table.md").read_text(encoding="utf-8")
     assert "QUICK" in text.splitlines()[0]
     assert "| template | 2 | 0.925 ± 0.007 |" in text
     assert "| 1,000 | 0.50 s, 200 MiB |" in text
     assert "| `import utils` | 0.12 |" in text
-    assert all((folder / name).stat().st_size > 5000 for name in ("figure.png", "growth.png"))
+    assert "| tweets | two epochs | 2 | 40 ± 0 | 0.850 ± 0.071 | 0.850 ± 0.071 | 0.319 ± 0.027 |" in text
+    assert all((folder / f"{name}.png").stat().st_size > 5000 for name in ("figure", "few", "growth"))
+
+
+def test_each_recipe_is_one_change_of_the_templates():
+    import recipes
+    from builders import minilm
+    from transformers import TrainingArguments
+
+    known = {*TrainingArguments.__dataclass_fields__}
+    assert all({key for key in recipe if key.islower()} <= known for recipe in recipes.RECIPES.values())
+    plain, other = minilm()["model"], minilm()["model"]
+    assert recipes.change(plain) is None
+    words, layers = "embeddings.word_embeddings.weight", plain.base_model.encoder.layer
+    assert [name for name, weight in plain.base_model.named_parameters() if not weight.requires_grad] == [
+        words
+    ]
+    assert layers[0].attention.self.dropout.p == 0
+    optimizer = recipes.change(other, Dropout=True, Words=True, Frozen=2, Identity=True, Fast=1e-3, rate=1e-4)
+    assert other.base_model.encoder.layer[0].attention.self.dropout.p > 0
+    layers = other.base_model.encoder.layer
+    assert [next(layer.parameters()).requires_grad for layer in layers] == [False] * 2 + [True] * 4
+    assert other.get_input_embeddings().weight.requires_grad
+    assert other.base_model.pooler.dense.weight.equal(torch.eye(384))
+    assert {group["lr"]: len(group["params"]) for group in optimizer.param_groups}[1e-3] == 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no os.wait4")
