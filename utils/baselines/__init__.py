@@ -22,6 +22,7 @@ from utils import atomic_path, quote_formula
 from utils.baselines.rivals import MODEL, Rung, mcnemar
 from utils.baselines.rivals import read_rivals as read_rivals  # baselines.read_rivals, for the template
 from utils.inputs import joined, length_sorted_batches, pooled, texts_of, windows
+from utils.inputs.precision import has_bf16
 from utils.labels import TASKS
 from utils.metrics import Comparison, bootstrap_interval, compare, functions_of, score
 
@@ -88,10 +89,11 @@ def embed(model, tokenizer, texts: Sequence[str], max_length: int) -> np.ndarray
 
     means, texts, training = [], list(texts), model.training
     model.eval()
+    fast = torch.autocast(model.device.type, torch.bfloat16, enabled=has_bf16())
     for place in windows(texts):
         rows, owner = [], []
         for places, batch, _ in length_sorted_batches(model, tokenizer, texts[place], 64, max_length):
-            with torch.inference_mode():
+            with torch.inference_mode(), fast:
                 output = model(**batch, output_hidden_states=True)
             # of a model with encoder and decoder, the encoder's: it is what saw the whole text
             hidden = (output.get("encoder_hidden_states") or output.hidden_states)[-1].float()

@@ -101,10 +101,9 @@ def begin() -> bool:
         return iter(broadcast_object_list([list(order(sampler))])[0])
 
     def train_together(trainer, **options):
-        # evaluate() has prepared the model: train() would not wrap it, and each process train alone. And an
-        # autocast that it put on stays the only one.
+        # evaluate() has prepared the model: train() would not wrap it, and each process train alone
         model = trainer.model
-        model.forward = vars(model).get("_original_forward", model.forward)
+        model.forward = vars(model).get("_original_forward", model.forward)  # or there would be two autocasts
         model._is_accelerate_prepared = False
         return train(trainer, **options)
 
