@@ -22,7 +22,7 @@ COLUMNS = {  # of the table: what it shows, and how
     "validation_accuracy": ("validation accuracy", ".3f"),
     "seconds": ("seconds", ".1f"),
     "cpu_seconds": ("CPU s", ".1f"),
-    "train_seconds": ("training s", ".1f"),
+    "step_seconds": ("training steps, s", ".1f"),
     "cpu_to_textbook": ("CPU s to the textbook's validation accuracy", ".1f"),
     "peak_mib": ("peak MiB", ".0f"),
     "tokens": ("tokens computed per real one", ".2f"),
@@ -74,7 +74,7 @@ def against_textbook(part: pd.DataFrame) -> str:
     for column, what in (
         ("cpu_seconds", "of the textbook's CPU seconds"),
         ("seconds", "of its seconds"),
-        ("train_seconds", "of its seconds of training"),
+        ("step_seconds", "of its seconds of training steps"),
         ("cpu_to_textbook", "of its CPU seconds until its final validation accuracy"),
     ):
         faster = both[column]["textbook"] / both[column]["template"]

@@ -12,6 +12,7 @@ from builders import save_small
 from test_training import metrics_of, papermill
 from transformers import AutoTokenizer, pipeline
 
+import utils.models
 from notebooks import TEMPLATE, cell_of, printed, read, run_here
 from utils import ROOT, unquote_formula
 from utils.baselines import without_model
@@ -353,3 +354,26 @@ def test_rules_tie_on_tweets_and_both_lose_on_film_reviews_to_counting_their_wor
     known = reviews.train["text"], reviews.train["label"]
     words = score(true, without_model(*known, texts)["tfidf_logreg"].predicted)["accuracy"]
     assert words > max(tuned, rules)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bf16", [True, False])
+def test_in_16_bits_or_in_32_what_is_written_is_what_the_saved_model_says(tmp_path, monkeypatch, bf16):
+    """This CPU may have only one of the two; imitated, bf16 gives the same."""
+    monkeypatch.setattr(utils.models, "has_bf16", lambda: bf16)
+    table = small_table()
+    table["label"] = np.where(table["valence"] > 0, "good", "bad")
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    parameters = SHORT | small_model(tmp_path, "single_label", ["bad", "good"]) | {"data_file": "mine.csv"}
+    names, prints = run_here(TEMPLATE, parameters)
+    assert names["trainer"].args.bf16 is bf16
+    assert names["model"].config._attn_implementation == ("eager" if bf16 else "sdpa")
+    assert "Nothing found" in prints["save"]  # by check_saved
+    written = predictions_in(tmp_path)
+    again = label_texts(
+        load_classifier(tmp_path / "run" / "model", "cpu"), written["text"].map(unquote_formula)
+    )
+    assert written["predicted"].tolist() == again["predicted"].tolist()
+    assert written["probability_good"].astype(float).to_numpy() == pytest.approx(
+        again["probability_good"], abs=1e-5
+    )
