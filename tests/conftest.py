@@ -20,8 +20,8 @@ LONGEST += ["test_tasks", "test_watch", "test_site", "test_colab"]
 FULL_NOTEBOOKS = {
     "02_data_prep": "800 tweets through the bundled model; a small one runs the same cells",
     "03_training_arguments": "a dozen epochs of the bundled model; a small one runs the same cells",
-    "04_training": "one epoch of 2,520 sentences, and what follows: a tenth of all that `make test` may take",
-    "template": "one epoch of 2,896 tweets; the tests run it with papermill, on fewer rows",
+    "04_training": "two epochs of 2,520 sentences: a tenth of all that `make test` may take",
+    "template": "two epochs of 2,896 tweets; the tests run it with papermill, on fewer rows",
     "07_after_training": "a run, its sizes, an adapter, two processes; a small one runs the same cells",
     "06_batch_runs": "eight runs of the template, and a search with eight trials",
 }

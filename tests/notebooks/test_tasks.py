@@ -331,7 +331,7 @@ def test_the_lesson_runs_with_a_small_model_and_its_scoreboard_has_every_rung(tm
 # --- what docs/trust.md says of rules ---
 
 
-@pytest.mark.full(reason="one epoch of all tweets, for what docs/trust.md says of rules and of other texts")
+@pytest.mark.full(reason="two epochs of all tweets, for what docs/trust.md says of rules and of other texts")
 def test_rules_tie_on_tweets_and_both_lose_on_film_reviews_to_counting_their_words(tmp_path):
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
