@@ -1,7 +1,7 @@
 """What was tried for the template's training: `python benchmarks/recipes.py --sets products --seeds 3`.
 
-Each recipe is one change of the template's, after one epoch instead of two: that tells them apart for half
-the price. Each has a process of one thread; CPU seconds are those of the training. The loss, the mean negative
+Each recipe is one change of the template, after one epoch instead of two: that tells them apart for half the
+price. Each has a process of one thread; CPU seconds are those of the training. The loss, the mean negative
 log probability of the labels, tells recipes apart before accuracy does.
 A line of runs/bench/recipes.jsonl is not measured again; delete it after a change of this file.
 """
