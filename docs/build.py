@@ -122,11 +122,16 @@ def main() -> int:
             sys.exit(f"The site was not built. {error}")
     for path in pages:
         copy_page(path, f"docs/{path.name}")
-    copy_page(ROOT / "data" / "README.md", "data/README.md")
+    for name in ("data/README", "benchmarks/measured/table"):
+        copy_page(ROOT / f"{name}.md", f"{name}.md")
     lessons = [f"notebooks/{path.stem}" for path in notebooks if path.stem[0].isdigit()]
     others = [f"notebooks/{path.stem}" for path in notebooks if not path.stem[0].isdigit()]
     groups = {"Lessons": lessons, "The template": others, "Pages": [f"docs/{path.stem}" for path in pages]}
-    copy_page(ROOT / "README.md", "index.md", contents(groups | {"Data": ["data/README"]}))
+    copy_page(
+        ROOT / "README.md",
+        "index.md",
+        contents(groups | {"Data": ["data/README", "benchmarks/measured/table"]}),
+    )
     shutil.rmtree(SITE, ignore_errors=True)
     where = ["-c", str(ROOT / "docs"), "-d", str(CACHE), str(SOURCE), str(SITE)]
     status = sphinx_build(["-q", "-W", "--keep-going", "-n", "-b", "html", *where])

@@ -371,10 +371,8 @@ def kill_after_a_checkpoint(run: Path, process):
         assert process.poll() is None, process.stdout.read()[-3000:]
         time.sleep(0.02)
     time.sleep(0.2)
-    for each in [
-        process,
-        *psutil.Process(process.pid).children(recursive=True),
-    ]:  # a kernel's group is its own
+    # not os.killpg: a kernel is in a group of its own, and trains on until it misses its parent
+    for each in [process, *psutil.Process(process.pid).children(recursive=True)]:
         each.kill()
     process.wait()
 
