@@ -13,14 +13,14 @@ import sys
 import tempfile
 import time
 from itertools import product
-from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two trainings may run side by side
 
 import numpy as np
 import pandas as pd
 import report
-from records import FOLDER, HERE, ROOT, append, is_done, read
+from records import FOLDER, ROOT, append, is_done, read
+from run import SETS, names_of, prepare
 
 sys.path.insert(0, str(ROOT))
 RECIPES = {  # arguments of TrainingArguments; those with a capital letter are explained in `change`
@@ -68,10 +68,9 @@ def change(model, Dropout=False, Words=False, Frozen=0, Identity=False, Fused=Fa
 
 
 def measure(name: str, seed: int, recipe: str) -> None:
-    """Train on one set; append what it cost and scored to recipes.jsonl."""
+    """Train on one set, which `run.prepare` has written; append what it cost and scored to recipes.jsonl."""
     import torch
     from datasets import Dataset
-    from run import prepare
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -85,7 +84,7 @@ def measure(name: str, seed: int, recipe: str) -> None:
     from utils.models import find_model, has_bf16
     from utils.predict import predict_in_order
 
-    parts, (folder, _) = {}, prepare(name, FOLDER, quick=False)
+    parts, folder = {}, FOLDER / "data" / name
     tokenizer, own = AutoTokenizer.from_pretrained(find_model("minilm-l6")), RECIPES[recipe]
     for part in ("train", "validation", "test"):
         rows = pd.read_parquet(folder / f"{part}.parquet")
@@ -130,12 +129,13 @@ if __name__ == "__main__":
     if given.measure:
         measure(given.measure[0], int(given.measure[1]), given.measure[2])
         sys.exit()
-    for seed, name, recipe in product(
-        range(1, 1 + given.seeds), given.sets.split(","), given.recipes.split(",")
-    ):
+    sets = names_of(given.sets, SETS, "set")
+    for name in sets:
+        prepare(name, FOLDER, quick=False)
+    for seed, name, recipe in product(range(1, 1 + given.seeds), sets, given.recipes.split(",")):
         wanted = {"set": name, "seed": seed, "recipe": recipe}
         if not is_done(read(FOLDER / "recipes.jsonl"), wanted, wanted):
-            command = [sys.executable, HERE / Path(__file__).name, "--measure", name, str(seed), recipe]
+            command = [sys.executable, __file__, "--measure", name, str(seed), recipe]
             ended = subprocess.run(command, capture_output=True, text=True)
             print(*wanted.values(), ended.stderr[-500:] if ended.returncode else "", flush=True)
     print(*report.recipes(read(FOLDER / "recipes.jsonl")), sep="\n")

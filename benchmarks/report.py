@@ -138,8 +138,10 @@ def table(part: pd.DataFrame) -> list[str]:
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
     for method in METHODS + PEERS:
         rows = part[part["method"] == method]
-        cells = [spread(rows[name], form) for name, (_, form) in COLUMNS.items()]
-        cells[[*COLUMNS].index("peak_mib")] = f"{rows['peak_mib'].max():.0f}"
+        cells = [
+            f"{rows[name].max():{form}}" if name == "peak_mib" else spread(rows[name], form)
+            for name, (_, form) in COLUMNS.items()
+        ]
         if len(rows):
             lines.append(f"| {method} | {len(rows)} | {' | '.join(cells)} |")
         elif method in PEERS:

@@ -8,7 +8,7 @@ import numpy as np
 
 from utils import ROOT
 from utils.findings import ModelError
-from utils.inputs.precision import has_bf16  # noqa: F401  # models.has_bf16() in the notebooks
+from utils.inputs.precision import has_bf16 as has_bf16  # models.has_bf16, for the notebooks
 from utils.labels import TASKS
 from utils.reading.checkpoints import model_fault
 from utils.reading.hub import BUNDLED_MODEL, bundled, from_hub, local_model

@@ -45,7 +45,7 @@ def read_folds(folder: Path) -> dict[str, tuple[str, pd.DataFrame]]:
         table = pd.concat(parts, keys=paths, names=["fold", None]).reset_index("fold").map(unquote_formula)
         table = table.sort_values("row", key=lambda row: row.astype(int), ignore_index=True)
         if (twice := table.loc[table["row"].duplicated(), "row"]).any():
-            raise LeaderboardError(f"Row {twice.iloc[0]} is in two folds: the table has changed.")
+            raise LeaderboardError(f"Row {twice.iloc[0]} is in two folds: the table changed between runs.")
         tables[name] = settings["task"], table
     return tables
 

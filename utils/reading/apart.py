@@ -214,9 +214,9 @@ def remarks(parts: dict[str, pd.DataFrame], task: str, by: str) -> Iterator[Find
         apart = (shares := shares.fillna(0)).max(axis=1) - shares.min(axis=1)
         worst = shares.loc[apart.idxmax()].map("{:.1%}".format)
         counts = ", ".join(f"{part['group'].nunique():,} in {name}" for name, part in parts.items())
-        shares = ", ".join(f"{share} in {name}" for name, share in worst.items())
+        farthest = ", ".join(f"{share} in {name}" for name, share in worst.items())
         message = f"No group is in two splits; there are {counts}. Of all labels, "
-        message += f"the shares of {apart.idxmax()!r} differ most: {shares}."
+        message += f"the shares of {apart.idxmax()!r} differ most: {farthest}."
         fix = "Nothing to do. With few test groups the score hangs on which they are: try other seeds."
         yield Finding("group-split", "warning", message, fix)
 
