@@ -23,47 +23,56 @@ from records import FOLDER, ROOT, append, is_done, read
 from run import SETS, names_of, prepare
 
 sys.path.insert(0, str(ROOT))
-RECIPES = {  # arguments of TrainingArguments; those with a capital letter are explained in `change`
-    "one epoch at 1e-4": {},
-    "two epochs, as the template": {"num_train_epochs": 2},
-    "three epochs at 5e-5": {"num_train_epochs": 3, "learning_rate": 5e-5},
-    "float32": {"bf16": False, "Fused": True},
-    "fused attention": {"Fused": True},
-    "2e-4": {"learning_rate": 2e-4},
-    "batches of 8": {"per_device_train_batch_size": 8},
-    "adam_beta2 of 0.98": {"adam_beta2": 0.98},
-    "no weight decay": {"weight_decay": 0.0},
-    "torch_compile": {"torch_compile": True},
-    "with dropout": {"Dropout": True},
-    "words trained": {"Words": True},
-    "two lower layers frozen": {"Frozen": 2},
-    "pooler begins as identity": {"Identity": True},
-    "head and pooler at 1e-3": {"Fast": 1e-3},
+RECIPES = {  # arguments of TrainingArguments, and of `change`
+    "one epoch at 1e-4": ({}, {}),
+    "two epochs (the template)": ({"num_train_epochs": 2}, {}),
+    "two epochs with dropout": ({"num_train_epochs": 2}, {"dropout": True}),
+    "three epochs at 5e-5": ({"num_train_epochs": 3, "learning_rate": 5e-5}, {}),
+    "three epochs at 1e-4": ({"num_train_epochs": 3}, {}),
+    "three epochs and batches of 32": ({"num_train_epochs": 3, "per_device_train_batch_size": 32}, {}),
+    "as the textbook trains": (
+        {"num_train_epochs": 3, "learning_rate": 5e-5, "warmup_steps": 0, "weight_decay": 0.0},
+        {"dropout": True, "words": True},
+    ),
+    "float32": ({"bf16": False}, {"fused": True}),
+    "fused attention": ({}, {"fused": True}),
+    "2e-4": ({"learning_rate": 2e-4}, {}),
+    "batches of 8": ({"per_device_train_batch_size": 8}, {}),
+    "adam_beta2 of 0.98": ({"adam_beta2": 0.98}, {}),
+    "no weight decay": ({"weight_decay": 0.0}, {}),
+    "torch_compile": ({"torch_compile": True}, {}),
+    "with dropout": ({}, {"dropout": True}),
+    "words trained": ({}, {"words": True}),
+    "two lower layers frozen": ({}, {"frozen": 2}),
+    "pooler begins as identity": ({}, {"identity": True}),
+    "head and pooler at 1e-3": ({}, {"fast": 1e-3}),
 }
 
 
-def change(model, Dropout=False, Words=False, Frozen=0, Identity=False, Fused=False, Fast=0.0, rate=0.0):
+def change(model, rate=0.0, dropout=False, words=False, frozen=0, identity=False, fused=False, fast=0.0):
     """Change the model as the template does, but for what is asked for; return an optimizer, or None."""
     import torch
 
     from utils.models import has_bf16
 
-    model.get_input_embeddings().requires_grad_(Words)
+    model.get_input_embeddings().requires_grad_(words)
     for part in model.modules():
-        if isinstance(part, torch.nn.Dropout) and not Dropout:
+        if isinstance(part, torch.nn.Dropout) and not dropout:
             part.p = 0.0
-    model.base_model.encoder.layer[:Frozen].requires_grad_(False)
-    if has_bf16() and not Fused:
+    if frozen:  # what is below them, too, or gradients pass through
+        model.base_model.embeddings.requires_grad_(False)
+        model.base_model.encoder.layer[:frozen].requires_grad_(False)
+    if has_bf16() and not fused:
         model.set_attn_implementation("eager")
-    if Identity:  # the head sees the embedding of [CLS] itself; this pooler is a leftover of pretraining
+    if identity:  # the head sees the embedding of [CLS] itself; this pooler is a leftover of pretraining
         torch.nn.init.eye_(model.base_model.pooler.dense.weight)
         torch.nn.init.zeros_(model.base_model.pooler.dense.bias)
-    if not Fast:
+    if not fast:
         return None
     new, old = [], []
     for name, weight in model.named_parameters():
         (new if "pooler" in name or "classifier" in name else old).append(weight)
-    groups = [{"params": old, "lr": rate}, {"params": new, "lr": Fast}]
+    groups = [{"params": old, "lr": rate}, {"params": new, "lr": fast}]
     return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
 
 
@@ -84,8 +93,8 @@ def measure(name: str, seed: int, recipe: str) -> None:
     from utils.models import find_model, has_bf16
     from utils.predict import predict_in_order
 
-    parts, folder = {}, FOLDER / "data" / name
-    tokenizer, own = AutoTokenizer.from_pretrained(find_model("minilm-l6")), RECIPES[recipe]
+    parts, folder, (arguments, changes) = {}, FOLDER / "data" / name, RECIPES[recipe]
+    tokenizer = AutoTokenizer.from_pretrained(find_model("minilm-l6"))
     for part in ("train", "validation", "test"):
         rows = pd.read_parquet(folder / f"{part}.parquet")
         names = sorted(rows["label"].unique())
@@ -102,8 +111,8 @@ def measure(name: str, seed: int, recipe: str) -> None:
     how |= {"num_train_epochs": 1, "bf16": has_bf16(), "seed": seed}
     how |= {"train_sampling_strategy": "group_by_length", "per_device_eval_batch_size": 16, "use_cpu": True}
     how |= {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
-    how |= {key: value for key, value in own.items() if key.islower()}
-    optimizer = change(model, rate=how["learning_rate"], **{k: v for k, v in own.items() if not k.islower()})
+    how |= arguments
+    optimizer = change(model, how["learning_rate"], **changes)
     with tempfile.TemporaryDirectory() as scratch:
         args = TrainingArguments(scratch, dataloader_pin_memory=False, **how)
         collator = DataCollatorWithPadding(tokenizer)

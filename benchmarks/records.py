@@ -13,7 +13,7 @@ ROOT = HERE.parent
 FOLDER = ROOT / "runs" / "bench"
 METHODS = ("majority", "tfidf", "embeddings", "textbook", "dynamic", "grouped", "template")  # by price
 PEERS = ("setfit", "simpletransformers")
-STAGES = ("read", "read and split", "tokenise", "preflight", "predict")  # of growth.py
+STAGES = ("read", "read and split", "tokenise", "preflight", "predict", "predict minilm")  # of growth.py
 KEY = ("set", "method", "seed", "threads", "recipe")  # of a line in results.jsonl
 
 

@@ -199,12 +199,15 @@ def recipes(lines: list[dict]) -> list[str]:
 def growth(lines: list[dict]) -> tuple[list[str], plt.Figure]:
     """Return what growth.py found as a table in Markdown, and as a figure: seconds and memory over rows."""
     found = pd.DataFrame({(line["stage"], line["rows"]): line for line in lines}.values())
-    stages = [stage for stage in (*STAGES, "predict, minilm-l6") if stage in {*found["stage"]}]
+    stages = [stage for stage in STAGES if stage in {*found["stage"]}]
     drawn, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    cells = found.assign(
-        cell=[f"{line.seconds:,.2f} s, {line.peak_mib:,.0f} MiB" for line in found.itertuples()]
-    )
-    cells = cells.pivot(index="rows", columns="stage", values="cell").fillna("–")
+    shares = found.reindex(columns=["efficiency"])["efficiency"]
+    found["cell"] = [
+        f"{line.seconds:,.2f} s, {line.peak_mib:,.0f} MiB"
+        + ("" if math.isnan(share) else f", efficiency {share:.2f}")
+        for line, share in zip(found.itertuples(), shares, strict=True)
+    ]
+    cells = found.pivot(index="rows", columns="stage", values="cell").fillna("–")
     words = [f"| rows | {' | '.join(stages)} |", "|---" * (len(stages) + 1) + "|"]
     words += [f"| {rows:,} | {' | '.join(cells.loc[rows, stages])} |" for rows in cells.index]
     for panel, key, unit in zip(axes, ("seconds", "peak_mib"), ("seconds", "peak memory, MiB"), strict=True):

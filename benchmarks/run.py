@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,13 +88,24 @@ def recipe_of(method: str, rows: str) -> str:
     return recipe(method, source, rows, *more)
 
 
+def descendants(pid: int) -> set[int]:
+    """Return the processes that this one has started, and those that they have.
+
+    psutil's `children` leaves out one that seems older than its parent, as it does after the clock was set.
+    """
+    import psutil
+
+    parents, found = {each.pid: each.info["ppid"] for each in psutil.process_iter(["ppid"])}, {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
 def measure(method: str, data: Path, seed: int, threads: int, log: Path) -> dict | None:
     """Run a method in a process of its own; return what it found and cost, None if it failed.
 
     seconds and cpu_seconds are of the whole process and all that it started, imports included.
     """
-    import psutil
-
     from utils.batch.worker import THREADS
     from utils.models import find_model
 
@@ -109,21 +121,21 @@ def measure(method: str, data: Path, seed: int, threads: int, log: Path) -> dict
         started = time.perf_counter()
         options = {"stdout": output, "stderr": output, "cwd": scratch, "env": environment}
         process = subprocess.Popen(command, **options)
-        family = psutil.Process(process.pid)
         try:
             for look in itertools.count():
                 ended, status, usage = os.wait4(process.pid, os.WNOHANG)  # with the kernel's, whom it awaits
                 if ended:
                     break
                 if look % 20 == 0:
-                    for each in family.children(recursive=True):
+                    for child in descendants(process.pid):
                         with contextlib.suppress(OSError):  # it has just ended
-                            peaks[each.pid] = peak_mib(each.pid)
+                            peaks[child] = peak_mib(child)
                 time.sleep(0.05)
         finally:
             if not ended:
-                for each in [*family.children(recursive=True), family]:
-                    each.kill()
+                for each in [*descendants(process.pid), process.pid]:
+                    with contextlib.suppress(OSError):
+                        os.kill(each, signal.SIGKILL)
                 process.wait()
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - started

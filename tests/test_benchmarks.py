@@ -1,8 +1,11 @@
 """`make bench`: what is measured again and what is not, the report's arithmetic, and one real measurement."""
 
 import json
+import os
 import re
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -209,7 +212,7 @@ def test_each_recipe_changes_what_it_says():
     from transformers import TrainingArguments
 
     known = {*TrainingArguments.__dataclass_fields__}
-    assert all({key for key in recipe if key.islower()} <= known for recipe in recipes.RECIPES.values())
+    assert all({*arguments} <= known for arguments, _ in recipes.RECIPES.values())
     plain, other = minilm()["model"], minilm()["model"]
     assert recipes.change(plain) is None
     words, layers = "embeddings.word_embeddings.weight", plain.base_model.encoder.layer
@@ -217,13 +220,31 @@ def test_each_recipe_changes_what_it_says():
         words
     ]
     assert layers[0].attention.self.dropout.p == 0
-    optimizer = recipes.change(other, Dropout=True, Words=True, Frozen=2, Identity=True, Fast=1e-3, rate=1e-4)
+    optimizer = recipes.change(other, 1e-4, dropout=True, words=True, identity=True, fast=1e-3)
     assert other.base_model.encoder.layer[0].attention.self.dropout.p > 0
-    layers = other.base_model.encoder.layer
-    assert [next(layer.parameters()).requires_grad for layer in layers] == [False] * 2 + [True] * 4
     assert other.get_input_embeddings().weight.requires_grad
     assert other.base_model.pooler.dense.weight.equal(torch.eye(384))
     assert {group["lr"]: len(group["params"]) for group in optimizer.param_groups}[1e-3] == 4
+    recipes.change(plain, frozen=2)
+    assert [next(layer.parameters()).requires_grad for layer in layers] == [False] * 2 + [True] * 4
+    assert not any(weight.requires_grad for weight in plain.base_model.embeddings.parameters())
+
+
+def test_a_child_is_found_that_seems_older_than_its_parent(monkeypatch):
+    import psutil
+
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: -self.pid)
+    sleeps = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    process = subprocess.Popen([sys.executable, "-c", sleeps], stdin=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 30
+        while len(run.descendants(os.getpid())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (child,) = run.descendants(process.pid)
+        assert {process.pid, child} <= run.descendants(os.getpid())
+        assert not psutil.Process(process.pid).children()
+    finally:
+        process.communicate(b"\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no os.wait4")
