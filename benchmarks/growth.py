@@ -22,26 +22,10 @@ from records import FOLDER, HERE, ROOT, STAGES, append, digest, is_done, peak_mi
 sys.path.append(str(ROOT / "tests" / "tools"))
 LARGEST = 100_000  # rows that the bundled model labels: a quarter of an hour
 LABELS = [f"class {number}" for number in range(5)]
-WORDS = [
-    "the",
-    "battery",
-    "screen",
-    "camera",
-    "is",
-    "was",
-    "really",
-    "not",
-    "very",
-    "good",
-    "bad",
-    "fine",
-    "slow",
-    "fast",
-    "and",
-    "but",
-    "price",
-]
-WORDS += ["I", "would", "buy", "again", "never", "café"]
+WORDS = (
+    "the battery screen camera is was really not very good bad fine slow fast and but price I would buy again"
+)
+WORDS = [*WORDS.split(), "never", "café"]
 
 
 def write_csv(path: Path, rows: int) -> None:
@@ -137,7 +121,7 @@ def stage_predict_minilm(folder: Path):
     model, tokenizer, *_ = load_classifier(folder / "minilm")
     with open(folder / "table.csv", encoding="utf-8", newline="") as file:
         tokens = sum(len(tokenizer(row["text"])["input_ids"]) for row in csv.DictReader(file))
-    alone = 2 * sum(multiplied(model)) * tokens / matmul_rate()
+    alone = 2 * multiplied(model) * tokens / matmul_rate()
     stage = stage_predict(folder, "minilm")
     yield next(stage)
     next(stage)

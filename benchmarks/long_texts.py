@@ -7,14 +7,15 @@ their ratings, so every sentence counts. "ending": the last two sentences have t
 are random, as where a reviewer concludes.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 import time
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset, DatasetDict
+from run import names_of
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -74,5 +75,7 @@ def compare(kind: str) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ("spread", "ending"):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("kinds", nargs="*", help="spread, ending (default: both)")
+    for name in names_of(",".join(parser.parse_args().kinds), ("spread", "ending"), "kind of texts"):
         compare(name)

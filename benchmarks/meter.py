@@ -28,23 +28,20 @@ def matmul_rate() -> float:
     return max(rates)
 
 
-def multiplied(model) -> tuple[int, int]:
-    """Return how many parameters every token is multiplied with: those that are trained, and frozen ones.
+def multiplied(model) -> int:
+    """Return how many parameters every token is multiplied with.
 
     Embeddings are looked up, and the pooler and the head see one token a text.
     """
     layers = model.base_model.named_modules()
-    weights = [
-        part.weight for name, part in layers if isinstance(part, torch.nn.Linear) and "pooler" not in name
-    ]
-    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
-    return trained, sum(weight.numel() for weight in weights) - trained
+    linear = [part for name, part in layers if isinstance(part, torch.nn.Linear) and "pooler" not in name]
+    return sum(part.weight.numel() for part in linear)
 
 
 class Meter(TrainerCallback):
-    """Write into `file`, when training ends: train_seconds, step_seconds (without evaluating and saving),
-    evaluations as [CPU seconds of the process until then, accuracy], computed_tokens, real_tokens,
-    efficiency, and own_seconds and own_cpu_seconds, what the meter itself took and others subtract.
+    """Write into `file`, when training ends: step_seconds (without evaluating and saving), evaluations as
+    [CPU seconds of the process until then, accuracy], computed_tokens, real_tokens, efficiency, and
+    own_seconds and own_cpu_seconds, what the meter itself took and others subtract.
     """
 
     def __init__(self, file):
@@ -58,11 +55,9 @@ class Meter(TrainerCallback):
 
     def on_train_begin(self, args, state, control, model=None, **_):
         clocks = time.perf_counter(), time.process_time()
-        self.rate, (trained, frozen) = matmul_rate(), multiplied(model)
-        self.flops = 6 * trained + 2 * frozen  # a token: forward 2, backward 4 for what is trained
+        self.rate, self.flops = matmul_rate(), 6 * multiplied(model)  # a token: forward 2, backward 4
         self.hook, self.training = model.register_forward_pre_hook(self.count, with_kwargs=True), True
-        self.started = time.perf_counter()
-        self.facts["own_seconds"] = self.started - clocks[0]
+        self.facts["own_seconds"] = time.perf_counter() - clocks[0]
         self.facts["own_cpu_seconds"] = time.process_time() - clocks[1]
         self.mark = now()
 
@@ -83,7 +78,7 @@ class Meter(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_):
         self.hook.remove()
-        self.training, self.facts["train_seconds"] = False, time.perf_counter() - self.started
+        self.training = False
         if self.facts["real_tokens"]:
             rate = self.flops * self.facts["real_tokens"] / self.facts["step_seconds"]
             self.facts["efficiency"] = rate / self.rate

@@ -165,10 +165,8 @@ def setfit(data, seed, folder, checkpoint):
     )
     rows = Dataset.from_pandas(data["train"][["text", "label"]], preserve_index=False)
     trainer = Trainer(model=model, args=args, train_dataset=rows)
-    started = time.perf_counter()
     trainer.train()
-    seconds = time.perf_counter() - started
-    return scored(data, lambda texts: list(model.predict(texts))) | {"train_seconds": seconds}
+    return scored(data, lambda texts: list(model.predict(texts)))
 
 
 def simpletransformers(data, seed, folder, checkpoint):
@@ -184,11 +182,8 @@ def simpletransformers(data, seed, folder, checkpoint):
     args |= {"silent": True, "fp16": False, "no_cache": True, "save_model_every_epoch": False}
     model = ClassificationModel("bert", checkpoint, num_labels=len(names), args=args, use_cuda=False)
     frame = pd.DataFrame({"text": data["train"]["text"], "labels": data["train"]["label"].map(names.index)})
-    started = time.perf_counter()
     model.train_model(frame)
-    seconds = time.perf_counter() - started
-    answers = scored(data, lambda texts: [names[place] for place in model.predict(texts)[0]])
-    return answers | {"train_seconds": seconds}
+    return scored(data, lambda texts: [names[place] for place in model.predict(texts)[0]])
 
 
 def scored(data, predict):
@@ -210,21 +205,20 @@ def scores(labels, predicted):
 
 
 def main(method, data_folder, seed, checkpoint, out):
-    """Run a method; write its scores, its seconds of training, its evaluations and its peak memory as JSON.
+    """Run a method; write its scores, its evaluations and its peak memory as JSON.
 
-    Where there is no training of its own, train_seconds are those of the whole method, without imports of its
-    caller, and the only evaluation is the one at the end.
+    Without a `Meter` the one evaluation is that at the end. To the kernel's, papermill's seconds are added.
     """
     from records import peak_mib
 
     data = {name: pd.read_parquet(Path(data_folder, f"{name}.parquet")) for name in SPLITS}
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
         found = globals()[method](data, int(seed), Path(folder), checkpoint)
-        seconds, meter = time.perf_counter() - started, Path(folder, "meter.json")
-        end = [time.process_time(), found["validation"]["accuracy"]]
-        found = {"train_seconds": seconds, "evaluations": [end]} | found
+        meter = Path(folder, "meter.json")
+        found["evaluations"] = [[time.process_time(), found["validation"]["accuracy"]]]
         found |= json.loads(meter.read_text()) if meter.exists() else {}
+        if method == "template":
+            found["evaluations"] = [[time.process_time() + cpu, score] for cpu, score in found["evaluations"]]
     rows = {f"{name}_rows": len(frame) for name, frame in data.items()}
     Path(out).write_text(json.dumps(rows | found | {"peak_mib": peak_mib()}))
 

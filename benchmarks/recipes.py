@@ -1,9 +1,10 @@
 """What was tried for the template's training: `python benchmarks/recipes.py --sets products --seeds 3`.
 
-Each recipe is one change of the template, after one epoch instead of two: that tells them apart for half the
-price. Each has a process of one thread; CPU seconds are those of the training. The loss, the mean negative
-log probability of the labels, tells recipes apart before accuracy does.
-A line of runs/bench/recipes.jsonl is not measured again; delete it after a change of this file.
+Most are one change of the template after one epoch, which tells them apart for half the price of two. The
+model after the last epoch is scored; the template keeps its best. Each has a process of one thread; CPU
+seconds are those of the training. The loss, the mean negative log probability of the labels, tells recipes
+apart before accuracy does. A line of runs/bench/recipes.jsonl is not measured again; delete it after a change
+of this file.
 """
 
 import argparse
@@ -138,13 +139,18 @@ if __name__ == "__main__":
     if given.measure:
         measure(given.measure[0], int(given.measure[1]), given.measure[2])
         sys.exit()
-    sets = names_of(given.sets, SETS, "set")
+    sets, chosen, failed = names_of(given.sets, SETS, "set"), given.recipes.split(","), 0
+    if unknown := {*chosen} - {*RECIPES}:
+        sys.exit(f"There is no recipe {', '.join(unknown)}. There are: {', '.join(RECIPES)}.")
     for name in sets:
         prepare(name, FOLDER, quick=False)
-    for seed, name, recipe in product(range(1, 1 + given.seeds), sets, given.recipes.split(",")):
+    for seed, name, recipe in product(range(1, 1 + given.seeds), sets, chosen):
         wanted = {"set": name, "seed": seed, "recipe": recipe}
         if not is_done(read(FOLDER / "recipes.jsonl"), wanted, wanted):
             command = [sys.executable, __file__, "--measure", name, str(seed), recipe]
             ended = subprocess.run(command, capture_output=True, text=True)
             print(*wanted.values(), ended.stderr[-500:] if ended.returncode else "", flush=True)
-    print(*report.recipes(read(FOLDER / "recipes.jsonl")), sep="\n")
+            failed += ended.returncode != 0
+    if lines := read(FOLDER / "recipes.jsonl"):
+        print(*report.recipes(lines), sep="\n")
+    sys.exit(failed > 0)

@@ -9,8 +9,9 @@ import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-from records import FOLDER, METHODS, PEERS, ROOT, STAGES, read
+from records import FOLDER, METHODS, PEERS, STAGES, read
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; the marker says the same again.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
@@ -31,19 +32,26 @@ COLUMNS = {  # of the table: what it shows, and how
 
 
 def load(path: Path) -> pd.DataFrame:
-    """Return a line a measurement, the newest of each.
+    """Return a line a measurement, the newest of each; those of a recipe that has changed since are left out.
 
     cpu_to_textbook is how many CPU seconds had passed when an evaluation first had the accuracy on validation
-    with which the textbook recipe ended, in the same set, seed and threads; NaN if none had.
+    with which the textbook recipe ended, in the same set, seed and threads; NaN if none had, or if always
+    answering the commonest label has it.
     """
-    cells, rows = {tuple(line[key] for key in CELL): line for line in read(path)}, []
+    lines, rows = read(path), []
+    newest = {(line["set"], line["method"], line["threads"]): line["recipe"] for line in lines}
+    lines = [one for one in lines if one["recipe"] == newest[one["set"], one["method"], one["threads"]]]
+    cells = {tuple(line[key] for key in CELL): line for line in lines}
     for (name, _, *rest), line in cells.items():
         row = {key: value for key, value in line.items() if not isinstance(value, list | dict)}
         for part in ("validation", "test"):
             row |= {f"{part}_{score}": value for score, value in line[part].items()}
         row["tokens"] = line["computed_tokens"] / line["real_tokens"] if line.get("real_tokens") else math.nan
-        goal = cells.get((name, "textbook", *rest), {"validation": {"accuracy": math.inf}})
-        reached = [cpu for cpu, accuracy in line["evaluations"] if accuracy >= goal["validation"]["accuracy"]]
+        goal, free = (
+            cells.get((name, method, *rest), {"validation": {"accuracy": other}})["validation"]["accuracy"]
+            for method, other in (("textbook", math.inf), ("majority", 0))
+        )
+        reached = [cpu for cpu, accuracy in line["evaluations"] if accuracy >= goal > free]
         rows.append(row | {"cpu_to_textbook": min(reached, default=math.nan)})
     numbers = dict.fromkeys(COLUMNS, float)
     return pd.DataFrame(rows, columns=[*CELL, "quick", "test_rows", *COLUMNS]).astype(numbers)
@@ -57,97 +65,108 @@ def spread(values: pd.Series, form: str) -> str:
     return f"{values.mean():{form}}{deviation}"
 
 
-def standard_error(part: pd.DataFrame, method: str) -> float:
-    """Return the standard error, in points, of a method's accuracy on the test rows of one set."""
-    rows = part[part["method"] == method]
-    accuracy = rows["test_accuracy"].mean()
-    return 100 * math.sqrt(accuracy * (1 - accuracy) / rows["test_rows"].iloc[0])
+def standard_error(part: pd.DataFrame, *methods: str) -> float:
+    """Return the standard error, in points, of a method's accuracy on the test rows of one set.
+
+    Of two methods: of their difference, as if each had test rows of its own. On the same rows it is less.
+    """
+    accuracy = part.groupby("method")["test_accuracy"].mean()[[*methods]]
+    return 100 * math.sqrt((accuracy * (1 - accuracy)).sum() / part["test_rows"].iloc[0])
+
+
+def pairs(part: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Return the measurements of one set in which the template and a method have the same seed."""
+    both = part[part["method"].isin(["template", method])]
+    return both.groupby("seed").filter(lambda rows: len(rows) == 2).pivot(index="seed", columns="method")
 
 
 def against_textbook(part: pd.DataFrame) -> str:
     """Say what the template costs and scores against the textbook recipe on one set, seed by seed."""
-    both = part.pivot(index="seed", columns="method", values=[*COLUMNS])
-    name, measured = part["set"].iloc[0], {*both.columns.get_level_values("method")}
-    if not {"template", "textbook"} <= measured or both["seconds"][["template", "textbook"]].dropna().empty:
+    name, both = part["set"].iloc[0], pairs(part, "textbook")
+    if both.empty:
         return f"{name}: template and textbook are not both measured, so there is no ratio."
-    words = []
+    words, seeds = [], len(both)
     for column, what in (
         ("cpu_seconds", "of the textbook's CPU seconds"),
-        ("seconds", "of its seconds"),
         ("step_seconds", "of its seconds of training steps"),
         ("cpu_to_textbook", "of its CPU seconds until its final validation accuracy"),
     ):
-        faster = both[column]["textbook"] / both[column]["template"]
-        if faster.count():
-            words.append(f"1/{spread(faster, '.1f')} {what}")
-    reached = both["cpu_to_textbook"]["template"].count()
-    late = "" if reached else " It never reaches the textbook's final validation accuracy."
-    score = both["test_accuracy"][["template", "textbook"]].dropna()
+        faster = (both[column]["textbook"] / both[column]["template"]).dropna()
+        if len(faster):
+            some = "" if len(faster) == seeds else f" ({len(faster)} of {seeds} seeds get there)"
+            words.append(f"1/{spread(faster, '.1f')} {what}{some}")
+    late = "" if len(faster) else " It never reaches the textbook's final validation accuracy."
+    score = both["test_accuracy"]
     gain = spread(100 * (score["template"] - score["textbook"]), "+.1f")
     return (
-        f"{name}: the template takes {', '.join(words)}.{late} "
-        f"Its test accuracy is {spread(score['template'], '.3f')} "
-        f"against {spread(score['textbook'], '.3f')}: {gain} points, over {len(score)} seed(s); a test score "
-        f"has a standard error of {standard_error(part, 'textbook'):.1f}."
+        f"{name}: the template takes {', '.join(words)}.{late} Its test accuracy is "
+        f"{spread(score['template'], '.3f')} against {spread(score['textbook'], '.3f')}: {gain} points, "
+        f"seeds: {seeds}. The standard error of such a difference is at most "
+        f"{standard_error(part, 'template', 'textbook'):.1f}."
     )
 
 
-def losses(part: pd.DataFrame) -> list[str]:
+def rivals(part: pd.DataFrame) -> list[str]:
     """Say which methods beat the template on one set, and which come within a standard error for less."""
-    name, means = part["set"].iloc[0], part.groupby("method")[["test_accuracy", "cpu_seconds"]].mean()
-    if "template" not in means.index:
+    name, lines = part["set"].iloc[0], []
+    if "template" not in {*part["method"]}:
         return [f"{name}: the template is not measured."]
-    (score, cpu), error = means.loc["template"], standard_error(part, "template")
-    lines = []
-    for method, (other, price) in means.drop(index="template").iterrows():
-        gain, times = 100 * (other - score), f"{price / cpu:.2g} times its CPU seconds"
+    for method in STYLE:
+        if method == "template" or (both := pairs(part, method)).empty:
+            continue
+        both = both[["test_accuracy", "cpu_seconds"]].mean()
+        gain = 100 * (both["test_accuracy", method] - both["test_accuracy", "template"])
+        price = both["cpu_seconds", method] / both["cpu_seconds", "template"]
+        error, times = standard_error(part, "template", method), f"{price:.2g} times its CPU seconds"
+        within = f"a standard error is at most {error:.1f} points."
         if gain > 0:
             loses = "loses to" if gain > error else "is within a standard error of"
-            lines.append(
-                f"{name}: the template {loses} {method}, which is {gain:.1f} points better for {times}"
-            )
-        elif gain >= -error and price < cpu:
-            lines.append(f"{name}: {method} is only {abs(gain):.1f} points behind the template, for {times}")
-    lines = lines or [f"{name}: no method beats the template, and none comes near it for less"]
-    return [f"{line}; a standard error is {error:.1f} points." for line in lines]
+            said = f"the template {loses} {method}, which is {gain:.1f} points better for {times}"
+            lines.append(f"{name}: {said}; {within}")
+        elif gain >= -error and price < 1:
+            said = f"{method} is only {abs(gain):.1f} points behind the template, for {times}"
+            lines.append(f"{name}: {said}; {within}")
+    return lines or [f"{name}: no method beats the template, and none comes near it for less."]
 
 
 def headline(found: pd.DataFrame) -> str:
     """Say the two ratios that matter, over all whole sets: the template's time and score against the
     textbook's.
     """
-    found = found[~found["set"].str.contains("-")]
-    pairs = found.pivot(index=["set", "seed"], columns="method", values=["cpu_seconds", "test_accuracy"])
-    if not {"template", "textbook"} <= {*found["method"]}:
-        return "Template and textbook are not both measured."
-    cpu, score = (
-        pairs[key].dropna(subset=["template", "textbook"]) for key in ("cpu_seconds", "test_accuracy")
-    )
-    times = (cpu["textbook"] / cpu["template"]).groupby("set").mean()
-    gain = (100 * (score["template"] - score["textbook"])).groupby("set").mean()
+    times, gain = [], []
+    for _, part in found[~found["set"].str.contains("-")].groupby("set"):
+        both = pairs(part, "textbook")
+        if len(both):
+            cpu, score = both["cpu_seconds"], 100 * both["test_accuracy"]
+            times.append((cpu["textbook"] / cpu["template"]).mean())
+            gain.append((score["template"] - score["textbook"]).mean())
+    if not times:
+        return "Template and textbook are not both measured on a whole set."
     return (
-        f"The template takes 1/{times.mean():.1f} of the textbook's CPU seconds "
-        f"(by set 1/{times.min():.1f} to "
-        f"1/{times.max():.1f}) and scores {gain.mean():+.1f} points ({gain.min():+.1f} to {gain.max():+.1f})."
+        f"The template takes 1/{np.mean(times):.1f} of the textbook's CPU seconds "
+        f"(by set 1/{min(times):.1f} to 1/{max(times):.1f}) and scores {np.mean(gain):+.1f} points "
+        f"({min(gain):+.1f} to {max(gain):+.1f})."
     )
 
 
 def table(part: pd.DataFrame) -> list[str]:
-    """Return one set's table in Markdown, a rung a line; peers that were not measured are named."""
-    lines = ["| method | seeds | " + " | ".join(head for head, _ in COLUMNS.values()) + " |"]
-    lines.append("|---" * (len(COLUMNS) + 2) + "|")
+    """Return one set's table in Markdown, a rung a line; peers that were not measured are named.
+
+    With one thread seconds are CPU seconds, and more only where other work ran beside: they are left out.
+    """
+    columns = {name: how for name, how in COLUMNS.items() if name != "seconds" or part["threads"].iloc[0] > 1}
+    lines = ["| method | seeds | " + " | ".join(head for head, _ in columns.values()) + " |"]
+    lines.append("|---" * (len(columns) + 2) + "|")
     for method in METHODS + PEERS:
         rows = part[part["method"] == method]
         cells = [
             f"{rows[name].max():{form}}" if name == "peak_mib" else spread(rows[name], form)
-            for name, (_, form) in COLUMNS.items()
+            for name, (_, form) in columns.items()
         ]
         if len(rows):
             lines.append(f"| {method} | {len(rows)} | {' | '.join(cells)} |")
         elif method in PEERS:
-            there = (ROOT / "runs" / "bench-env" / method / "ready").exists()
-            reason = "not measured" if there else "not installed: `make bench PEERS=1`"
-            lines.append(f"| {method} | {reason} |{' |' * len(COLUMNS)}")
+            lines.append(f"| {method} | not measured: `make bench PEERS=1` |{' |' * len(columns)}")
     return lines
 
 
@@ -184,7 +203,7 @@ def figure(found: pd.DataFrame, title: str) -> plt.Figure:
 
 def recipes(lines: list[dict]) -> list[str]:
     """Return what recipes.py found as a table in Markdown, the losses of all held-out rows last."""
-    found = pd.DataFrame(lines)
+    found = pd.DataFrame({(line["set"], line["recipe"], line["seed"]): line for line in lines}.values())
     found["loss"] = found[["validation_loss", "test_loss"]].mean(axis=1)
     shown = {"cpu_seconds": ("training, CPU s", ".0f"), "validation": ("validation accuracy", ".3f")}
     shown |= {"test": ("test accuracy", ".3f"), "loss": ("loss", ".3f")}
@@ -227,7 +246,7 @@ def main(folder: Path = FOLDER) -> str:
     found = load(folder / "results.jsonl")
     if found.empty:
         sys.exit("Nothing has been measured yet: `make bench` does.")
-    found = found[found["threads"] == found["threads"].iloc[-1]]
+    found = found[found["threads"] == read(folder / "results.jsonl")[-1]["threads"]]
     quick = "QUICK, few rows: the scores mean nothing; " if found["quick"].any() else ""
     title = f"What a text classifier costs ({quick}{found['threads'].iloc[0]} thread(s) a process)"
     few = found["set"].str.contains("-")
@@ -239,11 +258,11 @@ def main(folder: Path = FOLDER) -> str:
         "",
         headline(found),
         "",
-        "Numbers are means ± standard deviations over seeds, peaks the highest.",
+        "Numbers are means ± standard deviations over seeds; peaks the highest, summed over processes.",
         "",
     ]
     for name, part in found.groupby("set", sort=False):
-        said = [f"- {line}" for line in (against_textbook(part), *losses(part))]
+        said = [f"- {line}" for line in (against_textbook(part), *rivals(part))]
         lines += [f"## {name}", "", *table(part), "", *said, ""]
     if lines_of_recipes := read(folder / "recipes.jsonl"):
         lines += ["## Other ways to train", "", *recipes(lines_of_recipes), ""]

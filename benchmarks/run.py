@@ -1,11 +1,12 @@
 """The ladder from word counts to fine-tuning, each rung at its price: `make bench`.
 
-Each method runs in a process of its own, one after the other, on the same split of each bundled set. What is
-measured is a line in runs/bench/results.jsonl, and not measured again until its code or its versions change:
-interrupt it and go on another day. A change in `utils` alone does not count: delete its lines.
+Each method runs in a process of its own on the same split of each bundled set. What is measured is a line in
+runs/bench/results.jsonl, and not measured again until its code or its versions change: interrupt it and go on
+another day. A change in `utils` alone does not count: delete its lines.
 """
 
 import argparse
+import ast
 import contextlib
 import itertools
 import json
@@ -33,8 +34,7 @@ def python_of(method: str) -> Path | None:
     if method not in PEERS:
         return Path(sys.executable)
     folder = ENVIRONMENTS / method
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    return python if (folder / "ready").exists() else None
+    return folder / "bin" / "python" if (folder / "ready").exists() else None
 
 
 def install(peer: str) -> None:
@@ -44,8 +44,15 @@ def install(peer: str) -> None:
         return
     print(f"Installing {peer} into runs/bench-env/{peer} ...", flush=True)
     venv.create(folder, clear=True, with_pip=True)
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    command = [python, "-m", "pip", "install", "--quiet", "--requirement", HERE / f"{peer}.txt"]
+    command = [
+        folder / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--requirement",
+        HERE / f"{peer}.txt",
+    ]
     if subprocess.run(command).returncode:
         print(f"{peer} could not be installed: pip has said why.")
     else:
@@ -82,9 +89,10 @@ def recipe_of(method: str, rows: str) -> str:
     if method in PEERS:
         return recipe(method, source, rows, (HERE / f"{method}.txt").read_text(encoding="utf-8"))
     more = [f"{name} {version(name)}" for name in ("torch", "transformers", "scikit-learn")]
-    if method == "template":  # its code, not its outputs
+    if method == "template":  # its code, not its outputs and comments
         cells = json.loads((ROOT / "notebooks" / "template.ipynb").read_text(encoding="utf-8"))["cells"]
-        more += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        more += [text if "%pip" in text else ast.dump(ast.parse(text)) for text in code]
     return recipe(method, source, rows, *more)
 
 
@@ -110,7 +118,7 @@ def measure(method: str, data: Path, seed: int, threads: int, log: Path) -> dict
     from utils.models import find_model
 
     environment = os.environ | dict.fromkeys(THREADS, str(threads)) | {"HF_HUB_OFFLINE": "1"}
-    environment |= {"CUDA_VISIBLE_DEVICES": "", "WANDB_MODE": "disabled"}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1", "WANDB_MODE": "disabled"}
     if method not in PEERS:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     checkpoint, peaks, ended = str(find_model("minilm-l6").resolve()), {}, 0
@@ -169,6 +177,8 @@ def main(arguments=None, folder: Path = FOLDER) -> int:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROWS} tweets, one seed: five minutes")
     parser.add_argument("--peers", action="store_true", help="install the peers that are missing")
     given = parser.parse_args(arguments)
+    if not hasattr(os, "wait4"):  # it counts the CPU seconds of a process and its children
+        sys.exit("make bench needs Linux or macOS.")
     methods = names_of(given.methods, METHODS + PEERS, "method")
     sets = names_of(given.sets or ("tweets" if given.quick else None), SETS, "set")
     folder = folder / "quick" if given.quick else folder
@@ -203,4 +213,4 @@ def main(arguments=None, folder: Path = FOLDER) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(1 if main() else 0)
+    sys.exit(3 if main() else 0)

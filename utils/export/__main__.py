@@ -22,7 +22,7 @@ README = """# The model in other sizes
 
 *lost*: how much of the test score is lost against {full}, *low* to *high* its 95% interval ({rows:,} test
 rows, paired). *agreement*: the score if the answers of {full} were the truth. *p50* and *p95* are of one text
-alone, *texts/s* of {batch} at a time, with {threads} threads of the machine that wrote this.
+alone, *texts/s* of {batch} at a time, on the machine that wrote this (threads: {threads}).
 
 {remarks}
 
