@@ -144,8 +144,8 @@ def test_labels_turned_round_come_first(tweets):
     flipped = rng.choice(len(labels), 75, replace=False)
     labels[flipped] = np.where(labels[flipped] == "positive", "negative", "positive")
     found = suspicious_labels(rows["text"], labels, rows=rows["row"])
-    assert list(found) == ["row", "text", "label", "suggested", "probability"]
-    assert found["probability"].is_monotonic_increasing
+    assert list(found) == ["row", "text", "label", "suggested", "label_probability"]
+    assert found["label_probability"].is_monotonic_increasing
     assert (found["label"] != found["suggested"]).all()
     share = found["row"].head(75).isin(rows["row"].to_numpy()[flipped]).mean()
     assert share > 0.35  # by chance 0.05

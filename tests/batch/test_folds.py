@@ -55,7 +55,7 @@ def test_all_rows_come_together_with_scores_and_doubtful_labels(tmp_path, capsys
         "text": ["text 2", "text 1", "text 5"],
         "label": ["yes", "=no", "yes"],
         "suggested": ["=no", "yes", "=no"],
-        "probability": ["0.05", "0.2", "0.4"],
+        "label_probability": ["0.05", "0.2", "0.4"],
     }
 
 

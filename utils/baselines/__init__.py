@@ -199,15 +199,15 @@ def suspicious_labels(texts: Sequence[str], labels, rows=None) -> pd.DataFrame:
         texts, labels, rows: training rows, labels as names or ids; numbers for the list (None counts from 0).
 
     Returns:
-        row, text, label, suggested (the label believed most) and probability (of the label, 0 to 1) of the
-        rows where the two differ. Rows that are alone in their class cannot be judged, and are left out.
+        row, text, label, suggested (the label believed most) and label_probability (0 to 1) of the rows
+        where the two labels differ. Rows that are alone in their class cannot be judged, and are left out.
     """
     rows = np.arange(len(texts)) if rows is None else np.asarray(rows)
     table = pd.DataFrame({"row": rows, "text": list(texts), "label": np.asarray(labels)})
     table = table[table["label"].duplicated(keep=False)]
     names, ids, sizes = np.unique(table["label"], return_inverse=True, return_counts=True)
     if len(names) < 2:
-        return table.iloc[:0].assign(suggested=[], probability=[])
+        return table.iloc[:0].assign(suggested=[], label_probability=[])
     features = len(_word_weights().fit(table["text"]).vocabulary_)
     model = make_pipeline(_word_weights(), _logistic((len(ids), features), len(names)))
     parts = StratifiedKFold(min(5, sizes.max()), shuffle=True, random_state=0)
@@ -216,8 +216,8 @@ def suspicious_labels(texts: Sequence[str], labels, rows=None) -> pd.DataFrame:
         warnings.filterwarnings("ignore", "The least populated class")
         believed = cross_val_predict(model, table["text"], ids, cv=parts, method="predict_proba")
     best, own = believed.argmax(axis=1), believed[np.arange(len(ids)), ids]
-    table = table.assign(suggested=names[best], probability=own)[best != ids]
-    return table.sort_values("probability", kind="stable", ignore_index=True)
+    table = table.assign(suggested=names[best], label_probability=own)[best != ids]
+    return table.sort_values("label_probability", kind="stable", ignore_index=True)
 
 
 def write_suspicious(folder: Path, rows, task: str):

@@ -74,9 +74,9 @@ def suspicious(table: pd.DataFrame) -> pd.DataFrame:
     names = believed.columns.str.removeprefix("probability_")
     own = believed.to_numpy()[table.index, names.get_indexer(table["label"])]
     suggested = names[believed.to_numpy().argmax(axis=1)]
-    found = table[["row", "text", "label"]].assign(suggested=suggested, probability=own)
+    found = table[["row", "text", "label"]].assign(suggested=suggested, label_probability=own)
     found = found[found["suggested"] != found["label"]]
-    return found.sort_values("probability", kind="stable", ignore_index=True)
+    return found.sort_values("label_probability", kind="stable", ignore_index=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
