@@ -204,6 +204,13 @@ def test_the_report_says_that_it_is_the_quick_one_and_draws(folder):
     assert all((folder / f"{name}.png").stat().st_size > 5000 for name in ("figure", "few", "growth"))
 
 
+def test_the_table_in_the_repository_is_that_of_the_measurements_beside_it(tmp_path):
+    measured = run.HERE / "measured"
+    for path in measured.glob("*.jsonl"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert report.main(tmp_path) == (measured / "table.md").read_text(encoding="utf-8")
+
+
 def test_each_recipe_changes_what_it_says():
     import recipes
     from builders import minilm
