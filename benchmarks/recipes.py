@@ -31,6 +31,9 @@ RECIPES = {  # arguments of TrainingArguments, and of `change`
     "three epochs at 5e-5": ({"num_train_epochs": 3, "learning_rate": 5e-5}, {}),
     "three epochs at 1e-4": ({"num_train_epochs": 3}, {}),
     "three epochs and batches of 32": ({"num_train_epochs": 3, "per_device_train_batch_size": 32}, {}),
+    "150 steps at 1e-4": ({"max_steps": 150}, {}),
+    "150 steps at 5e-5": ({"max_steps": 150, "learning_rate": 5e-5}, {}),
+    "300 steps at 5e-5": ({"max_steps": 300, "learning_rate": 5e-5}, {}),
     "as the textbook trains": (
         {"num_train_epochs": 3, "learning_rate": 5e-5, "warmup_steps": 0, "weight_decay": 0.0},
         {"dropout": True, "words": True},

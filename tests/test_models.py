@@ -602,7 +602,7 @@ def test_why_weights_with_smoothing_are_refused():
 
 @pytest.mark.parametrize(
     ("rows", "epochs"),
-    [(1, 20), (100, 20), (300, 8), (1200, 2), (1616, 2), (10**4, 2), (10_001, 1), (10**6, 1)],
+    [(1, 20), (100, 20), (300, 8), (800, 3), (1616, 3), (10**4, 3), (10_001, 1), (10**6, 1)],
 )
 def test_a_small_table_is_repeated_until_there_are_enough_steps(rows, epochs):
     assert enough_epochs(rows, 16) == epochs

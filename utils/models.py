@@ -87,11 +87,11 @@ def longest_input(checkpoint: Path, max_length: int | None = None) -> int:
 
 
 def enough_epochs(rows: int, batch_size: int) -> int:
-    """Return how many epochs make about 150 steps: 20 at most, and 2 at least, of over 10,000 rows 1.
+    """Return how many epochs make about 150 steps: 20 at most, and 3 at least, of over 10,000 rows 1.
 
-    At a rate of 1e-4 fewer leave the head at the commonest label; docs/benchmarks.md has what more buy.
+    At a rate of 5e-5 fewer leave the head at the commonest label; docs/benchmarks.md has what they score.
     """
-    return min(20, max(1 + (rows <= 10_000), round(150 / math.ceil(rows / batch_size))))
+    return min(20, max(1 if rows > 10_000 else 3, round(150 / math.ceil(rows / batch_size))))
 
 
 def forget_last_run(model) -> None:
