@@ -249,7 +249,9 @@ def main(folder: Path = FOLDER) -> str:
         sys.exit("Nothing has been measured yet: `make bench` does.")
     found = found[found["threads"] == read(folder / "results.jsonl")[-1]["threads"]]
     quick = "QUICK, few rows: the scores mean nothing; " if found["quick"].any() else ""
-    title = f"What a text classifier costs ({quick}{found['threads'].iloc[0]} thread(s) a process)"
+    threads = found["threads"].iloc[0]
+    threads = f"{threads} threads" if threads > 1 else "one thread"
+    title = f"What a text classifier costs ({quick}{threads} a process)"
     few = found["set"].str.contains("-")
     for name, part in (("figure", found[~few]), ("few", found[few])):
         if len(part):
