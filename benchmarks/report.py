@@ -95,8 +95,8 @@ def against_textbook(part: pd.DataFrame) -> str:
         if len(faster):
             some = "" if len(faster) == seeds else f" ({len(faster)} of {seeds} seeds get there)"
             words.append(f"1/{spread(faster, '.1f')} {what}{some}")
-    late = " It never reaches the textbook's final validation accuracy."
-    late = "" if len(faster) or both["cpu_to_textbook"]["textbook"].isna().all() else late
+    never = faster.empty and both["cpu_to_textbook"]["textbook"].notna().any()
+    late = " It never reaches the textbook's final validation accuracy." if never else ""
     score = both["test_accuracy"]
     gain = spread(100 * (score["template"] - score["textbook"]), "+.1f")
     return (
@@ -119,14 +119,14 @@ def rivals(part: pd.DataFrame) -> list[str]:
         gain = 100 * (both["test_accuracy", method] - both["test_accuracy", "template"])
         price = both["cpu_seconds", method] / both["cpu_seconds", "template"]
         error, times = standard_error(part, "template", method), f"{price:.2g} times its CPU seconds"
-        within = f"a standard error is at most {error:.1f} points."
         if gain > 0:
             loses = "loses to" if gain > error else "is within a standard error of"
             said = f"the template {loses} {method}, which is {gain:.1f} points better for {times}"
-            lines.append(f"{name}: {said}; {within}")
         elif gain >= -error and price < 1:
             said = f"{method} is only {abs(gain):.1f} points behind the template, for {times}"
-            lines.append(f"{name}: {said}; {within}")
+        else:
+            continue
+        lines.append(f"{name}: {said}; a standard error is at most {error:.1f} points.")
     return lines or [f"{name}: no method beats the template, and none comes near it for less."]
 
 
