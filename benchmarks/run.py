@@ -39,22 +39,17 @@ def python_of(method: str) -> Path | None:
 
 def install(peer: str) -> None:
     """Make a peer's environment, unless it is there with these versions; a failure is said, and no more."""
-    wanted, folder = (HERE / f"{peer}.txt").read_text(encoding="utf-8"), ENVIRONMENTS / peer
+    from utils.setup.environment import install as install_with_uv
+
+    versions, folder = HERE / f"{peer}.txt", ENVIRONMENTS / peer
+    wanted = versions.read_text(encoding="utf-8")
     if python_of(peer) and (folder / "ready").read_text(encoding="utf-8") == wanted:
         return
     print(f"Installing {peer} into runs/bench-env/{peer} ...", flush=True)
     venv.create(folder, clear=True, with_pip=True)
-    command = [
-        folder / "bin" / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--requirement",
-        HERE / f"{peer}.txt",
-    ]
-    if subprocess.run(command).returncode:
-        print(f"{peer} could not be installed: pip has said why.")
+    done = install_with_uv(folder / "bin" / "python", ["--requirement", str(versions)], pins=())
+    if done.returncode:
+        print(f"{peer} could not be installed: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
     else:
         (folder / "ready").write_text(wanted, encoding="utf-8")
 

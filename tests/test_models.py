@@ -67,6 +67,7 @@ def test_the_bundled_model_is_found_checked_and_loads(monkeypatch):
     ],
 )
 def test_a_cpu_is_asked_for_bf16_and_an_older_pytorch_does_not_know(monkeypatch, known, has):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     if known is not None:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)

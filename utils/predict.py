@@ -190,7 +190,7 @@ def _answers(loaded, texts: Sequence[str], batch_size: int, max_length: int) -> 
     with tqdm(total=len(texts), unit=" texts", desc="Texts", disable=disable, delay=BAR_AFTER) as bar:
         for place in windows(texts):
             window = list(texts[place])
-            logits, cut = _logits(loaded, window, batch_size, max_length, bar)
+            logits, cut = logits_of(loaded, window, batch_size, max_length, bar)
             for part in np.split(logits, range(PART, len(window), PART)):
                 shares = probabilities_of(part, task)
                 predicted = decide(shares, task, getattr(classifier.config, "thresholds", None))
@@ -201,7 +201,7 @@ def _answers(loaded, texts: Sequence[str], batch_size: int, max_length: int) -> 
                 cut = 0
 
 
-def _logits(loaded, texts: list[str], batch_size: int, max_length: int, bar) -> tuple[np.ndarray, int]:
+def logits_of(loaded, texts: list[str], batch_size: int, max_length: int, bar) -> tuple[np.ndarray, int]:
     """Return the logits, shape (texts, outputs), computed longest first, and how many texts were cut."""
     import torch
 

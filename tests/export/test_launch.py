@@ -25,6 +25,13 @@ GIVEN = {"data_file": "tweets", "seed": 7}
 CONFIGS = sorted((ROOT / "notebooks" / "params" / "accelerate").glob("*.yaml"))
 
 
+@pytest.fixture(autouse=True)
+def without_gpus(monkeypatch):
+    """Two processes would want two."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+
+
 @pytest.mark.parametrize(
     "given, processes, message",
     [

@@ -7,6 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,13 @@ def test_the_script_answers_as_predict_does(left, how, tmp_path):
     shares = [name for name in expected if name.startswith("probability_")]
     assert found.columns.tolist() == ["predicted", *shares]
     assert found[shares].to_numpy() == pytest.approx(expected[shares].to_numpy(), abs=1e-5)
+
+
+def test_the_script_refuses_tokenizers_that_lose_chunks(left, monkeypatch):
+    lossy = Mock(**{"from_file.return_value.encode.return_value.overflowing": []})
+    monkeypatch.setattr(answer, "Tokenizer", lossy)
+    with pytest.raises(ImportError, match="loses chunks: pip install 'tokenizers>=0.23.3'"):
+        answer.load(left["chunks"][1] / "student")
 
 
 def test_the_student_needs_no_onnxruntime_and_is_calibrated(left, tmp_path):

@@ -247,8 +247,9 @@ def test_the_bundled_model(tmp_path):
 
 
 @pytest.fixture
-def lora(tmp_path):
+def lora(tmp_path, monkeypatch):
     """A function that saves an adapter beside queries and values, and returns its trainer and the folder."""
+    monkeypatch.setattr("transformers.__version__", "5.18.0")  # older ones get a warning, see below
 
     def save(base="bare", head=True, adapter="default", change=lambda model: None):
         """`base`: a folder without a head, or with one; or a name, or None. `head`: whether it is trained."""
@@ -277,6 +278,20 @@ def test_an_adapter_saved_whole_has_no_finding(lora, how):
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     assert str(check_saved(folder, trainer)) == "Nothing found."
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("version", "head", "warned"),
+    [("5.15.0", True, True), ("5.17.1", True, True), ("5.9.0", False, False), ("6.0.0.dev0", True, False)],
+)
+def test_an_older_transformers_loads_an_adapter_without_its_head(lora, monkeypatch, version, head, warned):
+    """Seen with 5.15.0 to 5.17.0, and no more with 5.18.0."""
+    trainer, folder = lora(base="whole", head=head)
+    monkeypatch.setattr("transformers.__version__", version)
+    found = [(one.level, one.message) for one in check_saved(folder, trainer).findings]
+    version = ".".join(version.split(".")[:2])
+    message = f"Transformers {version} loads lora with a head of random numbers: it forgets modules_to_save."
+    assert found == [("warning", message)] * warned
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,9 @@ def load(folder, threads=0):  # threads: 0 for all cores
     about = json.loads(Path(folder, "answer.json").read_text(encoding="utf-8"))
     tokenizer = Tokenizer.from_file(str(Path(folder, "tokenizer.json")))  # cuts and pads as the model wants
     tokenizer.encode_special_tokens = about["split_special_tokens"]
+    probe = tokenizer.encode("a " * 3 * about["max_length"])
+    if about["long_texts"] == "chunks" and len(probe.overflowing) < 2:
+        raise ImportError("This version of tokenizers loses chunks: pip install 'tokenizers>=0.23.3'.")
     if (graph := Path(folder, "model.onnx")).exists():
         import onnxruntime
 

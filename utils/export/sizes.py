@@ -12,15 +12,16 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from tqdm.auto import tqdm
 
 from utils.answers.doubt import sureness
 from utils.export import answer
 from utils.findings import ModelError
-from utils.inputs import as_columns, length_sorted_batches, pooled, texts_of
+from utils.inputs import as_columns, texts_of
 from utils.labels import TASKS
 from utils.metrics import compare, decide, fit_calibration, probabilities_of, score
 from utils.plots import COLOURS, finish
-from utils.predict import length_limit, load_classifier
+from utils.predict import length_limit, load_classifier, logits_of
 
 TOLERANCE = 1e-3  # of logits, between PyTorch and ONNX; sums in another order differ by a hundredth of that
 BATCH = 32  # texts computed at a time, by all models alike
@@ -33,12 +34,7 @@ LOSSES = {
 
 def torch_logits(loaded, texts: Sequence, batch_size: int = BATCH) -> np.ndarray:
     """Return what a loaded classifier says of texts: logits, shape (texts, labels)."""
-    owner, logits, how = [], [], (batch_size, length_limit(loaded))
-    for places, batch, _ in length_sorted_batches(*loaded[:2], list(texts), *how):
-        owner.append(places)
-        with torch.inference_mode():
-            logits.append(loaded[0](**batch).logits.float().numpy())
-    return pooled(np.concatenate(logits), np.concatenate(owner))
+    return logits_of(loaded, list(texts), batch_size, length_limit(loaded), bar=tqdm(disable=True))[0]
 
 
 def describe(folder: Path, loaded, **changes) -> None:
@@ -171,13 +167,11 @@ def calibrate(folder: Path, trained) -> None:
     """Choose temperature and thresholds of an exported folder on the validation rows, and note them in it."""
     if not TASKS[trained.loaded[2]].classes:  # a predicted number has neither
         return
-    exported, path = answer.load(folder, torch.get_num_threads()), folder / "answer.json"
-    logits = answer.logits_of(exported, texts_of(trained.rows["validation"]).tolist())
+    exported, texts = answer.load(folder, torch.get_num_threads()), texts_of(trained.rows["validation"])
+    logits = answer.logits_of(exported, texts.tolist())
     found = fit_calibration(logits, trained.true["validation"], trained.loaded[2])
-    about = exported[0] | {"temperature": found.temperature}
-    if found.thresholds is not None:
-        about["thresholds"] = found.thresholds.tolist()
-    path.write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
+    thresholds = {} if found.thresholds is None else {"thresholds": found.thresholds.tolist()}
+    describe(folder, trained.loaded, temperature=found.temperature, **thresholds)
 
 
 def open_size(folder: Path) -> Callable[[Sequence], tuple]:
@@ -273,11 +267,6 @@ def cascade(student, full, trained, lost: float = 0.01) -> tuple[SimpleNamespace
     both.line |= {name: student.line[name] + full.line[name] for name in ("MB", "load s")}
     words = f"The student answers where it is at least {threshold:.3f} sure: {share:.1%} of the test rows."
     return both, f"{words} Lost on them: {both.line['lost']:+.3f}, and up to {both.line['high']:+.3f}."
-
-
-def table_of(sizes: dict) -> pd.DataFrame:
-    """Return the lines of measured sizes, by name."""
-    return pd.DataFrame({name: size.line for name, size in sizes.items()}).T
 
 
 def figure(table: pd.DataFrame) -> Figure:

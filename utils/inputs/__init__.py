@@ -66,7 +66,7 @@ def encode(
         input_ids, attention_mask, ...; and for each row the place of its text in `texts`, shape (rows,).
 
     Raises:
-        ModelError: the tokenizer makes no chunks, or `check_pairs` refuses pairs.
+        ModelError: the tokenizer makes no chunks or loses some, or `check_pairs` refuses pairs.
     """
     owner, how = np.arange(len(texts)), {"truncation": True, "max_length": max_length}
     columns = as_columns(texts)
@@ -79,7 +79,10 @@ def encode(
     if not tokenizer.is_fast:
         kind = type(tokenizer).__name__
         raise ModelError(f"{kind} makes no chunks: it is written in Python. Use long_texts='head_tail'.")
-    rows = dict(tokenizer(texts, **how, stride=max_length // 4, return_overflowing_tokens=True))
+    how |= {"stride": max_length // 4, "return_overflowing_tokens": True}
+    if len(tokenizer("a " * 3 * max_length, **how)["input_ids"]) < 3:  # tokenizers 0.23.1, 0.23.2: issue 2091
+        raise ModelError("This version of tokenizers loses chunks: pip install 'tokenizers>=0.23.3'.")
+    rows = dict(tokenizer(texts, **how))
     owner = np.array(rows.pop(CHUNK_OF))
     counts = np.bincount(owner)[owner]
     rank = np.arange(len(owner)) - np.searchsorted(owner, owner)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel, Trainer
 
@@ -110,10 +111,8 @@ def compared_adapter(folder: Path, adapter: str | None, setup: Setup) -> Iterato
     saved = {plain_name(key): tensor for key, tensor in load_file(folder / ADAPTER_WEIGHTS).items()}
     path = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
     base = base_tensors(path, model)
-    if base is not None:
-        elsewhere = "nor in its base"
-    else:
-        elsewhere = f"and its base {path} is not on this machine" if path else "and no base is named there"
+    elsewhere = f"and its base {path} is not on this machine" if path else "and no base is named there"
+    elsewhere = elsewhere if base is None else "nor in its base"
     absent, different, head, unknown = [], [], set(), set(saved)
     body = f"{model.base_model_prefix}." if getattr(model, "base_model_prefix", "") else ""
     for full_name, tensor in model.named_parameters():
@@ -148,6 +147,11 @@ def compared_adapter(folder: Path, adapter: str | None, setup: Setup) -> Iterato
     if different:
         subject = f"{len(different)} tensor(s) of the trainer's model, for example {different[0]!r},"
         yield differs(f"{subject} differ from those of {name} and its base, perhaps of another step.")
+    major, minor = transformers.__version__.split(".")[:2]
+    if (int(major), int(minor)) < (5, 18) and head & {key.removeprefix("base_model.model.") for key in saved}:
+        message = f"Transformers {major}.{minor} loads {name} with a head of random numbers"
+        fix = f"PeftModel.from_pretrained(base, folder), or pip install 'transformers>=5.18'. {MERGE}"
+        yield differs(f"{message}: it forgets modules_to_save.", fix, "warning")
     if base is None and not absent and not different:
         message = f"{name} holds the trainer's adapter, {elsewhere}: whether the base is the same is unknown."
         yield differs(message, MERGE, "warning")

@@ -97,29 +97,28 @@ def uv_settings(listing):
     return settings, sorted(set(found) - set(FOR_UV) - HARMLESS)
 
 
-def install(python, arguments):
+def install(python, arguments, pins=("--constraint", str(ROOT / "constraints.txt"))):
     """Install with uv, in a fifth of pip's time; with pip where uv cannot be had, set up or used."""
     pip = [str(python), "-m", "pip"]
     listing = subprocess.run([*pip, "config", "list"], stdout=subprocess.PIPE, text=True).stdout
     settings, unknown = uv_settings(listing)
     pip += ["install", "--quiet", "--disable-pip-version-check", "--retries=3"]
-    constraints = ["--constraint", str(ROOT / "constraints.txt")]
     if unknown:
         reason = "it does not know pip's setting " + ", ".join(unknown)
-    elif subprocess.run([*pip, "uv", *constraints], stderr=subprocess.DEVNULL).returncode:
+    elif subprocess.run([*pip, "uv", *pins], stderr=subprocess.DEVNULL).returncode:
         reason = "pip cannot get it"
     else:
         command = [str(python), "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
         environment = {"UV_SYSTEM_CERTS": "1", **settings, **os.environ}  # what is set for uv itself wins
         if os.environ.get("PYTHONDONTWRITEBYTECODE"):  # or every process would compile all that it imports
             command.append("--compile-bytecode")
-        command += [*arguments, *constraints]
+        command += [*arguments, *pins]
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment)
         if not result.returncode or "No space left on device" in result.stderr:
             return result
         reason = (result.stderr.strip().splitlines() or ["it says nothing"])[0]
     print(f"Without uv, because {reason}: pip installs instead, and takes longer ...", flush=True)
-    return subprocess.run([*pip, *arguments, *constraints], stderr=subprocess.PIPE, text=True)
+    return subprocess.run([*pip, *arguments, *pins], stderr=subprocess.PIPE, text=True)
 
 
 def main(name="work"):
