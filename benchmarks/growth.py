@@ -114,7 +114,7 @@ def stage_predict(folder: Path, name: str = "model"):
 
 
 def stage_predict_minilm(folder: Path):
-    from meter import matmul_rate, multiplied
+    from meter import matmul_rate, multiplied, now
 
     from utils.predict import load_classifier
 
@@ -124,24 +124,21 @@ def stage_predict_minilm(folder: Path):
     alone = 2 * multiplied(model) * tokens / matmul_rate()
     stage = stage_predict(folder, "minilm")
     yield next(stage)
+    began = now()
     next(stage)
-    yield alone
+    yield alone / (now() - began)
 
 
 def run_stage(stage: str, folder: Path) -> dict:
-    """Be the process of one stage: return its seconds and the process's peak memory.
-
-    A stage that says how long its matrix products would take by themselves has an efficiency, too.
+    """Be the process of one stage, which imports no more than it takes: return its seconds, the process's
+    peak memory and, where the stage says it, its efficiency.
     """
-    from meter import now
-
     steps = globals()[f"stage_{stage.replace(' ', '_')}"](folder)
     next(steps)
-    wall, cpu, began = time.perf_counter(), time.process_time(), now()
-    alone = next(steps)
-    took = now() - began
+    wall, cpu = time.perf_counter(), time.process_time()
+    efficiency = next(steps)
     found = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-    found |= {"peak_mib": peak_mib()} | ({"efficiency": alone / took} if alone else {})
+    found |= {"peak_mib": peak_mib()} | ({"efficiency": efficiency} if efficiency else {})
     next(steps, None)
     return found
 
@@ -176,12 +173,13 @@ def grow(sizes: list[int]) -> None:
         stages = [stage for stage in STAGES if rows <= LARGEST or stage != "predict minilm"]
         todo = [{"stage": stage, "rows": rows, "recipe": code} for stage in stages]
         todo = [wanted for wanted in todo if not is_done(read(target), wanted, wanted)]
+        if not todo:
+            continue
         with tempfile.TemporaryDirectory() as name:
-            if todo:
-                write_csv(Path(name, "table.csv"), rows)
-                save_small(Path(name, "model"), LABELS)  # its tokenizer is the bundled model's
-                shutil.copytree(Path(name, "model"), Path(name, "minilm"))
-                minilm(LABELS)["model"].save_pretrained(Path(name, "minilm"))
+            write_csv(Path(name, "table.csv"), rows)
+            save_small(Path(name, "model"), LABELS)  # its tokenizer is the bundled model's
+            shutil.copytree(Path(name, "model"), Path(name, "minilm"))
+            minilm(LABELS)["model"].save_pretrained(Path(name, "minilm"))
             for wanted in todo:
                 found = measure(wanted["stage"], Path(name))
                 append(target, wanted | found)

@@ -11,6 +11,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 FOLDER = ROOT / "runs" / "bench"
+SETS = ("tweets", "reviews", "products", "editorials")
+SETS += tuple(f"{name}-300" for name in SETS)  # the same tests after 300 training rows
 METHODS = ("majority", "tfidf", "embeddings", "textbook", "dynamic", "grouped", "template")  # by price
 PEERS = ("setfit", "simpletransformers")
 STAGES = ("read", "read and split", "tokenise", "preflight", "predict", "predict minilm")  # of growth.py

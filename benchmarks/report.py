@@ -1,8 +1,10 @@
 """What `make bench` says: table.md, figure.png, growth.png in runs/bench/, every ratio in a sentence.
 
-Of another folder with measurements: `python benchmarks/report.py benchmarks/measured`.
+Of another folder with measurements: `python benchmarks/report.py benchmarks/measured`; with `--publish` those of
+runs/bench/ go there first.
 """
 
+import json
 import math
 import sys
 import textwrap
@@ -11,12 +13,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from records import FOLDER, METHODS, PEERS, STAGES, read
+from records import FOLDER, HERE, METHODS, PEERS, SETS, STAGES, read
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; the marker says the same again.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
 STYLE = dict(zip(METHODS + PEERS, zip(COLOURS, "osD^vP*Xd", strict=True), strict=True))
 CELL = ["set", "method", "seed", "threads"]
+KEYS = {"results": CELL, "recipes": ["set", "recipe", "seed"], "growth": ["stage", "rows"], "startup": []}
 COLUMNS = {  # of the table: what it shows, and how
     "test_accuracy": ("test accuracy", ".3f"),
     "test_f1_macro": ("test macro-F1", ".3f"),
@@ -31,16 +34,39 @@ COLUMNS = {  # of the table: what it shows, and how
 }
 
 
-def load(path: Path) -> pd.DataFrame:
-    """Return a line a measurement, the newest of each; those of a recipe that has changed since are left out.
+def newest(folder: Path, name: str) -> list[dict]:
+    """Return the newest line of each measurement in a file, in the order in which they were made.
+
+    Of `results` those of a recipe that has changed since are left out.
+    """
+    lines, found = read(folder / f"{name}.jsonl"), {}
+    if name == "results":
+        now = {(line["set"], line["method"], line["threads"]): line["recipe"] for line in lines}
+        lines = [
+            line for line in lines if line["recipe"] == now[line["set"], line["method"], line["threads"]]
+        ]
+    for line in lines:
+        key = tuple(line[part] for part in KEYS[name])
+        found.pop(key, None)
+        found[key] = line
+    return [*found.values()]
+
+
+def publish(target: Path) -> None:
+    """Write the newest lines of runs/bench/ into another folder."""
+    for name in KEYS:
+        lines = [json.dumps(line) + "\n" for line in newest(FOLDER, name)]
+        (target / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def load(lines: list[dict]) -> pd.DataFrame:
+    """Return the lines of results.jsonl as a table, a row a measurement, in the order of `SETS`.
 
     cpu_to_textbook is how many CPU seconds had passed when an evaluation first had the accuracy on validation
     with which the textbook recipe ended, in the same set, seed and threads; NaN if none had, or if always
     answering the commonest label has it.
     """
-    lines, rows = read(path), []
-    newest = {(line["set"], line["method"], line["threads"]): line["recipe"] for line in lines}
-    lines = [one for one in lines if one["recipe"] == newest[one["set"], one["method"], one["threads"]]]
+    rows, lines = [], sorted(lines, key=lambda line: SETS.index(line["set"]))
     cells = {tuple(line[key] for key in CELL): line for line in lines}
     for (name, _, *rest), line in cells.items():
         row = {key: value for key, value in line.items() if not isinstance(value, list | dict)}
@@ -204,7 +230,7 @@ def figure(found: pd.DataFrame, title: str) -> plt.Figure:
 
 def recipes(lines: list[dict]) -> list[str]:
     """Return what recipes.py found as a table in Markdown, the losses of all held-out rows last."""
-    found = pd.DataFrame({(line["set"], line["recipe"], line["seed"]): line for line in lines}.values())
+    found = pd.DataFrame(sorted(lines, key=lambda line: SETS.index(line["set"])))
     found["loss"] = found[["validation_loss", "test_loss"]].mean(axis=1)
     shown = {"cpu_seconds": ("training, CPU s", ".0f"), "validation": ("validation accuracy", ".3f")}
     shown |= {"test": ("test accuracy", ".3f"), "loss": ("loss", ".3f")}
@@ -218,7 +244,7 @@ def recipes(lines: list[dict]) -> list[str]:
 
 def growth(lines: list[dict]) -> tuple[list[str], plt.Figure]:
     """Return what growth.py found as a table in Markdown, and as a figure: seconds and memory over rows."""
-    found = pd.DataFrame({(line["stage"], line["rows"]): line for line in lines}.values())
+    found = pd.DataFrame(lines)
     stages = [stage for stage in STAGES if stage in {*found["stage"]}]
     drawn, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     shares = found.reindex(columns=["efficiency"])["efficiency"]
@@ -244,10 +270,10 @@ def growth(lines: list[dict]) -> tuple[list[str], plt.Figure]:
 
 def main(folder: Path = FOLDER) -> str:
     """Write table and figures into `folder`, for the threads measured last; return the table's text."""
-    found = load(folder / "results.jsonl")
-    if found.empty:
+    lines = newest(folder, "results")
+    if not lines:
         sys.exit("Nothing has been measured yet: `make bench` does.")
-    found = found[found["threads"] == read(folder / "results.jsonl")[-1]["threads"]]
+    found = load([line for line in lines if line["threads"] == lines[-1]["threads"]])
     quick = "QUICK, few rows: the scores mean nothing; " if found["quick"].any() else ""
     threads = found["threads"].iloc[0]
     threads = f"{threads} threads" if threads > 1 else "one thread"
@@ -267,15 +293,15 @@ def main(folder: Path = FOLDER) -> str:
     for name, part in found.groupby("set", sort=False):
         said = [f"- {line}" for line in (against_textbook(part), *rivals(part))]
         lines += [f"## {name}", "", *table(part), "", *said, ""]
-    if lines_of_recipes := read(folder / "recipes.jsonl"):
-        lines += ["## Other ways to train", "", *recipes(lines_of_recipes), ""]
-    if grown := read(folder / "growth.jsonl"):
+    if tried := newest(folder, "recipes"):
+        lines += ["## Other ways to train", "", *recipes(tried), ""]
+    if grown := newest(folder, "growth"):
         words, drawn = growth(grown)
         drawn.savefig(folder / "growth.png", dpi=120)
         lines += ["## A table that grows", "", *words, ""]
-    if started := read(folder / "startup.jsonl"):
+    if started := newest(folder, "startup"):
         lines += ["## Start-up", "", "| what | seconds |", "|---|---|"]
-        lines += [f"| {what} | {seconds:.2f} |" for what, seconds in started[-1].items()]
+        lines += [f"| {what} | {seconds:.2f} |" for what, seconds in started[0].items()]
     plt.close("all")
     text = "\n".join(lines).rstrip() + "\n"
     (folder / "table.md").write_text(text, encoding="utf-8")
@@ -283,7 +309,9 @@ def main(folder: Path = FOLDER) -> str:
 
 
 if __name__ == "__main__":
-    folders = [Path(given).resolve() for given in sys.argv[1:] if given != "--quick"]
+    folders = [Path(given).resolve() for given in sys.argv[1:] if not given.startswith("--")]
     (place,) = folders or [FOLDER / "quick" if "--quick" in sys.argv else FOLDER]
+    if "--publish" in sys.argv:
+        publish(place := HERE / "measured")
     print(main(place))
     print(f"In {place}: table.md, figure.png")

@@ -20,10 +20,22 @@ import venv
 from importlib.metadata import version
 from pathlib import Path
 
-from records import FOLDER, HERE, KEY, METHODS, PEERS, ROOT, append, digest, is_done, peak_mib, read, recipe
+from records import (
+    FOLDER,
+    HERE,
+    KEY,
+    METHODS,
+    PEERS,
+    ROOT,
+    SETS,
+    append,
+    digest,
+    is_done,
+    peak_mib,
+    read,
+    recipe,
+)
 
-SETS = ("tweets", "reviews", "products", "editorials")
-SETS += tuple(f"{name}-300" for name in SETS)  # the same tests after 300 training rows
 QUICK_ROWS = 100  # of each split
 SPLIT_SEED = 42  # the split is one for all seeds; those are of the training
 ENVIRONMENTS = ROOT / "runs" / "bench-env"

@@ -114,11 +114,25 @@ def test_what_is_measured_is_not_measured_again(monkeypatch, tmp_path, capsys):
 
 def test_what_an_older_recipe_measured_is_left_out_of_the_report(folder):
     append(folder / "results.jsonl", line("template", 1, 50, 0.95, recipe="newer"))
-    found = report.load(folder / "results.jsonl").query("method == 'template'")
+    found = report.load(report.newest(folder, "results")).query("method == 'template'")
     assert found[["seed", "cpu_seconds"]].to_numpy().tolist() == [[1, 50]]
     append(folder / "results.jsonl", line("majority", 1, 2, 0.653, validation=0.95))
-    first = report.load(folder / "results.jsonl").query("seed == 1")
+    first = report.load(report.newest(folder, "results")).query("seed == 1")
     assert first["cpu_to_textbook"].isna().all(), "a score that is free is no goal"
+
+
+def test_the_newest_line_of_each_measurement_is_published(folder, tmp_path, monkeypatch):
+    (target := tmp_path / "measured").mkdir()
+    append(folder / "results.jsonl", line("majority", 1, 2, 0.653))
+    append(folder / "growth.jsonl", {"stage": "read", "rows": 1000, "seconds": 0.5, "peak_mib": 200.0})
+    append(folder / "growth.jsonl", {"stage": "read", "rows": 1000, "seconds": 0.4, "peak_mib": 200.0})
+    monkeypatch.setattr(report, "FOLDER", folder)
+    report.publish(target)
+    before, after = read(folder / "results.jsonl"), read(target / "results.jsonl")
+    assert after[-1] == before[-1]
+    assert [(each["method"], each["seed"]) for each in after].count(("majority", 1)) == 1
+    assert [each["seconds"] for each in read(target / "growth.jsonl")] == [0.4]
+    assert report.main(target)
 
 
 def test_only_the_same_recipe_counts(tmp_path):
@@ -150,7 +164,7 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch, tmp_path, folder, ca
 
 
 def test_the_ratios_against_the_textbook(folder):
-    found = report.load(folder / "results.jsonl")
+    found = report.load(report.newest(folder, "results"))
     reached = found.set_index(["method", "seed"])["cpu_to_textbook"]
     assert reached["textbook", 2] == 1200
     assert reached["template", 1] == 100
@@ -169,7 +183,7 @@ def test_the_ratios_against_the_textbook(folder):
 
 
 def test_where_the_template_loses_is_said(folder):
-    said = "\n".join(report.rivals(report.load(folder / "results.jsonl")))
+    said = "\n".join(report.rivals(report.load(report.newest(folder, "results"))))
     assert "the template loses to dynamic, which is 2.0 points better for 3 times its CPU seconds" in said
     assert "embeddings, which is 0.1 points better for 0.2 times" in said, (
         "against the same seed, not the mean"
@@ -178,10 +192,10 @@ def test_where_the_template_loses_is_said(folder):
     assert "textbook" not in said, "near, but dearer"
     append(folder / "results.jsonl", line("grouped", 1, 200, 0.935))
     append(folder / "results.jsonl", line("setfit", 1, 50, 0.91))
-    near = "\n".join(report.rivals(report.load(folder / "results.jsonl")))
+    near = "\n".join(report.rivals(report.load(report.newest(folder, "results"))))
     assert "is within a standard error of grouped, which is 1.5 points better for 2 times" in near
     assert "setfit is only 1.0 points behind the template, for 0.5 times its CPU seconds" in near
-    best = report.load(folder / "results.jsonl").query("method in ('template', 'tfidf')")
+    best = report.load(report.newest(folder, "results")).query("method in ('template', 'tfidf')")
     assert report.rivals(best)[0].startswith("tweets: no method beats the template, and none comes near it")
 
 
