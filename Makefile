@@ -10,7 +10,7 @@
 #             THREADS=1; PEERS=1 installs SetFit and simpletransformers for it
 # make lab    JupyterLab in notebooks/
 # make notebooks   run all notebooks and store their outputs in them
-# make test-matrix   the tests with Colab's versions, those of constraints.txt, and the newest;
+# make test-matrix   the tests with Colab's versions, the lowest that are allowed, those of constraints.txt, the newest;
 #             or ENVS=colab TESTS=tests/reading
 # make colab  all notebooks as in Colab: its versions, nothing but the notebook; what they showed is in runs/colab/
 # make audit  known vulnerabilities in constraints.txt (asks the package index), weaknesses in the CI file

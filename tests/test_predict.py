@@ -519,8 +519,8 @@ def test_probabilities_are_written_as_python_formats_them(shares):
 def test_what_is_held_is_a_window_and_blank_rows_stay_where_they_are(model, tmp_path, monkeypatch, window):
     texts = [" " if k % 5 == 2 else f"{'word ' * (k % 7 + 1)}{k}" for k in range(23)]
     whole = predict_file(model, table(tmp_path, texts), tmp_path / "one.csv", batch_size=1)
-    sizes, logits_of = [], predict._logits
-    monkeypatch.setattr(predict, "_logits", lambda *args: (sizes.append(len(args[1])), logits_of(*args))[1])
+    sizes, logits_of = [], predict.logits_of
+    monkeypatch.setattr(predict, "logits_of", lambda *args: (sizes.append(len(args[1])), logits_of(*args))[1])
     monkeypatch.setattr(inputs, "WINDOW", window)
     monkeypatch.setattr(predict, "PART", 2)
     parts = predict_file(model, table(tmp_path, texts), tmp_path / "many.csv", batch_size=1)

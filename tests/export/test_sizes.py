@@ -7,7 +7,6 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -75,8 +74,7 @@ def test_the_script_answers_as_predict_does(left, how, tmp_path):
 
 
 def test_the_script_refuses_tokenizers_that_lose_chunks(left, monkeypatch):
-    lossy = Mock(**{"from_file.return_value.encode.return_value.overflowing": []})
-    monkeypatch.setattr(answer, "Tokenizer", lossy)
+    monkeypatch.setattr("tokenizers.__version__", "0.23.2")
     with pytest.raises(ImportError, match="loses chunks: pip install 'tokenizers>=0.23.3'"):
         answer.load(left["chunks"][1] / "student")
 

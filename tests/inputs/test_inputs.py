@@ -1,7 +1,6 @@
 """Texts as rows of tokens: chunks and what is made of their answers."""
 
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -122,7 +121,7 @@ def test_a_row_is_a_chunk_and_knows_its_text_also_behind_a_thousand():
     assert (len(counts), counts[:1001].max(), counts[1001], counts[1002]) == (1003, 1, 8, 3)
     assert np.bincount(made["test"][CHUNK_OF])[1001] == len(encode(["w9 " * 500], TOKENIZER, 12, "chunks")[1])
     owner = np.array(made["test"][CHUNK_OF])
-    assert made["test"]["label"][:] == [part["label"][k] for k in owner]
+    assert made["test"]["label"][:] == [part["label"][int(k)] for k in owner]
 
 
 def test_a_tokenizer_that_makes_no_chunks_is_refused():
@@ -130,11 +129,11 @@ def test_a_tokenizer_that_makes_no_chunks_is_refused():
         encode(["a"], SimpleNamespace(is_fast=False), 8, "chunks")
 
 
-def test_a_tokenizer_that_loses_chunks_is_refused():
-    """As tokenizers 0.23.1 and 0.23.2 do: they stop reading a text where its first chunk is full."""
-    lossy = Mock(is_fast=True, return_value={"input_ids": [[1], [2]]})
+@pytest.mark.parametrize("version", ["0.23.1", "0.23.2"])
+def test_a_tokenizer_that_loses_chunks_is_refused(monkeypatch, version):
+    monkeypatch.setattr("tokenizers.__version__", version)
     with pytest.raises(ModelError, match="loses chunks: pip install 'tokenizers>=0.23.3'"):
-        encode(["a"], lossy, 8, "chunks")
+        encode(["a"], TOKENIZER, 8, "chunks")
 
 
 @pytest.mark.parametrize("task", LABELS)

@@ -13,6 +13,9 @@ from notebooks import ROOT
 
 def test_each_environment_gets_what_it_is_named_after():
     pinned, colab, newest = (matrix.requirements(name) for name in ("pinned", "colab", "newest"))
+    assert matrix.requirements("lowest") == pinned
+    (pytorch,) = matrix.constraints("lowest")
+    assert pytorch in matrix.constraints("pinned")
     assert "transformers>=5.15,<6" in pinned
     assert "transformers>=5.15" in newest
     assert not any("<" in requirement for requirement in newest)
@@ -119,5 +122,5 @@ def test_what_fails_while_installing_is_a_failed_row_with_the_log_shown(monkeypa
 
 
 def test_an_unknown_environment_is_refused():
-    with pytest.raises(SystemExit, match="no environment colap; there are colab, pinned, newest"):
+    with pytest.raises(SystemExit, match="no environment colap; there are colab, lowest, pinned, newest"):
         matrix.main(["colap"], "tests")

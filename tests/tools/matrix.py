@@ -4,6 +4,7 @@ TESTS=tests/reading`.
     colab    what a Colab runtime has (tests/tools/colab-versions.txt), without JupyterLab. First, with
              nothing else, all notebooks as Colab runs them
              (tests/tools/colab.py); then the tests. `make colab`, which is TESTS=none, stops before the tests
+    lowest   the lowest versions that requirements.txt allows; PyTorch is that of constraints.txt
     pinned   constraints.txt
     newest   the newest of everything, upper bounds ignored: whether it fails is said at the end, and does not
              count
@@ -23,6 +24,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from utils.setup import environment  # noqa: E402  # standard library, too
+
 FOLDER = ROOT / "runs" / "matrix"
 SHOWN = ("transformers", "datasets", "torch", "pandas", "ipywidgets")
 VERSIONS = """
@@ -79,10 +83,12 @@ def constraints(name: str) -> list[str]:
         return [line for line in colab if not re.match(r"nvidia-|cuda-|triton|setuptools|.*\+", line)] + [
             line for line in pinned if line.startswith("torch==")
         ]
+    if name == "lowest":
+        return [line for line in pinned if line.startswith("torch==")]
     return pinned if name == "pinned" else []
 
 
-ENVIRONMENTS = ("colab", "pinned", "newest")
+ENVIRONMENTS = ("colab", "lowest", "pinned", "newest")
 WITHOUT = {"colab": ["--ignore=tests/notebooks/test_browser.py"]}  # these tests drive JupyterLab
 
 
@@ -116,8 +122,13 @@ def try_out(name: str, tests: str) -> dict:
             (versions := FOLDER / name / "constraints.txt").write_text(
                 "\n".join(constraints(name)) + "\n", encoding="utf-8"
             )
+            if name == "lowest":  # uv resolves so, pip does not
+                how = ["--requirement", str(wanted), "--resolution", "lowest-direct"]
+                done = environment.install(scripts / "python", how, pins=("--constraint", str(versions)))
+                log.write(done.stderr)
+                return done.check_returncode()
             command = [scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            run([*command, "--requirement", wanted, "--constraint", versions], log)
+            return run([*command, "--requirement", wanted, "--constraint", versions], log)
 
         try:
             stage = "installing"

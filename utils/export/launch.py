@@ -88,8 +88,7 @@ def begin() -> bool:
         if state.is_main_process:
             shutil.copy(sys.argv[0], run.folder / "checkpoints")
             return run
-        own = Path(sys.argv[0]).parent / f"process-{state.process_index}"
-        own.mkdir()
+        (own := Path(sys.argv[0]).parent / f"process-{state.process_index}").mkdir()
         (own / "checkpoints").symlink_to(run.folder / "checkpoints")
         return run._replace(folder=own)
 
@@ -107,6 +106,8 @@ def begin() -> bool:
         model._is_accelerate_prepared = False
         return train(trainer, **options)
 
+    # Transformers 5.15 resumes on "cpu:0", which torch.load does not know
+    torch.serialization.register_package(0, lambda _: None, lambda it, at: it if at == "cpu:0" else None)
     train, Trainer.train = Trainer.train, train_together
     runs.open_run, preflight.check_saved = open_once, check_together
     LengthGroupedSampler.__iter__ = same_order
@@ -134,8 +135,7 @@ def launch(given: dict, processes: int, options: Sequence[str] = (), notebook: P
         raise RunError(f"{processes} processes need as many GPUs, and here are {gpus}.")
     script, parameters = script_of(notebook, given, processes)
     with tempfile.TemporaryDirectory(prefix="finetune-") as scratch:
-        path = Path(scratch) / "train.py"
-        path.write_text(script, encoding="utf-8")
+        (path := Path(scratch) / "train.py").write_text(script, encoding="utf-8")
         usual = [] if "--config_file" in options else USUAL.split()
         asked = [*usual, "--num_processes", str(processes), *options, str(path)]
         environment = {"MPLBACKEND": "agg"} | ({} if gpus else {"ACCELERATE_USE_CPU": "true"})

@@ -49,7 +49,7 @@ def describe(folder: Path, loaded, **changes) -> None:
     if not tokenizer.is_fast or (how == "head_tail" and tokenizer.padding_side == "left"):
         fault = "pads in front, where head_tail cuts" if tokenizer.is_fast else "is written in Python"
         raise ModelError(f"{kind} {fault}: it cannot leave the run. Use a fast one, and long_texts='head'.")
-    own = answer.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    own = answer.tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     own.no_truncation()
     if how != "head_tail":
         stride = most // 4 if how == "chunks" else 0  # as utils.inputs.encode has it
