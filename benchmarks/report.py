@@ -1,7 +1,7 @@
 """What `make bench` says: table.md, figure.png, growth.png in runs/bench/, every ratio in a sentence.
 
-Of another folder with measurements: `python benchmarks/report.py benchmarks/measured`; with `--publish` those of
-runs/bench/ go there first.
+Of another folder with measurements: `python benchmarks/report.py benchmarks/measured`. `--publish` writes
+those of runs/bench/ there, the newest of each.
 """
 
 import json
@@ -246,7 +246,7 @@ def growth(lines: list[dict]) -> tuple[list[str], plt.Figure]:
     """Return what growth.py found as a table in Markdown, and as a figure: seconds and memory over rows."""
     found = pd.DataFrame(lines)
     stages = [stage for stage in STAGES if stage in {*found["stage"]}]
-    drawn, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    drawn, axes = plt.subplots(1, 2, figsize=(11.5, 4.2), layout="constrained")
     shares = found.reindex(columns=["efficiency"])["efficiency"]
     found["cell"] = [
         f"{line.seconds:,.2f} s, {line.peak_mib:,.0f} MiB"
@@ -264,7 +264,8 @@ def growth(lines: list[dict]) -> tuple[list[str], plt.Figure]:
             xlabel="rows of the table", ylabel=unit, xscale="log", yscale="log", title=f"{unit}, by stage"
         )
         panel.grid(alpha=0.3)
-    axes[0].legend()
+    axes[1].set(yscale="linear", ylim=(0, None))
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return words, drawn
 
 
