@@ -55,8 +55,8 @@ def newest(folder: Path, name: str) -> list[dict]:
 def publish(target: Path) -> None:
     """Write the newest lines of runs/bench/ into another folder."""
     for name in KEYS:
-        lines = [json.dumps(line) + "\n" for line in newest(FOLDER, name)]
-        (target / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+        if lines := [json.dumps(line) + "\n" for line in newest(FOLDER, name)]:
+            (target / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def load(lines: list[dict]) -> pd.DataFrame:

@@ -126,8 +126,10 @@ def test_the_newest_line_of_each_measurement_is_published(folder, tmp_path, monk
     append(folder / "results.jsonl", line("majority", 1, 2, 0.653))
     append(folder / "growth.jsonl", {"stage": "read", "rows": 1000, "seconds": 0.5, "peak_mib": 200.0})
     append(folder / "growth.jsonl", {"stage": "read", "rows": 1000, "seconds": 0.4, "peak_mib": 200.0})
+    append(target / "startup.jsonl", {"`import utils`": 0.125})
     monkeypatch.setattr(report, "FOLDER", folder)
     report.publish(target)
+    assert read(target / "startup.jsonl"), "what was not measured again stays"
     before, after = read(folder / "results.jsonl"), read(target / "results.jsonl")
     assert after[-1] == before[-1]
     assert [(each["method"], each["seed"]) for each in after].count(("majority", 1)) == 1
