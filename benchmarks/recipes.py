@@ -154,6 +154,6 @@ if __name__ == "__main__":
             ended = subprocess.run(command, capture_output=True, text=True)
             print(*wanted.values(), ended.stderr[-500:] if ended.returncode else "", flush=True)
             failed += ended.returncode != 0
-    if lines := read(FOLDER / "recipes.jsonl"):
+    if lines := report.newest(FOLDER, "recipes"):
         print(*report.recipes(lines), sep="\n")
     sys.exit(failed > 0)

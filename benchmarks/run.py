@@ -59,7 +59,7 @@ def install(peer: str) -> None:
         return
     print(f"Installing {peer} into runs/bench-env/{peer} ...", flush=True)
     venv.create(folder, clear=True, with_pip=True)
-    done = install_with_uv(folder / "bin" / "python", ["--requirement", str(versions)], pins=())
+    done = install_with_uv(folder / "bin" / "python", ["--requirement", str(versions)], pinned=False)
     if done.returncode:
         print(f"{peer} could not be installed: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
     else:

@@ -123,6 +123,7 @@ def test_what_an_older_recipe_measured_is_left_out_of_the_report(folder):
 
 def test_the_newest_line_of_each_measurement_is_published(folder, tmp_path, monkeypatch):
     (target := tmp_path / "measured").mkdir()
+    append(folder / "results.jsonl", line("majority", 1, 3, 0.653))
     append(folder / "results.jsonl", line("majority", 1, 2, 0.653))
     append(folder / "growth.jsonl", {"stage": "read", "rows": 1000, "seconds": 0.5, "peak_mib": 200.0})
     append(folder / "growth.jsonl", {"stage": "read", "rows": 1000, "seconds": 0.4, "peak_mib": 200.0})

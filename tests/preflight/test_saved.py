@@ -282,7 +282,13 @@ def test_an_adapter_saved_whole_has_no_finding(lora, how):
 
 @pytest.mark.parametrize(
     ("version", "head", "warned"),
-    [("5.15.0", True, True), ("5.17.1", True, True), ("5.9.0", False, False), ("6.0.0.dev0", True, False)],
+    [
+        ("5.15.0", True, True),
+        ("5.9.0", True, True),
+        ("5.17.1", True, True),
+        ("5.9.0", False, False),
+        ("6.0.0.dev0", True, False),
+    ],
 )
 def test_an_older_transformers_loads_an_adapter_without_its_head(lora, monkeypatch, version, head, warned):
     """Seen with 5.15.0 to 5.17.0, and no more with 5.18.0."""

@@ -76,15 +76,15 @@ def what_colab_has() -> list[str]:
 def constraints(name: str) -> list[str]:
     """Return the versions that pip has to keep to in an environment."""
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pytorch = [line for line in pinned if line.startswith("torch==")]
     if (
         name == "colab"
     ):  # PyPI has no PyTorch for Colab's CUDA: we take the one that we test, with what belongs to it
         colab = [f"{package}=={version}" for package, version in colab_versions().items()]
-        return [line for line in colab if not re.match(r"nvidia-|cuda-|triton|setuptools|.*\+", line)] + [
-            line for line in pinned if line.startswith("torch==")
-        ]
+        others = r"nvidia-|cuda-|triton|setuptools|.*\+"
+        return [line for line in colab if not re.match(others, line)] + pytorch
     if name == "lowest":
-        return [line for line in pinned if line.startswith("torch==")]
+        return pytorch
     return pinned if name == "pinned" else []
 
 
@@ -123,8 +123,9 @@ def try_out(name: str, tests: str) -> dict:
                 "\n".join(constraints(name)) + "\n", encoding="utf-8"
             )
             if name == "lowest":  # uv resolves so, pip does not
-                how = ["--requirement", str(wanted), "--resolution", "lowest-direct"]
-                done = environment.install(scripts / "python", how, pins=("--constraint", str(versions)))
+                how = ["--requirement", str(wanted), "--constraint", str(versions)]
+                how += ["--resolution", "lowest-direct"]
+                done = environment.install(scripts / "python", how, pinned=False)
                 log.write(done.stderr)
                 return done.check_returncode()
             command = [scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

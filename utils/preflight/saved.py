@@ -109,7 +109,8 @@ def compared_adapter(folder: Path, adapter: str | None, setup: Setup) -> Iterato
         yield differs(f"There is no {ADAPTER_WEIGHTS} in {name}.")
         return
     saved = {plain_name(key): tensor for key, tensor in load_file(folder / ADAPTER_WEIGHTS).items()}
-    path = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    path = config.get("base_model_name_or_path")
     base = base_tensors(path, model)
     elsewhere = f"and its base {path} is not on this machine" if path else "and no base is named there"
     elsewhere = elsewhere if base is None else "nor in its base"
@@ -148,7 +149,7 @@ def compared_adapter(folder: Path, adapter: str | None, setup: Setup) -> Iterato
         subject = f"{len(different)} tensor(s) of the trainer's model, for example {different[0]!r},"
         yield differs(f"{subject} differ from those of {name} and its base, perhaps of another step.")
     major, minor = transformers.__version__.split(".")[:2]
-    if (int(major), int(minor)) < (5, 18) and head & {key.removeprefix("base_model.model.") for key in saved}:
+    if (int(major), int(minor)) < (5, 18) and config.get("modules_to_save"):
         message = f"Transformers {major}.{minor} loads {name} with a head of random numbers"
         fix = f"PeftModel.from_pretrained(base, folder), or pip install 'transformers>=5.18'. {MERGE}"
         yield differs(f"{message}: it forgets modules_to_save.", fix, "warning")

@@ -97,12 +97,13 @@ def uv_settings(listing):
     return settings, sorted(set(found) - set(FOR_UV) - HARMLESS)
 
 
-def install(python, arguments, pins=("--constraint", str(ROOT / "constraints.txt"))):
+def install(python, arguments, pinned=True):
     """Install with uv, in a fifth of pip's time; with pip where uv cannot be had, set up or used."""
     pip = [str(python), "-m", "pip"]
     listing = subprocess.run([*pip, "config", "list"], stdout=subprocess.PIPE, text=True).stdout
     settings, unknown = uv_settings(listing)
     pip += ["install", "--quiet", "--disable-pip-version-check", "--retries=3"]
+    pins = ["--constraint", str(ROOT / "constraints.txt")] if pinned else []
     if unknown:
         reason = "it does not know pip's setting " + ", ".join(unknown)
     elif subprocess.run([*pip, "uv", *pins], stderr=subprocess.DEVNULL).returncode:
