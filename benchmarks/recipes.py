@@ -20,17 +20,21 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two trainings may run side 
 import numpy as np
 import pandas as pd
 import report
-from records import FOLDER, ROOT, append, is_done, read
-from run import SETS, names_of, prepare
+from records import BUNDLED, FOLDER, ROOT, SMALL, append, is_done, read
+from run import names_of, prepare
 
 sys.path.insert(0, str(ROOT))
 RECIPES = {  # arguments of TrainingArguments, and of `change`
     "one epoch at 1e-4": ({}, {}),
     "two epochs at 1e-4": ({"num_train_epochs": 2}, {}),
+    "two epochs at 7e-5 (the template)": ({"num_train_epochs": 2, "learning_rate": 7e-5}, {}),
     "two epochs at 1e-4 with dropout": ({"num_train_epochs": 2}, {"dropout": True}),
-    "three epochs at 5e-5 (the template)": ({"num_train_epochs": 3, "learning_rate": 5e-5}, {}),
+    "three epochs at 5e-5": ({"num_train_epochs": 3, "learning_rate": 5e-5}, {}),
     "three epochs at 1e-4": ({"num_train_epochs": 3}, {}),
     "three epochs and batches of 32": ({"num_train_epochs": 3, "per_device_train_batch_size": 32}, {}),
+    "60 steps at 1e-4": ({"max_steps": 60}, {}),
+    "two epochs at 1e-4 in batches of 64": ({"num_train_epochs": 2, "per_device_train_batch_size": 64}, {}),
+    "three epochs at 1e-4 in batches of 64": ({"num_train_epochs": 3, "per_device_train_batch_size": 64}, {}),
     "150 steps at 1e-4": ({"max_steps": 150}, {}),
     "150 steps at 5e-5": ({"max_steps": 150, "learning_rate": 5e-5}, {}),
     "300 steps at 5e-5": ({"max_steps": 300, "learning_rate": 5e-5}, {}),
@@ -50,6 +54,8 @@ RECIPES = {  # arguments of TrainingArguments, and of `change`
     "two lower layers frozen": ({}, {"frozen": 2}),
     "pooler begins as identity": ({}, {"identity": True}),
     "head and pooler at 1e-3": ({}, {"fast": 1e-3}),
+    "head begins as logistic regression": ({}, {"probe": True}),
+    "60 steps at 1e-4 with a head that begins so": ({"max_steps": 60}, {"probe": True}),
 }
 
 
@@ -78,6 +84,24 @@ def change(model, rate=0.0, dropout=False, words=False, frozen=0, identity=False
         (new if "pooler" in name or "classifier" in name else old).append(weight)
     groups = [{"params": old, "lr": rate}, {"params": new, "lr": fast}]
     return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+
+
+def begin_head(trainer, rows) -> None:
+    """Start the head as logistic regression on what it will see of these rows (LP-FT, Kumar et al. 2022)."""
+    import torch
+    from sklearn.linear_model import LogisticRegression
+
+    model, seen, labels = trainer.model.eval(), [], []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=trainer.args.bf16):
+        for batch in trainer.get_test_dataloader(rows):
+            labels.append(batch.pop("labels"))
+            seen.append(model.base_model(**batch).pooler_output.float())
+        fitted = LogisticRegression(max_iter=1000).fit(torch.cat(seen).numpy(), torch.cat(labels).numpy())
+        weight, bias = torch.tensor(fitted.coef_), torch.tensor(fitted.intercept_)
+        if len(weight) == 1:  # of two labels scikit-learn fits their difference
+            weight, bias = (torch.cat([-part, part]) / 2 for part in (weight, bias))
+        model.classifier.weight.copy_(weight)
+        model.classifier.bias.copy_(bias)
 
 
 def measure(name: str, seed: int, recipe: str) -> None:
@@ -116,6 +140,7 @@ def measure(name: str, seed: int, recipe: str) -> None:
     how |= {"train_sampling_strategy": "group_by_length", "per_device_eval_batch_size": 16, "use_cpu": True}
     how |= {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
     how |= arguments
+    probe = changes.pop("probe", False)
     optimizer = change(model, how["learning_rate"], **changes)
     with tempfile.TemporaryDirectory() as scratch:
         args = TrainingArguments(scratch, dataloader_pin_memory=False, **how)
@@ -123,6 +148,8 @@ def measure(name: str, seed: int, recipe: str) -> None:
         trainer = Trainer(model, args, collator, parts["train"], optimizers=(optimizer, None))
         trainer.remove_callback(PrinterCallback)
         started = time.process_time()
+        if probe:
+            begin_head(trainer, parts["train"])
         trainer.train()
         found = {"set": name, "seed": seed, "recipe": recipe, "cpu_seconds": time.process_time() - started}
         for part in ("validation", "test"):
@@ -142,7 +169,7 @@ if __name__ == "__main__":
     if given.measure:
         measure(given.measure[0], int(given.measure[1]), given.measure[2])
         sys.exit()
-    sets, chosen, failed = names_of(given.sets, SETS, "set"), given.recipes.split(","), 0
+    sets, chosen, failed = names_of(given.sets, BUNDLED + SMALL, "set"), given.recipes.split(","), 0
     if unknown := {*chosen} - {*RECIPES}:
         sys.exit(f"There is no recipe {', '.join(unknown)}. There are: {', '.join(RECIPES)}.")
     for name in sets:

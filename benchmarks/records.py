@@ -11,8 +11,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 FOLDER = ROOT / "runs" / "bench"
-SETS = ("tweets", "reviews", "products", "editorials")
-SETS += tuple(f"{name}-300" for name in SETS)  # the same tests after 300 training rows
+BUNDLED = ("tweets", "reviews", "products", "editorials")
+SETS = BUNDLED + tuple(f"{name}-300" for name in BUNDLED)  # the same tests after 300 training rows
+SMALL = tuple(f"{name}-{rows}" for name in BUNDLED for rows in (100, 300, 600, 1000))  # of recipes.py
 METHODS = ("majority", "tfidf", "embeddings", "textbook", "dynamic", "grouped", "template")  # by price
 PEERS = ("setfit", "simpletransformers")
 STAGES = ("read", "read and split", "tokenise", "preflight", "predict", "predict minilm")  # of growth.py

@@ -1,4 +1,4 @@
-"""What `make bench` says: table.md, figure.png, growth.png in runs/bench/, every ratio in a sentence.
+"""What `make bench` says: table.md, three figures in runs/bench/, every ratio in a sentence.
 
 Of another folder with measurements: `python benchmarks/report.py benchmarks/measured`. `--publish` writes
 those of runs/bench/ there, the newest of each.
@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from records import FOLDER, HERE, METHODS, PEERS, SETS, STAGES, read
+from records import BUNDLED, FOLDER, HERE, METHODS, PEERS, SETS, SMALL, STAGES, read
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; the marker says the same again.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
@@ -230,7 +230,7 @@ def figure(found: pd.DataFrame, title: str) -> plt.Figure:
 
 def recipes(lines: list[dict]) -> list[str]:
     """Return what recipes.py found as a table in Markdown, the losses of all held-out rows last."""
-    found = pd.DataFrame(sorted(lines, key=lambda line: SETS.index(line["set"])))
+    found = pd.DataFrame(sorted(lines, key=lambda line: (BUNDLED + SMALL).index(line["set"])))
     found["loss"] = found[["validation_loss", "test_loss"]].mean(axis=1)
     shown = {"cpu_seconds": ("training, CPU s", ".0f"), "validation": ("validation accuracy", ".3f")}
     shown |= {"test": ("test accuracy", ".3f"), "loss": ("loss", ".3f")}

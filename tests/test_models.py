@@ -24,7 +24,7 @@ from utils.models import (
     NO_LIMIT,
     ModelError,
     check_head,
-    enough_epochs,
+    epochs_and_rate,
     find_model,
     forget_last_run,
     has_bf16,
@@ -602,8 +602,20 @@ def test_why_weights_with_smoothing_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("rows", "epochs"),
-    [(1, 20), (100, 20), (300, 8), (800, 3), (1616, 3), (10**4, 3), (10_001, 1), (10**6, 1)],
+    ("rows", "batch_size", "plan"),
+    [
+        (1, 16, (20, 1e-4)),
+        (40, 16, (20, 1e-4)),
+        (100, 16, (8, 1e-4)),
+        (266, 16, (4, 1e-4)),
+        (267, 16, (3, 1e-4)),
+        (1599, 16, (3, 1e-4)),
+        (1600, 16, (2, 7e-5)),
+        (10_000, 16, (2, 7e-5)),
+        (10_001, 16, (1, 7e-5)),
+        (2520, 64, (3, 1e-4)),  # few batches because a GPU takes many rows at once
+        (10**6, 64, (1, 7e-5)),
+    ],
 )
-def test_a_small_table_is_repeated_until_there_are_enough_steps(rows, epochs):
-    assert enough_epochs(rows, 16) == epochs
+def test_few_rows_are_repeated_at_a_higher_rate(rows, batch_size, plan):
+    assert epochs_and_rate(rows, batch_size) == plan

@@ -62,7 +62,7 @@ def test_good_parameters_come_back_in_order():
         (
             "learning_rate",
             "2e-5",
-            "learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), "
+            "learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), or None, "
             "not '2e-5' (str)",
         ),
         ("learning_rate", 5, "learning_rate must be a number between 0 and 1"),
@@ -528,6 +528,14 @@ def test_the_model_card_says_the_scores_and_escapes_the_labels():
     assert "a\\|b" in card
     assert "/home/me" not in card
     assert "Rows left out: repeated_text 2." in card
+
+
+def test_the_model_card_says_what_the_template_chose_where_nobody_did():
+    chosen = {"parameters": GOOD | {"num_train_epochs": None, "learning_rate": None}}
+    chosen["train"] = {"epochs": 4, "learning_rate": 1e-4, "seconds": 1.0}
+    card = model_card(record() | chosen)
+    assert "| num_train_epochs | 4 |" in card
+    assert "| learning_rate | 0.0001 |" in card
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,7 @@ def find_model(model_name: str) -> Path:
 
 
 def _short(folder: Path) -> Path:
-    """Name a folder from the working directory if both are in the repository or the home folder.
-
-    What is printed of it then shows no machine's path.
-    """
+    """Return a folder's path from the working directory, if both are in the repository or the home folder."""
     cwd = Path.cwd()
     near = any(folder.is_relative_to(place) and cwd.is_relative_to(place) for place in (ROOT, Path.home()))
     return Path(os.path.relpath(folder)) if near else folder
@@ -86,19 +83,21 @@ def longest_input(checkpoint: Path, max_length: int | None = None) -> int:
     return limit
 
 
-def enough_epochs(rows: int, batch_size: int) -> int:
-    """Return how many epochs make about 150 steps: 20 at most, and 3 at least, of over 10,000 rows 1.
+def epochs_and_rate(rows: int, batch_size: int) -> tuple[int, float]:
+    """Return how long and how fast to train on so many rows: two epochs at 7e-5, of over 10,000 rows one.
 
-    At a rate of 5e-5 fewer leave the head at the commonest label; docs/benchmarks.md has what they score.
+    Of fewer than 100 batches three epochs at 1e-4, or as many as make 50 steps, 20 at most: fewer leave the
+    head near the commonest label. docs/benchmarks.md has what that costs and scores.
     """
-    return min(20, max(1 if rows > 10_000 else 3, round(150 / math.ceil(rows / batch_size))))
+    if rows < 100 * batch_size:
+        return min(20, max(3, math.ceil(50 * batch_size / rows))), 1e-4
+    return 1 if rows > 10_000 else 2, 7e-5
 
 
 def forget_last_run(model) -> None:
     """Take an earlier run's notes out of a model's config: training makes them untrue."""
     for name in NOTES:
-        if hasattr(model.config, name):
-            delattr(model.config, name)
+        vars(model.config).pop(name, None)
 
 
 def has_head(config) -> bool:

@@ -77,7 +77,7 @@ PARAMETERS: dict[str, Rule] = {
     "long_texts": _choice("head", "head_tail", "chunks"),
     "max_train_samples": _optional(_whole(2)),
     "num_train_epochs": _optional(_number(lambda value: value > 0, "a number above 0")),
-    "learning_rate": _number(lambda value: 0 < value < 1, RATE),
+    "learning_rate": _optional(_number(lambda value: 0 < value < 1, RATE)),
     "per_device_train_batch_size": _whole(1),
     "per_device_eval_batch_size": _whole(1),
     "gradient_accumulation_steps": _whole(1),

@@ -264,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--text-column", default="text", help="the column that holds the texts (default: %(default)s)")
     add("--text-pair-column", help="that of the second texts, of a model of pairs (default: as in training)")
     add("--batch-size", type=int, default=64, help="texts computed at a time (default: %(default)s)")
-    add("--max-length", type=int, help="tokens after which a text is cut (default: all that the model takes)")
+    add("--max-length", type=int, help="tokens after which a text is cut (default: where training cut)")
     add("--encoding", help="of a CSV (default: recognised)")
     add("--delimiter", help="of a CSV, \\t or tab for a tab (default: recognised)")
     add("--device", help="such as cpu or cuda (default: a GPU if there is one)")

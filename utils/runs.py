@@ -81,6 +81,7 @@ def open_run(parameters: Mapping[str, Any]) -> Run:
 
     Raises:
         RunError: the folder holds another run or something else, is or holds a link, or cannot be written.
+        TableError: a data file is not there.
     """
     named = parameters["output_dir"] is not None
     folder = Path(os.path.abspath(os.path.expanduser(parameters["output_dir"]))) if named else DEFAULT_FOLDER
@@ -263,7 +264,7 @@ def train_record(trainer, seconds: float, first_step: int = 0) -> dict[str, Any]
     rows = share * trainer.args.num_train_epochs * len(trainer.train_dataset)
     speed = {"samples_per_second": round(rows / seconds, 1), "continued_from_step": first_step}
     done = {"epochs": trainer.args.num_train_epochs, "steps": trainer.state.global_step}
-    return {"seconds": seconds} | done | speed
+    return {"seconds": seconds} | done | {"learning_rate": trainer.args.learning_rate} | speed
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -333,8 +334,8 @@ def model_card(record: Mapping[str, Any]) -> str:
     ]
     about = {"library_name": "transformers", "pipeline_tag": kind, "base_model": hub_id(used["model_name"])}
     metadata = ModelCardData(model_name=f"{model}-{data}", eval_results=results, **about)
-    epochs = record.get("train", {}).get("epochs", used["num_train_epochs"])  # None left it to the template
-    parameters = {name: _on_card(name, value) for name, value in {**used, "num_train_epochs": epochs}.items()}
+    settled = (train := record.get("train", {})) | {"num_train_epochs": train.get("epochs")}  # for None
+    parameters = {name: _on_card(name, settled.get(name) or value) for name, value in used.items()}
     contents = _escaped({**record, "parameters": parameters})
     baselines = {BASELINES.get(name) or _escaped(name): block for name, block in record["baselines"].items()}
     contents |= {"task": used["task"], "columns": columns, "scores": baselines | {"this model": test}}

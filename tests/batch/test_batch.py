@@ -88,7 +88,7 @@ def test_all_faults_of_a_sweep_are_named_at_once_with_their_places(tmp_path):
         "there is no key 'parameter'. Did you mean 'parameters'?",
         "parameters: there is no parameter 'sead'. Did you mean 'seed'?",
         "parameters: output_dir is set by the batch",
-        "grid: learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), "
+        "grid: learning_rate must be a number between 0 and 1, such as 5e-5 (in YAML: 5.0e-5), or None, "
         "not '2e-5' (str); YAML reads it as a text: write 2.0e-5",
         "grid: num_train_epochs must be a list of at least one value, not 1",
         "runs[0]: max_length must be a whole number, 3 or more, not 0",

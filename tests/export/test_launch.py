@@ -27,7 +27,7 @@ CONFIGS = sorted((ROOT / "notebooks" / "params" / "accelerate").glob("*.yaml"))
 
 @pytest.fixture(autouse=True)
 def without_gpus(monkeypatch):
-    """Two processes would want two."""
+    """Two processes would want two GPUs."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
 

@@ -13,7 +13,7 @@ import pytest
 
 import utils.reading.bundled
 from utils import ROOT, sha256
-from utils.data import read_table
+from utils.data import TableError, read_table
 from utils.reading.bundled import ARCHIVE_NAME, BUNDLED, DATA_DIR, INNER_ARCHIVE, WHOLE, FetchError, fetch
 from utils.reading.same import normalise
 
@@ -136,6 +136,11 @@ def test_without_a_network_the_message_says_what_to_do(empty_data, tmp_path, mon
     assert "pip download --no-deps --no-binary :all: vaderSentiment==0.5" in str(error.value)
     assert f"copy {ARCHIVE_NAME} into {empty_data}" in str(error.value)
     assert not list(empty_data.glob("*"))
+    monkeypatch.setattr("utils.reading.table.fetch", lambda: fetch(empty_data))
+    with pytest.raises(
+        TableError, match="could not be fetched with pip"
+    ):  # commands print it, and no traceback
+        read_table("tweets")
 
 
 def test_a_fetch_that_is_killed_leaves_whole_files_or_none_and_the_next_one_finishes(empty_data):

@@ -33,9 +33,9 @@ NAMES = {  # measure -> what is said of the median of the file and of the held-o
 def save_profile(folder: Path, tokenizer, splits, calibration, labels: list[str], task: str) -> None:
     """Write profile.json into the folder of a model.
 
-    It keeps which tokens and characters the training texts have, how often, and of at most 1,000 validation
-    texts the `measures`, which those of new texts will be compared with; no text. For classes also how many
-    validation rows each label is predicted for.
+    It keeps about how often each token occurs in training, which characters do, and of at most 1,000
+    validation texts the `measures`, which those of new texts will be compared with; no text. For classes also
+    how many validation rows each label is predicted for.
 
     Args:
         splits: what `split_table` returns. calibration: what `calibrate` returned for the validation rows.

@@ -27,7 +27,7 @@ alone, *texts/s* of {batch} at a time, on the machine that wrote this (threads: 
 {remarks}
 
 `python answer.py FOLDER texts.txt > answers.csv` labels a file with a text a line. It needs no more than
-`pip install numpy tokenizers onnxruntime`, for the student not even the last.
+`pip install numpy tokenizers "onnxruntime>=1.32"`, for the student not even the last.
 """
 
 

@@ -79,7 +79,7 @@ def begin() -> bool:
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     if state.num_processes != int(os.environ.get("WORLD_SIZE", 1)):  # each would train a model of its own
         raise RunError("The processes do not find each other. Without a GPU, set ACCELERATE_USE_CPU=true.")
-    open_run, check_saved, enough_epochs = runs.open_run, preflight.check_saved, models.enough_epochs
+    open_run, check_saved, plan = runs.open_run, preflight.check_saved, models.epochs_and_rate
     run, order = None, LengthGroupedSampler.__iter__
 
     def open_once(parameters):
@@ -111,7 +111,7 @@ def begin() -> bool:
     train, Trainer.train = Trainer.train, train_together
     runs.open_run, preflight.check_saved = open_once, check_together
     LengthGroupedSampler.__iter__ = same_order
-    models.enough_epochs = lambda rows, size: enough_epochs(rows, size * state.num_processes)
+    models.epochs_and_rate = lambda rows, size: plan(rows, size * state.num_processes)
     if not state.is_main_process:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # as long as the process lives
     return state.is_main_process

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from utils import ROOT, atomic_path, sha256
+from utils.findings import TableError
 
 DATA_DIR = ROOT / "data"
 ARCHIVE_NAME = "vaderSentiment-0.5.zip"
@@ -26,13 +27,10 @@ BUNDLED = {  # the sets, and how their files in the archive begin
     "products": "amazonReviewSnippets",
     "editorials": "nytEditorialSnippets",
 }
-WHOLE = {
-    "products": "review",
-    "editorials": "article",
-}  # what several sentences come from: a column of that name
+WHOLE = {"products": "review", "editorials": "article"}  # a column of that name: what several come from
 
 
-class FetchError(RuntimeError):
+class FetchError(TableError):
     """The bundled data could not be fetched; the message says what to do."""
 
 
