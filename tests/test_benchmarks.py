@@ -252,6 +252,27 @@ def test_each_recipe_changes_what_it_says():
     assert not any(weight.requires_grad for weight in plain.base_model.embeddings.parameters())
 
 
+@pytest.mark.parametrize("labels", [["no", "yes"], ["bad", "fine", "good"]])
+def test_a_head_that_begins_as_logistic_regression_knows_its_rows(labels, tmp_path):
+    import recipes
+    from builders import minilm
+    from datasets import Dataset
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    model, tokenizer = minilm(labels).values()
+    rows = dict(tokenizer([f"{labels[k % len(labels)]} number {k}" for k in range(30)]))
+    rows = Dataset.from_dict(rows | {"label": [k % len(labels) for k in range(30)]})
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", dataloader_pin_memory=False)
+    trainer = Trainer(model, args, DataCollatorWithPadding(tokenizer))
+
+    def right():
+        return np.mean(trainer.predict(rows).predictions.argmax(axis=1) == rows["label"])
+
+    assert right() < 0.9
+    recipes.begin_head(trainer, rows)
+    assert right() == 1
+
+
 def test_a_child_is_found_that_seems_older_than_its_parent(monkeypatch):
     import psutil
 
