@@ -57,8 +57,8 @@ def split_table(
     limits the share of its rows that are lost; a repeat or a row not sampled is no loss.
 
     Raises:
-        TableError: too many rows lost, nothing to tell apart, labels that are free text, more than 1,000
-            classes, labels that training does not have, or a split without rows.
+        TableError: an unknown task, too many rows lost, nothing to tell apart, labels that are free text,
+            more than 1,000 classes, labels that training lacks, too small a sample, or a split without rows.
     """
     if task not in TASKS:
         raise TableError(f"task={task!r} is none of {', '.join(TASKS)}.")

@@ -1,4 +1,4 @@
-"""How good is it, and can the number be trusted? Scores, intervals, thresholds, calibration."""
+"""Scores, intervals, thresholds, calibration. ValueError: no rows, an unknown task, other shapes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -375,8 +375,8 @@ def fold_temperature(model, temperature: float) -> None:
     notes it as `folded_temperature`. Call it once, after training and before saving.
 
     Raises:
-        ValueError: the model has no `torch.nn.Linear` with `num_labels` outputs, or the last one does not
-            give its logits, or it was done before. The model is then as it was.
+        ValueError: the temperature is no number above 0; the model has no `torch.nn.Linear` with `num_labels`
+            outputs, or the last one does not give its logits; or it was done before. It is then as it was.
     """
     import torch
 

@@ -133,7 +133,7 @@ def faithfulness(loaded, texts: Sequence[str], explainer=None, share=0.2, steps=
     `named` is by how much the probability of the most probable label (or a regression's number) falls, on
     average, without the `share` of the words that add most to it (comprehensiveness; DeYoung et al. 2020,
     ERASER); `random` without as many drawn ones. `gain` is the difference, `low` to `high` its 95% interval
-    over texts (paired bootstrap). Texts with too few words for the `share` to be one are left out.
+    over texts (paired bootstrap). Texts too short for the `share` are left out; ModelError: under two stay.
 
     explainer: a loaded model that names the words instead; one with random weights should gain nothing
         (Adebayo et al. 2018, Sanity Checks for Saliency Maps).

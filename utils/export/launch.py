@@ -123,7 +123,7 @@ def launch(given: dict, processes: int, options: Sequence[str] = (), notebook: P
     `processes` are those of all machines together; `options` are those of `accelerate launch`.
 
     Raises:
-        RunError: too few GPUs; or a process failed or was killed, and all have ended.
+        RunError: fewer than two processes, too few GPUs; or one failed or was killed, and all have ended.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

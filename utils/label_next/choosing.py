@@ -71,7 +71,7 @@ def choose(
 
     Raises:
         TableError: the table cannot be read or holds no text; the output is no CSV, or is there already.
-        ModelError: there is no such model, it is no classifier, or it predicts a number.
+        ModelError: there is no such model, it is no classifier, it predicts a number, or `number` is below 1.
     """
     path, target = locate(data_file), Path(output_file).expanduser()
     refuse_output(target, path, text_column)
